@@ -1,0 +1,159 @@
+// The CPU kernels: what each is given, and the table that one instruction set fills. The executor knows kernels only through this file.
+//
+// One source per op, compiled once per instruction set: every <op>.cc is built with -DMILLRACE_ISA=<name> and that set's flags, and puts its
+// functions in namespace millrace::cpu::<name>. kernel_table.cc (compiled per set as well) collects them into a KernelTable.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace millrace::cpu {
+
+// Storage formats of weights and activation roundings, in the order of src/plan/plan.ts and ops/linear.ts.
+enum class WeightFormat : int32_t { f32 = 0, f16 = 1, bf16 = 2, q8_0 = 3 };
+enum class Activation : int32_t { f32 = 0, bf16 = 1, int8Group32 = 2, int8Token = 3 };
+enum class KvDtype : int32_t { f32 = 0, f16 = 1, bf16 = 2 };
+
+// Parts of the reproducibility contract; equal to LINEAR_SEGMENT and ATTENTION_SPLIT in src/plan/ops.
+constexpr int kLinearSegment = 1024;
+constexpr int kAttentionSplit = 256;
+
+// Work is cut into tiles that threads take one by one: who computes a tile never changes its result.
+class ThreadPool {
+ public:
+  using Tile = void (*)(void* context, int64_t tile, int worker);
+  virtual ~ThreadPool() = default;
+  virtual int numThreads() const = 0;
+  // Runs tile(context, i, worker) for all i in [0, numTiles), worker in [0, numThreads()); returns when all are done.
+  virtual void run(int64_t numTiles, Tile tile, void* context) = 0;
+
+  template <class F>
+  void parallel(int64_t numTiles, F&& f) {
+    run(numTiles, [](void* c, int64_t i, int w) { (*static_cast<F*>(c))(i, w); }, &f);
+  }
+};
+
+// How often each row class ran, so that tests can prove which path they crossed. Classes: 1, 2-8, 9-64, > 64 rows.
+struct Counters {
+  uint64_t linearRowClass[4] = {};
+  uint64_t linearSegments = 0;    // segments of K added, per linear call
+  uint64_t attentionSplits = 0;   // KV splits merged, per query and head
+};
+
+// f32 rows; consecutive rows are `stride` floats apart (views of wider values).
+struct Rows {
+  float* data;
+  int64_t stride;
+};
+struct ConstRows {
+  const float* data;
+  int64_t stride;
+};
+
+// A weight matrix [n, k] in the layout that this instruction set's kernels want; each byte is held once.
+struct PackedMatrix {
+  WeightFormat format;
+  int32_t n, k;
+  uint8_t* data;  // 64-byte aligned, packedBytes(format, n, k)
+};
+
+struct LinearArgs {
+  ConstRows x;      // [rows, k]
+  Rows y;           // [rows, n]
+  int32_t rows;
+  const PackedMatrix* weight;
+  const float* bias;  // [n] or null
+  Activation activation;
+  uint8_t* scratch;   // linearScratchBytes(maxRows, k) bytes, 64-byte aligned: rounded or quantised x
+  Counters* counters;
+  bool plantedOrderFault;  // tests only: adds segments backwards in the > 64 rows class, which the contract forbids
+};
+
+// K and V of one layer of one cache group: numBlocks blocks of kvBlockBytes each, layout inside a block private to attention.cc.
+struct KvLayer {
+  uint8_t* data;
+  KvDtype dtype;
+  int32_t blockSize, numKvHeads, headDim;
+};
+
+struct KvWriteArgs {
+  ConstRows k, v;               // [tokens, numKvHeads * headDim]
+  int32_t tokens;
+  const int32_t* slotMapping;   // [tokens]
+  KvLayer cache;
+};
+
+struct RopeArgs {
+  ConstRows x;                  // [tokens, heads * headDim]
+  Rows y;
+  int32_t tokens, width, headDim, rotaryDim;
+  bool interleaved;
+  float magnitude;
+  const float* frequencies;     // [rotaryDim / 2]
+  const int32_t* positions;     // [tokens]
+};
+
+struct AttentionArgs {
+  ConstRows q;                  // [tokens, numHeads * headDim]
+  Rows out;
+  int32_t tokens, rows, numHeads;
+  float scale, softCap;         // softCap 0: none
+  int32_t window;               // 0: none
+  const float* sinks;           // [numHeads] or null
+  KvLayer cache;
+  const int32_t* rowStart;      // [rows + 1]
+  const int32_t* cacheIndex;    // [tokens]
+  const int32_t* visibleEnd;    // [tokens]
+  const int32_t* blockTable;    // [rows, maxBlocks] of this group
+  int32_t maxBlocks;
+  const int32_t* ancestorStart; // [tokens + 1] or null (S4)
+  const int32_t* ancestorSlots;
+  uint8_t* scratch;             // attentionScratchBytes(...) bytes, 64-byte aligned
+  Counters* counters;
+};
+
+struct KernelTable {
+  const char* isa;  // "portable", "avx2", "avx512"
+
+  // linear.cc
+  size_t (*packedBytes)(WeightFormat format, int32_t n, int32_t k);
+  // Packs rows [rowBegin, rowBegin + numRows) of the matrix from row-major storage in `format`. Ranges may be packed in parallel if they start at
+  // multiples of packRowMultiple; the caller zero-fills padding by packing every row.
+  void (*packRows)(PackedMatrix* w, int32_t rowBegin, int32_t numRows, const uint8_t* source);
+  int32_t packRowMultiple;
+  // One row of the matrix back as f32 (embedding lookup from a tied, packed matrix).
+  void (*unpackRow)(const PackedMatrix& w, int32_t row, float* out);
+  size_t (*linearScratchBytes)(int32_t maxRows, int32_t k);
+  void (*linear)(const LinearArgs&, ThreadPool&);
+  // For inspect and docs: such as "linear_bf16_avx512bf16".
+  const char* (*linearName)(WeightFormat format, Activation activation);
+  bool (*linearSupports)(WeightFormat format, Activation activation);
+
+  // attention.cc
+  size_t (*kvBlockBytes)(KvDtype dtype, int32_t blockSize, int32_t numKvHeads, int32_t headDim);
+  void (*kvWrite)(const KvWriteArgs&, ThreadPool&);
+  void (*kvCopyBlock)(const KvLayer& cache, int32_t source, int32_t destination, int32_t tokens);
+  size_t (*attentionScratchBytes)(int32_t maxTokens, int32_t numHeads, int32_t headDim, int32_t numThreads);
+  void (*attention)(const AttentionArgs&, ThreadPool&);
+
+  // rope.cc
+  void (*rope)(const RopeArgs&, ThreadPool&);
+  // rope(q), rope(k), write of k and v in one pass over the tokens; kRope.y may be null.
+  void (*ropeKvWrite)(const RopeArgs& q, const RopeArgs& k, const KvWriteArgs& kv, ThreadPool&);
+
+  // elementwise.cc; `function`: 0 silu, 1 gelu-tanh, 2 gelu
+  void (*rmsNorm)(ConstRows x, Rows y, int32_t rows, int32_t width, int32_t groupWidth, const float* weight, float weightOffset, float epsilon, ThreadPool&);
+  void (*addRmsNorm)(ConstRows a, ConstRows b, Rows sum, Rows normed, int32_t rows, int32_t width, int32_t groupWidth, const float* weight, float weightOffset, float epsilon, ThreadPool&);
+  void (*add)(ConstRows a, ConstRows b, Rows y, int32_t rows, int32_t width, ThreadPool&);
+  void (*scale)(ConstRows x, Rows y, int32_t rows, int32_t width, float factor, ThreadPool&);
+  void (*softCap)(ConstRows x, Rows y, int32_t rows, int32_t width, float cap, ThreadPool&);
+  void (*gatedActivation)(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool&);
+};
+
+namespace portable { const KernelTable& kernelTable(); }
+#if defined(__x86_64__) || defined(_M_X64)
+namespace avx2 { const KernelTable& kernelTable(); }
+namespace avx512 { const KernelTable& kernelTable(); }
+#endif
+
+}  // namespace millrace::cpu

@@ -1,0 +1,84 @@
+import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
+import type { SamplingParams } from '../sampling/params.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { RequestStream } from './request-stream.ts';
+
+/** What to continue. */
+export type GenerateInput =
+  | { readonly prompt: string; readonly addSpecialTokens?: boolean }
+  | { readonly promptTokenIds: ArrayLike<number> }
+  | { readonly messages: readonly ChatMessage[]; readonly template?: ChatTemplateOptions };
+
+export interface GenerateOptions {
+  readonly signal?: AbortSignal;
+  /** Names the request in logs, metrics and responses; drawn when absent. */
+  readonly requestId?: string;
+}
+
+/** The loaded model, for `/v1/models`, `inspect` and the start banner. */
+export interface ModelInfo {
+  /** Names that it answers to; the first is the canonical one. */
+  readonly servedNames: readonly string[];
+  readonly path: string;
+  readonly architecture: string;
+  readonly numParameters: number;
+  readonly vocabSize: number;
+  /** Longest prompt plus output, in tokens. */
+  readonly maxModelLen: number;
+  readonly hasChatTemplate: boolean;
+  /** A line to show to people when the model is a demonstration only. */
+  readonly notice: string | null;
+}
+
+/** One reading of the engine's gauges and counters; counters only grow. */
+export interface EngineStats {
+  readonly numRunning: number;
+  readonly numWaiting: number;
+  readonly kvBlocksTotal: number;
+  /** Held by running requests. */
+  readonly kvBlocksReferenced: number;
+  /** Held by the prefix cache alone; evictable. */
+  readonly kvBlocksCached: number;
+  readonly promptTokens: number;
+  readonly generationTokens: number;
+  readonly prefixCacheQueriedTokens: number;
+  readonly prefixCacheHitTokens: number;
+  readonly numPreemptions: number;
+  readonly numSteps: number;
+  /** JavaScript time of the last step: schedule + fill + output, milliseconds. */
+  readonly lastStepHostMs: number;
+  /** Milliseconds since a step last finished or the engine was last idle: health means progress. */
+  readonly sinceProgressMs: number;
+  readonly oldestWaitingMs: number;
+}
+
+/** What the server, the CLI and the library see of an engine. `LoadedEngine` (load.ts) is the real one; tests may fake it. */
+export interface Engine extends AsyncDisposable {
+  readonly model: ModelInfo;
+  readonly tokenizer: Tokenizer;
+  /** Resolved configuration with the reason for each `auto`, for `inspect` and the log. */
+  readonly config: { readonly values: Readonly<Record<string, unknown>>; readonly reasons: readonly string[] };
+  /** Returns at once; `stream.admitted` says whether the request was taken. */
+  generate(input: GenerateInput, params?: SamplingParams, options?: GenerateOptions): RequestStream;
+  /** Ids of a chat prompt, for `/tokenize`. */
+  renderChat(messages: readonly ChatMessage[], options?: ChatTemplateOptions): Promise<{ text: string; tokenIds: Int32Array }>;
+  stats(): EngineStats;
+  /** Subscribes to finished requests, for metrics. Returns the unsubscribe function. */
+  onFinished(listener: (event: FinishedRequest) => void): () => void;
+  /** Aborts what runs and frees everything. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** One request that ended, as metrics see it. Times in milliseconds. */
+export interface FinishedRequest {
+  readonly requestId: string;
+  readonly finishReason: 'stop' | 'length' | 'abort' | 'error';
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly generationTokens: number;
+  readonly queueMs: number;
+  readonly firstTokenMs: number | null;
+  readonly totalMs: number;
+  /** Gaps between tokens, one an output token after the first. */
+  readonly interTokenMs: Float64Array;
+}

@@ -1,0 +1,173 @@
+/** Writes a plan node by node. Models call it; nothing else does, save tests. */
+import type { OpAttrs, OpName } from './ops/index.ts';
+import type { Activation, AnyNode, CacheGroup, Constant, Plan, RowAxis, Value, Weight, WeightFormat, WeightPart } from './plan.ts';
+import { verifyPlan } from './verify.ts';
+
+/** What the builder must know of a checkpoint: nothing but how a matrix is stored and what its linears round to. */
+export interface BuildOptions {
+  /** Storage format of a matrix. Vectors are always f32. */
+  formatOf(tensor: string): WeightFormat;
+  /** Activation of a linear whose weight has this format. */
+  activationFor(format: WeightFormat, inputWidth: number): Activation;
+}
+
+/** Attributes and operands of one node. */
+interface Emitted<Name extends OpName> {
+  inputs?: readonly Value[];
+  outputs?: readonly Value[];
+  weights?: readonly (Weight | null)[];
+  constants?: readonly Constant[];
+  attrs: OpAttrs[Name];
+}
+
+export class PlanBuilder {
+  readonly #options: BuildOptions;
+  readonly #values: Value[] = [];
+  readonly #weights: Weight[] = [];
+  readonly #constants: Constant[] = [];
+  readonly #nodes: AnyNode[] = [];
+  readonly #cacheGroups: CacheGroup[] = [];
+  #input: Plan['input'] | undefined;
+
+  constructor(options: BuildOptions) {
+    this.#options = options;
+  }
+
+  value(name: string, axis: RowAxis, width: number, dtype: Value['dtype'] = 'f32'): Value {
+    const value: Value = { id: this.#values.length, name, axis, width, dtype };
+    this.#values.push(value);
+    return value;
+  }
+
+  /** Columns `[offset, offset + width)` of a value, without a copy. */
+  view(name: string, of: Value, offset: number, width: number): Value {
+    const base = of.view === undefined ? { of: of.id, offset } : { of: of.view.of, offset: of.view.offset + offset };
+    const value: Value = { id: this.#values.length, name, axis: of.axis, width, dtype: of.dtype, view: base };
+    this.#values.push(value);
+    return value;
+  }
+
+  /** Token ids of the step, `[tokens, 1]`. */
+  tokenIds(): Value {
+    const value = this.value('tokenIds', 'tokens', 1, 'i32');
+    this.#input = { kind: 'tokenIds', value: value.id };
+    return value;
+  }
+
+  /** Embeddings made by another program (S1), `[tokens, width]`. */
+  embeddings(width: number): Value {
+    const value = this.value('embeddings', 'tokens', width);
+    this.#input = { kind: 'embeddings', value: value.id };
+    return value;
+  }
+
+  vector(tensor: string, length: number): Weight {
+    return this.#weight(tensor, [length], 'f32', [{ tensor, shape: [length] }]);
+  }
+
+  matrix(tensor: string, rows: number, columns: number): Weight {
+    return this.#weight(tensor, [rows, columns], this.#options.formatOf(tensor), [{ tensor, shape: [rows, columns] }]);
+  }
+
+  constant(name: string, data: Float32Array): Constant {
+    const existing = this.#constants.find((c) => c.name === name);
+    if (existing !== undefined) return existing;
+    const constant: Constant = { id: this.#constants.length, name, data };
+    this.#constants.push(constant);
+    return constant;
+  }
+
+  cacheGroup(group: CacheGroup): number {
+    return this.#cacheGroups.push(group) - 1;
+  }
+
+  emit<Name extends OpName>(op: Name, name: string, { inputs = [], outputs = [], weights = [], constants = [], attrs }: Emitted<Name>): void {
+    this.#nodes.push({
+      op,
+      name,
+      inputs: inputs.map((v) => v.id),
+      outputs: outputs.map((v) => v.id),
+      weights: weights.map((w) => w?.id ?? null),
+      constants: constants.map((c) => c.id),
+      attrs,
+    } as unknown as AnyNode);
+  }
+
+  /** An op with one input and one output of the same shape. */
+  map<Name extends OpName>(op: Name, name: string, input: Value, operands: Omit<Emitted<Name>, 'inputs' | 'outputs'>): Value {
+    const output = this.value(name, input.axis, input.width);
+    this.emit(op, name, { ...operands, inputs: [input], outputs: [output] });
+    return output;
+  }
+
+  add(name: string, a: Value, b: Value): Value {
+    const output = this.value(name, a.axis, a.width);
+    this.emit('add', name, { inputs: [a, b], outputs: [output], attrs: {} });
+    return output;
+  }
+
+  /** A linear layer with a matrix that exists already (tied embeddings) or a new one. */
+  linear(name: string, input: Value, weight: Weight, bias: Weight | null = null): Value {
+    const output = this.value(name, input.axis, weight.shape[0]);
+    const activation = this.#options.activationFor(weight.format, input.width);
+    this.emit('linear', name, { inputs: [input], outputs: [output], weights: [weight, bias], attrs: { activation } });
+    return output;
+  }
+
+  /**
+   * Several linears of one input (`q, k, v` or `gate, up`). Where their matrices are stored alike they become one linear over the
+   * concatenated rows and views of its output; otherwise one linear each.
+   */
+  linears(name: string, input: Value, layers: readonly { name: string; tensor: string; rows: number; bias?: string }[]): Value[] {
+    const formats = new Set(layers.map((layer) => this.#options.formatOf(layer.tensor)));
+    const biased = layers.filter((layer) => layer.bias !== undefined).length;
+    if (formats.size > 1 || (biased > 0 && biased < layers.length)) {
+      return layers.map((layer) =>
+        this.linear(
+          layer.name,
+          input,
+          this.matrix(layer.tensor, layer.rows, input.width),
+          layer.bias === undefined ? null : this.vector(layer.bias, layer.rows),
+        ),
+      );
+    }
+    const rows = layers.reduce((sum, layer) => sum + layer.rows, 0);
+    const parts = layers.map((layer) => ({ tensor: layer.tensor, shape: [layer.rows, input.width] }));
+    const weight = this.#weight(`${name}.weight`, [rows, input.width], this.#options.formatOf(layers[0].tensor), parts);
+    const biasParts = layers.flatMap((layer) => (layer.bias === undefined ? [] : [{ tensor: layer.bias, shape: [layer.rows] }]));
+    const bias = biased === 0 ? null : this.#weight(`${name}.bias`, [rows], 'f32', biasParts);
+    const output = this.linear(name, input, weight, bias);
+    let offset = 0;
+    return layers.map((layer) => {
+      const view = this.view(layer.name, output, offset, layer.rows);
+      offset += layer.rows;
+      return view;
+    });
+  }
+
+  /** Closes the plan and checks it. @throws PLAN_INVALID */
+  build(name: string, outputs: Record<string, Value>): Plan {
+    const plan: Plan = {
+      name,
+      values: this.#values,
+      weights: this.#weights,
+      constants: this.#constants,
+      nodes: this.#nodes,
+      input: this.#input ?? { kind: 'tokenIds', value: -1 },
+      outputs: Object.fromEntries(Object.entries(outputs).map(([key, value]) => [key, value.id])),
+      cacheGroups: this.#cacheGroups,
+      numPositionAxes: 1,
+      worldSize: 1,
+    };
+    verifyPlan(plan);
+    return plan;
+  }
+
+  #weight(name: string, shape: readonly number[], format: WeightFormat, parts: readonly WeightPart[]): Weight {
+    const existing = this.#weights.find((w) => w.name === name);
+    if (existing !== undefined) return existing;
+    const weight: Weight = { id: this.#weights.length, name, shape, format, parts };
+    this.#weights.push(weight);
+    return weight;
+  }
+}

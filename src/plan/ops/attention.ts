@@ -1,0 +1,48 @@
+import { cacheLayer, count, firstComplaint, heads, sameShape } from './checks.ts';
+import type { OpDefinition } from './op.ts';
+
+/**
+ * Softmax attention of each query over the keys that it sees, read from the cache as stored (idea 5).
+ *
+ * Keys of token t: cache indices `[max(0, cacheIndex[t] + 1 - window), visibleEnd[t])` through the row's block table, then its draft ancestors
+ * (S4). Query head h reads KV head `floor(h * numKvHeads / numHeads)`. Keys are cut into splits of `ATTENTION_SPLIT`
+ * aligned to cache index 0; a split is reduced from nothing in one fixed order, splits are merged in order.
+ * Weights: optional sink logits `[numHeads]` f32, joined to the softmax denominator without a value.
+ */
+export interface AttentionAttrs {
+  group: number;
+  layer: number;
+  numHeads: number;
+  headDim: number;
+  /** Multiplies q . k before the soft cap. */
+  scale: number;
+  /** 0: none; otherwise scores become `softCap * tanh(score / softCap)`. */
+  softCap: number;
+  /** 0: all earlier keys; otherwise the last `window` of them, its own included. */
+  window: number;
+}
+
+/** Keys in one split. Part of the meaning: changing it changes results. A multiple of every block size. */
+export const ATTENTION_SPLIT = 256;
+
+export const attention: OpDefinition<AttentionAttrs> = {
+  attrs: { group: 'int', layer: 'int', numHeads: 'int', headDim: 'int', scale: 'float', softCap: 'float', window: 'int' },
+  verify: ({ inputs, outputs, attrs, plan }) => {
+    const group = plan.cacheGroups[attrs.group];
+    return firstComplaint(
+      count('inputs', inputs, 1),
+      count('outputs', outputs, 1),
+      sameShape(inputs[0], outputs[0]),
+      heads(inputs[0], attrs.headDim),
+      group === undefined
+        ? `cache group ${attrs.group} does not exist`
+        : cacheLayer(plan, attrs.group, attrs.layer, group.numKvHeads * group.headDim),
+      group !== undefined && attrs.numHeads % group.numKvHeads !== 0
+        ? `${attrs.numHeads} heads cannot share ${group.numKvHeads} KV heads evenly`
+        : null,
+      group?.kind === 'window' && (attrs.window === 0 || attrs.window > (group.window ?? 0))
+        ? `window ${attrs.window} reads more than its cache group keeps (${group.window})`
+        : null,
+    );
+  },
+};

@@ -1,0 +1,129 @@
+/** The one list of sampling parameters: types, defaults, ranges. Everything else reads it from here. */
+import { MillraceError } from '../base/errors.ts';
+
+/** What a caller may say. Names are camel case of vLLM's; `docs/sampling.md` describes each. */
+export interface SamplingParams {
+  /** Tokens to generate at most; clamped to what remains of the context. */
+  maxTokens?: number | undefined;
+  minTokens?: number | undefined;
+  /** 0 is greedy. */
+  temperature?: number | undefined;
+  topP?: number | undefined;
+  /** 0 or -1: off. */
+  topK?: number | undefined;
+  minP?: number | undefined;
+  repetitionPenalty?: number | undefined;
+  presencePenalty?: number | undefined;
+  frequencyPenalty?: number | undefined;
+  /** Added to the logits of these ids. */
+  logitBias?: Readonly<Record<number, number>> | undefined;
+  /** Integer; drawn at admission and reported when absent. */
+  seed?: number | undefined;
+  stop?: readonly string[] | undefined;
+  stopTokenIds?: readonly number[] | undefined;
+  includeStopStringInOutput?: boolean | undefined;
+  ignoreEos?: boolean | undefined;
+  skipSpecialTokens?: boolean | undefined;
+  /** Independent continuations. */
+  n?: number | undefined;
+  /** Report the log probability of each sampled token. */
+  logprobs?: boolean | undefined;
+  /** Alternatives reported per token, 0 to 20. */
+  topLogprobs?: number | undefined;
+}
+
+/** All fields present, checked and frozen. */
+export type ResolvedSamplingParams = Readonly<{ [K in keyof SamplingParams]-?: Exclude<SamplingParams[K], undefined> }> & {
+  readonly seedGiven: boolean;
+};
+
+export const MAX_TOP_LOGPROBS = 20;
+export const MAX_STOP_STRINGS = 16;
+export const MAX_N = 128;
+
+export const samplingDefaults = {
+  minTokens: 0,
+  temperature: 1,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  repetitionPenalty: 1,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  stop: [] as readonly string[],
+  stopTokenIds: [] as readonly number[],
+  includeStopStringInOutput: false,
+  ignoreEos: false,
+  skipSpecialTokens: true,
+  n: 1,
+  logprobs: false,
+  topLogprobs: 0,
+} as const;
+
+interface Range {
+  min: number;
+  max: number;
+  integer?: boolean;
+}
+
+const ranges: Partial<Record<keyof SamplingParams, Range>> = {
+  maxTokens: { min: 1, max: 2 ** 31 - 1, integer: true },
+  minTokens: { min: 0, max: 2 ** 31 - 1, integer: true },
+  temperature: { min: 0, max: 100 },
+  topP: { min: 0, max: 1 },
+  topK: { min: -1, max: 2 ** 31 - 1, integer: true },
+  minP: { min: 0, max: 1 },
+  repetitionPenalty: { min: 1e-3, max: 100 },
+  presencePenalty: { min: -2, max: 2 },
+  frequencyPenalty: { min: -2, max: 2 },
+  seed: { min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER, integer: true },
+  n: { min: 1, max: MAX_N, integer: true },
+  topLogprobs: { min: 0, max: MAX_TOP_LOGPROBS, integer: true },
+};
+
+/**
+ * Checks `given` over `defaults` (the model's generation_config.json) over `samplingDefaults`.
+ * @throws SAMPLING_PARAM_INVALID naming the field
+ */
+export function resolveSamplingParams(
+  given: SamplingParams,
+  context: { maxTokens: number; vocabSize: number; defaults?: SamplingParams; drawSeed(): number },
+): ResolvedSamplingParams {
+  const merged = { ...samplingDefaults, ...defined(context.defaults ?? {}), ...defined(given) };
+  for (const [field, range] of Object.entries(ranges) as [keyof SamplingParams, Range][]) {
+    const value = merged[field as keyof typeof merged] as unknown;
+    if (value !== undefined) checkRange(field, value, range);
+  }
+  if (merged.stop.length > MAX_STOP_STRINGS || merged.stop.some((s) => typeof s !== 'string')) {
+    throw invalid('stop', `at most ${MAX_STOP_STRINGS} strings`, JSON.stringify(merged.stop).slice(0, 200));
+  }
+  for (const id of merged.stopTokenIds) checkRange('stopTokenIds', id, { min: 0, max: context.vocabSize - 1, integer: true });
+  for (const [id, bias] of Object.entries(merged.logitBias ?? {})) {
+    checkRange('logitBias', Number(id), { min: 0, max: context.vocabSize - 1, integer: true });
+    checkRange('logitBias', bias, { min: -100, max: 100 });
+  }
+  return Object.freeze({
+    ...merged,
+    maxTokens: Math.max(0, Math.min(merged.maxTokens ?? context.maxTokens, context.maxTokens)),
+    topK: Math.max(0, merged.topK),
+    stop: merged.stop.filter((s) => s.length > 0),
+    logitBias: merged.logitBias ?? {},
+    seed: merged.seed ?? context.drawSeed(),
+    seedGiven: merged.seed !== undefined,
+    logprobs: merged.logprobs || merged.topLogprobs > 0,
+  });
+}
+
+function defined<T extends object>(fields: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined && value !== null)) as never;
+}
+
+function checkRange(field: keyof SamplingParams, value: unknown, { min, max, integer }: Range): void {
+  const fits = typeof value === 'number' && value >= min && value <= max && (!integer || Number.isInteger(value));
+  if (!fits) throw invalid(field, `${integer ? 'an integer' : 'a number'} from ${min} to ${max}`, JSON.stringify(value) ?? 'undefined');
+}
+
+function invalid(field: keyof SamplingParams, expected: string, received: string): MillraceError {
+  const param = field.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`);
+  return new MillraceError('SAMPLING_PARAM_INVALID', { message: `Sampling parameter ${param} is out of range.`, expected, received, param });
+}
