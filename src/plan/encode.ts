@@ -1,0 +1,108 @@
+/**
+ * A plan as one flat buffer for native backends (`native/common/plan.h` reads it). Every field is a 32-bit word, in this order:
+ *
+ * - header: magic, version, numValues, numWeights, numConstants, numNodes, numGroups, inputKind (0 token ids, 1 embeddings), input value,
+ *   numPositionAxes, worldSize, numOutputs
+ * - per value: axis (0 tokens, 1 logits), width, dtype (0 f32, 1 i32), id that it is a view of or -1, view offset in elements, arena offset in
+ *   bytes as low and high word (-1, -1 for views and for values that nothing touches)
+ * - per weight: format (index in `weightFormats`), rank (1 or 2), rows, columns (1 for vectors)
+ * - per constant: length, then its f32 bit patterns
+ * - per node: opcode, then five counted lists: inputs, outputs, weights (-1 where absent), constants, attribute words. Attributes come in the order
+ *   of the op's `attrs`: integers as they are, floats as f32 bits, words as their index
+ * - per cache group: kind (0 full, 1 window), window or 0, numLayers, numKvHeads, headDim
+ * - outputs: value ids in the order of `Object.keys(plan.outputs)`
+ *
+ * Names stay on the TypeScript side: native errors speak of indices, which `NativeBackend` turns into names.
+ */
+import { invariant } from '../base/errors.ts';
+import { opcodes, ops } from './ops/index.ts';
+import type { AttrLayout } from './ops/op.ts';
+import type { MemoryLayout } from './passes/memory.ts';
+import type { AnyNode, Constant, Plan, Value, WeightFormat } from './plan.ts';
+
+/** `MLRP`, little end first. */
+export const ENCODED_PLAN_MAGIC = 0x4d4c5250;
+export const ENCODED_PLAN_VERSION = 1;
+
+/** Formats in the order of their index on the wire (`WeightFormat` of `native/cpu/kernels.h`). */
+export const weightFormats = ['f32', 'f16', 'bf16', 'q8_0'] as const satisfies readonly WeightFormat[];
+
+/** Encodes a plan with the places of its values in the arena. The same plan gives the same words. */
+export function encodePlan(plan: Plan, memory: MemoryLayout): Int32Array {
+  const words: number[] = [
+    ENCODED_PLAN_MAGIC,
+    ENCODED_PLAN_VERSION,
+    plan.values.length,
+    plan.weights.length,
+    plan.constants.length,
+    plan.nodes.length,
+    plan.cacheGroups.length,
+    plan.input.kind === 'tokenIds' ? 0 : 1,
+    plan.input.value,
+    plan.numPositionAxes,
+    plan.worldSize,
+    Object.keys(plan.outputs).length,
+  ];
+  for (const value of plan.values) pushValue(words, value, memory);
+  for (const weight of plan.weights) {
+    words.push(weightFormats.indexOf(weight.format), weight.shape.length, weight.shape[0], weight.shape[1] ?? 1);
+  }
+  for (const constant of plan.constants) pushConstant(words, constant);
+  for (const node of plan.nodes) pushNode(words, node);
+  for (const group of plan.cacheGroups) {
+    words.push(group.kind === 'full' ? 0 : 1, group.window ?? 0, group.numLayers, group.numKvHeads, group.headDim);
+  }
+  words.push(...Object.values(plan.outputs));
+  return Int32Array.from(words, (word) => word | 0);
+}
+
+function pushValue(words: number[], value: Value, memory: MemoryLayout): void {
+  words.push(value.axis === 'tokens' ? 0 : 1, value.width, value.dtype === 'f32' ? 0 : 1);
+  words.push(value.view?.of ?? -1, value.view?.offset ?? 0);
+  const offset = memory.offsets[value.id];
+  if (offset < 0) words.push(-1, -1);
+  else words.push(offset % 2 ** 32, Math.floor(offset / 2 ** 32));
+}
+
+function pushConstant(words: number[], constant: Constant): void {
+  words.push(constant.data.length);
+  const bits = new Int32Array(constant.data.buffer, constant.data.byteOffset, constant.data.length);
+  for (const word of bits) words.push(word);
+}
+
+function pushNode(words: number[], node: AnyNode): void {
+  const attrs = encodeAttrs(node);
+  words.push(opcodes[node.op]);
+  words.push(node.inputs.length, ...node.inputs);
+  words.push(node.outputs.length, ...node.outputs);
+  words.push(node.weights.length, ...node.weights.map((id) => id ?? -1));
+  words.push(node.constants.length, ...node.constants);
+  words.push(attrs.length, ...attrs);
+}
+
+function encodeAttrs(node: AnyNode): number[] {
+  const layout: AttrLayout<Record<string, unknown>> = ops[node.op].attrs;
+  const attrs = node.attrs as Readonly<Record<string, unknown>>;
+  return Object.entries(layout).map(([name, kind]) => {
+    const value = attrs[name];
+    if (kind === 'int') {
+      invariant(Number.isInteger(value), `attribute ${name} of ${node.name} is not an integer`);
+      return value as number;
+    }
+    if (kind === 'float') {
+      invariant(typeof value === 'number', `attribute ${name} of ${node.name} is not a number`);
+      return floatBits(value);
+    }
+    const index = kind.indexOf(value as string);
+    invariant(index >= 0, `attribute ${name} of ${node.name} is none of ${kind.join(', ')}`);
+    return index;
+  });
+}
+
+const floatScratch = new Float32Array(1);
+const bitsScratch = new Int32Array(floatScratch.buffer);
+
+function floatBits(value: number): number {
+  floatScratch[0] = value;
+  return bitsScratch[0];
+}
