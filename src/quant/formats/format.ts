@@ -1,0 +1,10 @@
+/** What a storage format of weights is: blocks of a fixed number of elements in a fixed number of bytes. */
+export interface WeightFormatDefinition {
+  /** Elements in one block; a row of a matrix is a whole number of blocks. */
+  readonly blockElements: number;
+  readonly blockBytes: number;
+  /** Expands whole blocks. `out` has as many elements as `bytes` holds. `bytes` may start at any address. */
+  dequantize(bytes: Uint8Array, out: Float32Array): void;
+  /** Packs f32 values, a whole number of blocks. */
+  quantize(values: Float32Array): Uint8Array;
+}

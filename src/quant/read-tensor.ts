@@ -1,0 +1,156 @@
+/**
+ * From the tensors of a checkpoint to the weight that a plan asks for: parts one under the other, rows in Hugging Face order, shifts applied,
+ * converted to the format of the weight. Every backend reads weights through this file, so that they all hold the same numbers.
+ *
+ * The types are structural (`StoredTensor`, `WeightSource` and `Weight` fit them), since this room lies below theirs.
+ */
+import { MillraceError } from '../base/errors.ts';
+import { storedBytes, type WeightFormatName, weightFormats } from './formats/index.ts';
+
+interface Tensor {
+  readonly name: string;
+  readonly format: WeightFormatName;
+  readonly shape: readonly number[];
+  readonly sizeBytes: number;
+  readonly rowOrder?: RowOrder;
+  readonly shift?: number;
+}
+
+/** See `StoredTensor.rowOrder`. */
+export interface RowOrder {
+  readonly kind: 'rope-interleaved';
+  readonly headDim: number;
+}
+
+interface TensorSource<T extends Tensor> {
+  find(name: string): T | undefined;
+  read(tensor: T): Uint8Array;
+}
+
+interface WantedWeight {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly format: WeightFormatName;
+  readonly parts: readonly { readonly tensor: string; readonly shape: readonly number[] }[];
+}
+
+/** One part of a weight with its place: rows `[firstRow, firstRow + numRows)`. Vectors are one column wide. */
+export interface FoundPart<T> {
+  readonly tensor: T;
+  readonly firstRow: number;
+  readonly numRows: number;
+}
+
+/**
+ * Finds the tensors that make up a weight.
+ * @throws WEIGHTS_TENSOR_MISSING, WEIGHTS_SHAPE_MISMATCH, WEIGHTS_FILE_INVALID (size does not fit the shape)
+ */
+export function findParts<T extends Tensor>(source: { find(name: string): T | undefined }, weight: WantedWeight): FoundPart<T>[] {
+  let firstRow = 0;
+  return weight.parts.map((part) => {
+    const tensor = source.find(part.tensor);
+    if (tensor === undefined) {
+      throw new MillraceError('WEIGHTS_TENSOR_MISSING', { message: `The checkpoint holds no tensor ${part.tensor}, which ${weight.name} needs.` });
+    }
+    checkTensor(tensor, part.shape);
+    const found = { tensor, firstRow, numRows: part.shape[0] };
+    firstRow += found.numRows;
+    return found;
+  });
+}
+
+function checkTensor(tensor: Tensor, shape: readonly number[]): void {
+  if (tensor.shape.length !== shape.length || tensor.shape.some((length, i) => length !== shape[i])) {
+    throw new MillraceError('WEIGHTS_SHAPE_MISMATCH', {
+      message: `Tensor ${tensor.name} has another shape than the model's configuration says.`,
+      expected: `[${shape.join(', ')}]`,
+      received: `[${tensor.shape.join(', ')}]`,
+    });
+  }
+  const { blockElements } = weightFormats[tensor.format];
+  if (shape[shape.length - 1] % blockElements !== 0) {
+    throw new MillraceError('WEIGHTS_SHAPE_MISMATCH', {
+      message: `Rows of tensor ${tensor.name} are not whole ${tensor.format} blocks.`,
+      expected: `a multiple of ${blockElements}`,
+      received: String(shape[shape.length - 1]),
+    });
+  }
+  const expected = storedBytes(tensor.format, product(shape));
+  if (tensor.sizeBytes !== expected) {
+    throw new MillraceError('WEIGHTS_FILE_INVALID', {
+      message: `Tensor ${tensor.name} does not have the bytes of its shape.`,
+      expected: `${expected} bytes`,
+      received: `${tensor.sizeBytes}`,
+    });
+  }
+}
+
+/** The row of the file that holds row `row` of the Hugging Face order. */
+export function fileRow(order: RowOrder | undefined, row: number): number {
+  if (order === undefined) return row;
+  const { headDim } = order;
+  const within = row % headDim;
+  const half = headDim / 2;
+  return row - within + (within < half ? 2 * within : 2 * (within - half) + 1);
+}
+
+/**
+ * A whole weight in its own format, row-major: what a kernel packs. Tensors stored otherwise are converted; a weight is copied unchanged
+ * where the file has it as wanted.
+ */
+export function readWeight<T extends Tensor>(source: TensorSource<T>, weight: WantedWeight): Uint8Array {
+  const columns = weight.shape[1] ?? 1;
+  const vector = weight.shape.length === 1;
+  const bytes = new Uint8Array(storedBytes(weight.format, product(weight.shape)));
+  for (const { tensor, firstRow, numRows } of findParts(source, weight)) {
+    const at = storedBytes(weight.format, firstRow * columns);
+    const convert = tensor.format !== weight.format || tensor.shift !== undefined || (vector && weightFormats[tensor.format].blockElements > 1);
+    if (convert) bytes.set(weightFormats[weight.format].quantize(readTensor(source, tensor)), at);
+    else copyRows(source.read(tensor), bytes.subarray(at), tensor, numRows, storedBytes(tensor.format, columns));
+  }
+  return bytes;
+}
+
+/** A whole weight as f32: the numbers that a kernel of its format multiplies with. */
+export function readWeightAsF32<T extends Tensor>(source: TensorSource<T>, weight: WantedWeight): Float32Array {
+  const columns = weight.shape[1] ?? 1;
+  const out = new Float32Array(product(weight.shape));
+  const { dequantize, quantize } = weightFormats[weight.format];
+  for (const { tensor, firstRow, numRows } of findParts(source, weight)) {
+    const part = out.subarray(firstRow * columns, (firstRow + numRows) * columns);
+    part.set(readTensor(source, tensor));
+    const rounded = tensor.format !== weight.format || tensor.shift !== undefined;
+    if (rounded && weight.format !== 'f32') dequantize(quantize(part), part);
+  }
+  return out;
+}
+
+/** A tensor as f32, rows in Hugging Face order, shift applied. */
+export function readTensor<T extends Tensor>(source: { read(tensor: T): Uint8Array }, tensor: T): Float32Array {
+  const stored = new Float32Array(product(tensor.shape));
+  weightFormats[tensor.format].dequantize(source.read(tensor), stored);
+  if (tensor.shift !== undefined) for (let i = 0; i < stored.length; i++) stored[i] += tensor.shift;
+  if (tensor.rowOrder === undefined) return stored;
+  const out = new Float32Array(stored.length);
+  const columns = tensor.shape[1] ?? 1;
+  for (let row = 0; row < tensor.shape[0]; row++) {
+    const from = fileRow(tensor.rowOrder, row) * columns;
+    out.set(stored.subarray(from, from + columns), row * columns);
+  }
+  return out;
+}
+
+function copyRows(from: Uint8Array, to: Uint8Array, tensor: Tensor, numRows: number, rowBytes: number): void {
+  if (tensor.rowOrder === undefined) {
+    to.set(from);
+    return;
+  }
+  for (let row = 0; row < numRows; row++) {
+    const at = fileRow(tensor.rowOrder, row) * rowBytes;
+    to.set(from.subarray(at, at + rowBytes), row * rowBytes);
+  }
+}
+
+function product(shape: readonly number[]): number {
+  return shape.reduce((a, b) => a * b, 1);
+}
