@@ -1,0 +1,105 @@
+/**
+ * Documentation against code. Tables between `<!-- table: NAME -->` and `<!-- end -->` are written from the code: `--write` rewrites them, without
+ * it a difference is an error. The folder map of ARCHITECTURE.md must name each folder of src and no other; relative links must lead somewhere.
+ */
+import fs from 'node:fs';
+import path from 'node:path';
+import { tsImport } from 'tsx/esm/api';
+import { isMain, listFiles, repository } from './prepare.mjs';
+
+const load = (file) => tsImport(`../${file}`, import.meta.url);
+const exists = (file) => fs.existsSync(path.join(repository, file));
+const read = (file) => fs.readFileSync(path.join(repository, file), 'utf8');
+
+/** Name of a table -> the document it stands in and the rows it must have. */
+const tables = {
+  errors: { document: 'docs/errors.md', render: errorRows },
+  config: { document: 'docs/config.md', render: configRows },
+};
+
+async function errorRows() {
+  const { errorTable } = await load('src/base/errors.ts');
+  const rows = Object.entries(errorTable).map(([code, { status, meaning }]) => `| \`${code}\` | ${status} | ${meaning} |`);
+  return ['| code | HTTP | meaning |', '|---|---|---|', ...rows];
+}
+
+async function configRows() {
+  if (!exists('src/engine/config.ts')) return null;
+  const { configOptions } = await load('src/engine/config.ts');
+  return configOptions === undefined ? null : ['| flag | default | meaning |', '|---|---|---|'];
+}
+
+/** Text with the table's rows put between its marks; null when the marks are missing. */
+export function withTable(text, name, rows) {
+  const open = `<!-- table: ${name} -->`;
+  const start = text.indexOf(open);
+  const end = text.indexOf('<!-- end -->', start);
+  if (start < 0 || end < 0) return null;
+  return `${text.slice(0, start + open.length)}\n${rows.join('\n')}\n${text.slice(end)}`;
+}
+
+async function checkTables(write, problems) {
+  for (const [name, { document, render }] of Object.entries(tables)) {
+    const rows = await render();
+    if (rows === null) continue;
+    if (!exists(document)) {
+      problems.push(`${document} is missing`);
+      continue;
+    }
+    const text = read(document);
+    const wanted = withTable(text, name, rows);
+    if (wanted === null) problems.push(`${document} has no marks for the table "${name}"`);
+    else if (wanted !== text && write) fs.writeFileSync(path.join(repository, document), wanted);
+    else if (wanted !== text) problems.push(`${document}: the table "${name}" differs from the code; run node scripts/check-docs.mjs --write`);
+  }
+}
+
+/** Rooms named in a folder map: lines such as `  base/   what it is` under `src/`. */
+export function mappedRooms(markdown) {
+  const block = /^src\/\n((?: {2}.*\n)+)/m.exec(markdown)?.[1] ?? '';
+  return [...block.matchAll(/^ {2}([a-z-]+)\/ /gm)].map((match) => match[1]);
+}
+
+/** Folders of src with at least one file. */
+export function roomsWithCode(root = repository) {
+  const first = listFiles(root, ['src']).map((file) => file.split('/'));
+  return [...new Set(first.filter((parts) => parts.length > 2).map((parts) => parts[1]))];
+}
+
+function checkMap(problems) {
+  if (!exists('ARCHITECTURE.md')) {
+    problems.push('ARCHITECTURE.md is missing');
+    return;
+  }
+  const mapped = new Set(mappedRooms(read('ARCHITECTURE.md')));
+  const rooms = new Set(roomsWithCode());
+  for (const room of rooms) if (!mapped.has(room)) problems.push(`ARCHITECTURE.md does not show src/${room}/`);
+  for (const room of mapped) if (!rooms.has(room)) problems.push(`ARCHITECTURE.md shows src/${room}/, which does not exist`);
+}
+
+/** Targets of relative Markdown links, without anchors. */
+export function relativeLinks(markdown) {
+  const prose = markdown.replace(/```[\s\S]*?```/g, '').replace(/`[^`\n]*`/g, '');
+  return [...prose.matchAll(/\]\(([^)\s]+)\)/g)].map((match) => match[1].replace(/#.*$/, '')).filter((link) => link !== '' && !/^[a-z]+:/.test(link));
+}
+
+function checkLinks(problems) {
+  const top = fs.readdirSync(repository).filter((name) => name.endsWith('.md'));
+  for (const file of listFiles(repository, [...top, 'docs'], (name) => name.endsWith('.md'))) {
+    for (const link of relativeLinks(read(file))) {
+      if (!exists(path.posix.join(path.posix.dirname(file), link))) problems.push(`${file}: the link to ${link} leads nowhere`);
+    }
+  }
+}
+
+export async function main(args) {
+  const problems = [];
+  await checkTables(args.includes('--write'), problems);
+  checkMap(problems);
+  checkLinks(problems);
+  for (const problem of problems) console.error(problem);
+  console.log(problems.length === 0 ? 'docs: true to the code' : `docs: ${problems.length} problems`);
+  if (problems.length > 0) process.exitCode = 1;
+}
+
+if (isMain(import.meta.url)) await main(process.argv.slice(2));
