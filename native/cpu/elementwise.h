@@ -1,0 +1,19 @@
+// The element-wise ops and norms of one instruction set (elementwise.cc), with the signatures of the kernel table. Meaning: src/plan/ops.
+#pragma once
+
+#include "kernels.h"
+
+namespace millrace::cpu::MILLRACE_ISA {
+
+// y = x / rms(x) * (weight + weightOffset), rms over each run of groupWidth elements.
+void rmsNorm(ConstRows x, Rows y, int32_t rows, int32_t width, int32_t groupWidth, const float* weight, float weightOffset, float epsilon, ThreadPool&);
+// sum = a + b; normed = rmsNorm(sum).
+void addRmsNorm(ConstRows a, ConstRows b, Rows sum, Rows normed, int32_t rows, int32_t width, int32_t groupWidth, const float* weight, float weightOffset,
+                float epsilon, ThreadPool&);
+void add(ConstRows a, ConstRows b, Rows y, int32_t rows, int32_t width, ThreadPool&);
+void scale(ConstRows x, Rows y, int32_t rows, int32_t width, float factor, ThreadPool&);
+void softCap(ConstRows x, Rows y, int32_t rows, int32_t width, float cap, ThreadPool&);
+// y = function(gate) * up; function: 0 silu, 1 gelu-tanh, 2 gelu.
+void gatedActivation(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool&);
+
+}  // namespace millrace::cpu::MILLRACE_ISA
