@@ -1,0 +1,97 @@
+/** How many bytes KV takes and how many blocks fit a memory: arithmetic only, shared by the engine and the backends. */
+import { type Dtype, dtypes } from '../base/dtype.ts';
+
+/** What this room must know of a cache group (S3); `CacheGroup` of a plan is one. */
+export interface KvGroup {
+  readonly name: string;
+  readonly kind: 'full' | 'window';
+  /** Keys that a token of a `window` group sees, its own included. */
+  readonly window?: number;
+  readonly numLayers: number;
+  readonly numKvHeads: number;
+  readonly headDim: number;
+}
+
+/** Bytes of K and V of one token over all layers of a group. */
+export function bytesPerToken(group: KvGroup, dtype: Dtype): number {
+  return 2 * group.numLayers * group.numKvHeads * group.headDim * dtypes[dtype].bytes;
+}
+
+/** Bytes of one block of a group, without a backend's own padding. */
+export function bytesPerBlock(group: KvGroup, blockSize: number, dtype: Dtype): number {
+  return bytesPerToken(group, dtype) * blockSize;
+}
+
+export function blocksForTokens(numTokens: number, blockSize: number): number {
+  return Math.ceil(numTokens / blockSize);
+}
+
+/** Lowest cache index that the token at `cacheIndex` reads in a group. */
+export function firstKeyIndex(group: KvGroup, cacheIndex: number): number {
+  return group.kind === 'full' ? 0 : Math.max(0, cacheIndex + 1 - windowOf(group));
+}
+
+/** Most blocks that one sequence of `numTokens` holds at once when it advances by at most `chunk` tokens a step. */
+export function peakBlocks(group: KvGroup, blockSize: number, numTokens: number, chunk: number): number {
+  const all = blocksForTokens(numTokens, blockSize);
+  if (group.kind === 'full') return all;
+  // the window before the chunk and the chunk itself, plus one block because neither end need be aligned
+  return Math.min(all, blocksForTokens(windowOf(group) - 1 + chunk, blockSize) + 1);
+}
+
+export interface SizingLimits {
+  readonly blockSize: number;
+  readonly dtype: Dtype;
+  readonly maxModelLen: number;
+  readonly maxNumSeqs: number;
+  readonly maxNumBatchedTokens: number;
+}
+
+/**
+ * Blocks of each group that `memoryBytes` holds. A full group gets the most it can; a window group no more than all rows can hold at once,
+ * since what has slid out is freed. Without a full group the window groups share everything.
+ */
+export function numBlocksForMemory(groups: readonly KvGroup[], memoryBytes: number, limits: SizingLimits): number[] {
+  const sizes = groups.map((group) => bytesPerBlock(group, limits.blockSize, limits.dtype));
+  const perBlockOfAll = sizes.reduce((sum, bytes) => sum + bytes, 0);
+  const even = Math.floor(memoryBytes / perBlockOfAll);
+  if (!groups.some((group) => group.kind === 'full')) return groups.map(() => even);
+  const caps = groups.map((group) => (group.kind === 'full' ? Infinity : windowCap(group, limits)));
+  const counts = groups.map((_, g) => Math.min(even, caps[g]));
+  const used = counts.reduce((sum, count, g) => sum + count * sizes[g], 0);
+  const fullBytes = groups.reduce((sum, group, g) => sum + (group.kind === 'full' ? sizes[g] : 0), 0);
+  const extra = Math.floor((memoryBytes - used) / fullBytes);
+  return counts.map((count, g) => (groups[g].kind === 'full' ? count + extra : count));
+}
+
+/** Tokens of one sequence that fit: the shortest of all groups. */
+export function longestSequence(groups: readonly KvGroup[], numBlocks: readonly number[], limits: SizingLimits): number {
+  const { blockSize } = limits;
+  return groups.reduce((longest, group, g) => {
+    const everything = numBlocks[g] * blockSize;
+    const windowed = group.kind === 'window' && numBlocks[g] >= peakBlocks(group, blockSize, Number.MAX_SAFE_INTEGER, limits.maxNumBatchedTokens);
+    return Math.min(longest, windowed ? Infinity : everything);
+  }, Infinity);
+}
+
+/** Bytes that let every row reach the whole context: more would only hold cached prefixes. */
+export function bytesForAllRows(groups: readonly KvGroup[], limits: SizingLimits): number {
+  return groups.reduce((sum, group) => {
+    const blocks = peakBlocks(group, limits.blockSize, limits.maxModelLen, limits.maxNumBatchedTokens) * limits.maxNumSeqs;
+    return sum + blocks * bytesPerBlock(group, limits.blockSize, limits.dtype);
+  }, 0);
+}
+
+/** Bytes that one sequence of the whole context needs. */
+export function bytesForOneRow(groups: readonly KvGroup[], limits: SizingLimits): number {
+  return bytesForAllRows(groups, { ...limits, maxNumSeqs: 1 });
+}
+
+export function windowOf(group: KvGroup): number {
+  return group.window ?? 0;
+}
+
+function windowCap(group: KvGroup, { blockSize, maxNumSeqs, maxNumBatchedTokens }: SizingLimits): number {
+  const perRow = blocksForTokens(windowOf(group), blockSize) + 2;
+  return maxNumSeqs * perRow + blocksForTokens(maxNumBatchedTokens, blockSize);
+}

@@ -1,0 +1,95 @@
+/** What one step computes: the plain value that `Scheduler.schedule` returns (idea 2). */
+import type { Request } from './request.ts';
+
+/** Rows in the order in which they are laid out. Arrays may be longer than their counts; the scheduler reuses them after `commit`. */
+export interface ScheduledBatch {
+  readonly step: number;
+  readonly numRows: number;
+  readonly requests: readonly Request[];
+  /** `[rows]` tokens to compute for each row. */
+  readonly numNewTokens: Int32Array;
+  /** `[rows]` index of the first of them. */
+  readonly firstToken: Int32Array;
+  /** `[rows]` logit rows of each row: 0 while it is behind, else 1 + its draft tokens, which are its last ones. */
+  readonly numLogitRows: Int32Array;
+  readonly totalTokens: number;
+  readonly totalLogitRows: number;
+  /** `[numCopies, 4]`: group, source block, destination block, tokens; made in order before the step. */
+  readonly copies: Int32Array;
+  readonly numCopies: number;
+  /** Requests that were put back to waiting while this step was made. */
+  readonly preempted: readonly Request[];
+  /** Requests that can never go on; their `error` says why. */
+  readonly failed: readonly Request[];
+}
+
+/** What a step did to each row: how many tokens it gained, in `commit`'s order of rows. */
+export interface CommittedBatch {
+  /** `[rows]` tokens appended: 0 or more. */
+  readonly numAppended: Int32Array;
+}
+
+/** A batch as it can be logged, recorded or sent: no object graph behind it. */
+export function describeBatch(batch: ScheduledBatch): {
+  step: number;
+  rows: { id: string; choice: number; firstToken: number; numNewTokens: number; numLogitRows: number }[];
+  copies: number[][];
+  preempted: string[];
+  failed: string[];
+} {
+  const rows = batch.requests.slice(0, batch.numRows).map((request, r) => ({
+    id: request.id,
+    choice: request.choice,
+    firstToken: batch.firstToken[r],
+    numNewTokens: batch.numNewTokens[r],
+    numLogitRows: batch.numLogitRows[r],
+  }));
+  const copies = Array.from({ length: batch.numCopies }, (_, i) => [...batch.copies.subarray(4 * i, 4 * i + 4)]);
+  return { step: batch.step, rows, copies, preempted: batch.preempted.map((r) => r.id), failed: batch.failed.map((r) => r.id) };
+}
+
+/** The one implementation: filled by the scheduler in place. */
+export class ReusableBatch implements ScheduledBatch {
+  step = 0;
+  numRows = 0;
+  requests: Request[] = [];
+  numNewTokens: Int32Array;
+  firstToken: Int32Array;
+  numLogitRows: Int32Array;
+  numAppended: Int32Array;
+  totalTokens = 0;
+  totalLogitRows = 0;
+  copies = new Int32Array(64);
+  numCopies = 0;
+  preempted: Request[] = [];
+  failed: Request[] = [];
+
+  constructor(maxRows: number) {
+    this.numNewTokens = new Int32Array(maxRows);
+    this.firstToken = new Int32Array(maxRows);
+    this.numLogitRows = new Int32Array(maxRows);
+    this.numAppended = new Int32Array(maxRows);
+  }
+
+  clear(step: number): void {
+    this.step = step;
+    this.numRows = 0;
+    this.requests.length = 0;
+    this.totalTokens = 0;
+    this.totalLogitRows = 0;
+    this.numCopies = 0;
+    this.preempted.length = 0;
+    this.failed.length = 0;
+  }
+
+  add(request: Request, numNewTokens: number): void {
+    const row = this.numRows++;
+    this.requests.push(request);
+    const isCaughtUp = numNewTokens === request.numBehind;
+    this.firstToken[row] = request.numComputedTokens;
+    this.numNewTokens[row] = numNewTokens;
+    this.numLogitRows[row] = isCaughtUp ? 1 + request.numDraftTokens : 0;
+    this.totalTokens += numNewTokens;
+    this.totalLogitRows += this.numLogitRows[row];
+  }
+}
