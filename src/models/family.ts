@@ -1,0 +1,21 @@
+import type { BuildOptions } from '../plan/builder.ts';
+import type { Plan } from '../plan/plan.ts';
+import type { DecoderFeatures, Stage } from './blocks/decoder-features.ts';
+import type { ConfigReader } from './config-reader.ts';
+import type { GgufFamily } from './gguf-names.ts';
+
+/** A model family: from a checkpoint's configuration to a plan. One file and one line in `index.ts`. */
+export interface ModelFamily {
+  readonly name: string;
+  /** Entries of `architectures` in `config.json` that this family reads. */
+  readonly architectures: readonly string[];
+  /**
+   * Reads and checks the configuration. `hasTensor` answers for the checkpoint, where two spellings of its names are in use.
+   * @throws MODEL_CONFIG_INVALID naming the field
+   */
+  features(config: ConfigReader, hasTensor: (name: string) => boolean): DecoderFeatures;
+  /** Writes the plan, of a run of layers if asked. */
+  build(features: DecoderFeatures, options: BuildOptions, stage?: Stage): Plan;
+  /** How GGUF files of this family differ, if they exist. */
+  readonly gguf?: GgufFamily;
+}

@@ -1,0 +1,152 @@
+/**
+ * From GGUF to Hugging Face: metadata keys to configuration fields, tensor names to tensor names. Works on plain values; files are read elsewhere.
+ * Names: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and the converters of llama.cpp.
+ */
+import { MillraceError } from '../base/errors.ts';
+
+/** What differs between families. */
+export interface GgufFamily {
+  /** `general.architecture`, also the prefix of the metadata keys. */
+  readonly architecture: string;
+  /** Entry of `architectures` that stands for it. */
+  readonly huggingFace: string;
+  /** q and k rows are stored with rotary pairs interleaved. */
+  readonly interleavedRotary: boolean;
+  /** Added to every norm weight when read; -1 where the file stores `weight + 1`. */
+  readonly normShift: number;
+  /** Norms stand before attention and MLP only, or also after. Says what `ffn_norm` is. */
+  readonly normPlacement: 'pre' | 'pre-post';
+  /** Fields beyond the common ones. */
+  extraConfig?(metadata: GgufMetadata): Record<string, unknown>;
+}
+
+/** Checked access to the metadata of one architecture. */
+export interface GgufMetadata {
+  /** Number at `<architecture>.<key>`, or undefined. @throws MODEL_CONFIG_INVALID when it is not a number */
+  number(key: string): number | undefined;
+}
+
+/** What is needed of a file; `GgufFile` of the weights room fits. */
+export interface GgufContents {
+  readonly metadata: ReadonlyMap<string, unknown>;
+  /** Slowest dimension first, by the file's own names. */
+  tensorShape(name: string): readonly number[] | undefined;
+  readVector(name: string): Float32Array | undefined;
+}
+
+export interface GgufTranslation {
+  /** As `config.json` would say it. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Name and reading rules of a tensor, or null for one that the model does not use. */
+  translate(name: string): { name: string; rowOrder?: { kind: 'rope-interleaved'; headDim: number }; shift?: number } | null;
+}
+
+/** Translates one file by the rules of its family. @throws MODEL_CONFIG_INVALID */
+export function translateGguf(contents: GgufContents, family: GgufFamily): GgufTranslation {
+  const config = readConfig(contents, family);
+  return { config, translate: (name) => translateTensor(name, family, config.head_dim as number) };
+}
+
+function readConfig(contents: GgufContents, family: GgufFamily): Record<string, unknown> {
+  const metadata = metadataOf(contents.metadata, family.architecture);
+  const embedding = contents.tensorShape('token_embd.weight');
+  const hiddenSize = metadata.number('embedding_length');
+  const numHeads = metadata.number('attention.head_count');
+  const headDim = metadata.number('attention.key_length') ?? (hiddenSize !== undefined && numHeads ? hiddenSize / numHeads : undefined);
+  const valueDim = metadata.number('attention.value_length');
+  if (valueDim !== undefined && valueDim !== headDim) {
+    throw new MillraceError('MODEL_CONFIG_INVALID', {
+      message: 'Heads of keys and of values have different widths, which this family does not have.',
+      expected: `attention.value_length ${headDim}`,
+      received: String(valueDim),
+    });
+  }
+  const rotaryDim = metadata.number('rope.dimension_count');
+  return {
+    architectures: [family.huggingFace],
+    vocab_size: embedding?.[0] ?? metadata.number('vocab_size'),
+    hidden_size: hiddenSize,
+    num_hidden_layers: metadata.number('block_count'),
+    num_attention_heads: numHeads,
+    num_key_value_heads: metadata.number('attention.head_count_kv'),
+    head_dim: headDim,
+    intermediate_size: metadata.number('feed_forward_length'),
+    max_position_embeddings: metadata.number('context_length'),
+    rms_norm_eps: metadata.number('attention.layer_norm_rms_epsilon'),
+    rope_theta: metadata.number('rope.freq_base'),
+    rope_scaling: readRopeScaling(contents, metadata),
+    ...(rotaryDim !== undefined && headDim !== undefined ? { partial_rotary_factor: rotaryDim / headDim } : {}),
+    tie_word_embeddings: contents.tensorShape('output.weight') === undefined,
+    attention_bias: contents.tensorShape('blk.0.attn_q.bias') !== undefined,
+    ...family.extraConfig?.(metadata),
+  };
+}
+
+function readRopeScaling(contents: GgufContents, metadata: GgufMetadata): Record<string, unknown> | null {
+  // Llama 3.1 and later: the file holds each frequency's divisor instead of the rule
+  if (contents.tensorShape('rope_freqs.weight') !== undefined) {
+    return { rope_type: 'divisors', divisors: [...(contents.readVector('rope_freqs.weight') ?? [])] };
+  }
+  const kind = contents.metadata.get(`${String(contents.metadata.get('general.architecture'))}.rope.scaling.type`);
+  if (kind === undefined || kind === 'none') return null;
+  const original = metadata.number('rope.scaling.original_context_length');
+  return {
+    rope_type: kind,
+    factor: metadata.number('rope.scaling.factor'),
+    ...(original === undefined ? {} : { original_max_position_embeddings: original }),
+  };
+}
+
+function metadataOf(metadata: ReadonlyMap<string, unknown>, architecture: string): GgufMetadata {
+  return {
+    number(key) {
+      const value = metadata.get(`${architecture}.${key}`);
+      if (value === undefined || typeof value === 'number') return value;
+      throw new MillraceError('MODEL_CONFIG_INVALID', {
+        message: `GGUF metadata ${architecture}.${key} is wrong.`,
+        expected: 'a number',
+        received: typeof value === 'object' ? 'an array' : String(value).slice(0, 80),
+      });
+    },
+  };
+}
+
+const outerTensors: Readonly<Record<string, string>> = {
+  'token_embd.weight': 'model.embed_tokens.weight',
+  'output_norm.weight': 'model.norm.weight',
+  'output.weight': 'lm_head.weight',
+};
+
+const layerTensors: Readonly<Record<string, string>> = {
+  attn_norm: 'input_layernorm',
+  attn_q: 'self_attn.q_proj',
+  attn_k: 'self_attn.k_proj',
+  attn_v: 'self_attn.v_proj',
+  attn_output: 'self_attn.o_proj',
+  attn_q_norm: 'self_attn.q_norm',
+  attn_k_norm: 'self_attn.k_norm',
+  post_attention_norm: 'post_attention_layernorm',
+  post_ffw_norm: 'post_feedforward_layernorm',
+  ffn_gate: 'mlp.gate_proj',
+  ffn_up: 'mlp.up_proj',
+  ffn_down: 'mlp.down_proj',
+};
+
+const LAYER_TENSOR = /^blk\.(\d{1,4})\.([a-z_]+)\.(weight|bias)$/;
+
+function translateTensor(name: string, family: GgufFamily, headDim: number): ReturnType<GgufTranslation['translate']> {
+  const shifted = family.normShift !== 0 && name.includes('norm') ? { shift: family.normShift } : {};
+  if (Object.hasOwn(outerTensors, name)) return { name: outerTensors[name], ...shifted };
+  const match = LAYER_TENSOR.exec(name);
+  if (match === null) return null;
+  const [, layer, word, kind] = match;
+  const mlpNorm = family.normPlacement === 'pre' ? 'post_attention_layernorm' : 'pre_feedforward_layernorm';
+  const translated = word === 'ffn_norm' ? mlpNorm : Object.hasOwn(layerTensors, word) ? layerTensors[word] : undefined;
+  if (translated === undefined) return null;
+  const rotary = family.interleavedRotary && (word === 'attn_q' || word === 'attn_k');
+  return {
+    name: `model.layers.${layer}.${translated}.${kind}`,
+    ...shifted,
+    ...(rotary ? { rowOrder: { kind: 'rope-interleaved' as const, headDim } } : {}),
+  };
+}

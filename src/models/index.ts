@@ -1,0 +1,67 @@
+/** The model families: one row a family. Imported by `engine/load.ts`, `worker/`, `quantize/` and tests only. */
+import { MillraceError } from '../base/errors.ts';
+import type { BuildOptions } from '../plan/builder.ts';
+import type { Plan } from '../plan/plan.ts';
+import type { DecoderFeatures, Stage } from './blocks/decoder-features.ts';
+import { ConfigReader } from './config-reader.ts';
+import type { ModelFamily } from './family.ts';
+import { gemma2 } from './gemma2.ts';
+import { gemma3 } from './gemma3.ts';
+import { type GgufContents, type GgufTranslation, translateGguf } from './gguf-names.ts';
+import { llama } from './llama.ts';
+import { mistral } from './mistral.ts';
+import { qwen2 } from './qwen2.ts';
+import { qwen3 } from './qwen3.ts';
+
+export const families = { llama, mistral, qwen2, qwen3, gemma2, gemma3 } as const satisfies Record<string, ModelFamily>;
+
+/** The family that reads a configuration, by its `architectures`; readModel calls it. @throws MODEL_ARCHITECTURE_UNKNOWN, MODEL_CONFIG_INVALID */
+export function familyFor(config: unknown): ModelFamily {
+  const architectures = new ConfigReader(config).get('architectures');
+  if (!Array.isArray(architectures) || !architectures.every((a) => typeof a === 'string')) {
+    throw new ConfigReader(config).invalid('architectures', 'a list of names such as ["LlamaForCausalLM"]');
+  }
+  const all: readonly ModelFamily[] = Object.values(families);
+  const family = all.find((f) => f.architectures.some((name) => architectures.includes(name)));
+  if (family !== undefined) return family;
+  throw new MillraceError('MODEL_ARCHITECTURE_UNKNOWN', {
+    message: 'No model family reads this architecture.',
+    expected: `one of ${all.flatMap((f) => f.architectures).join(', ')}`,
+    received: architectures.join(', ').slice(0, 200) || 'an empty list',
+    hint: 'docs/adding-a-model.md shows what a new family takes',
+  });
+}
+
+/** A model that a configuration describes, ready to be planned. */
+export interface Model {
+  readonly family: ModelFamily;
+  readonly features: DecoderFeatures;
+  /** Writes the plan, of a run of layers if asked (S1). */
+  build(options: BuildOptions, stage?: Stage): Plan;
+}
+
+/**
+ * Reads a configuration: `config.json` as parsed, or `ggufToHf(...).config`. `hasTensor` answers for the checkpoint's names.
+ * @throws MODEL_ARCHITECTURE_UNKNOWN, MODEL_CONFIG_INVALID naming the field
+ */
+export function readModel(config: unknown, hasTensor: (name: string) => boolean = () => false): Model {
+  const family = familyFor(config);
+  const features = family.features(new ConfigReader(config), hasTensor);
+  return { family, features, build: (options, stage) => family.build(features, options, stage) };
+}
+
+/**
+ * A GGUF file in Hugging Face terms: its configuration, and the name and reading rules of each tensor.
+ * @throws MODEL_ARCHITECTURE_UNKNOWN, MODEL_CONFIG_INVALID
+ */
+export function ggufToHf(contents: GgufContents): GgufTranslation {
+  const architecture = contents.metadata.get('general.architecture');
+  const all: readonly ModelFamily[] = Object.values(families);
+  const rules = all.map((family) => family.gguf).find((gguf) => gguf !== undefined && gguf.architecture === architecture);
+  if (rules !== undefined) return translateGguf(contents, rules);
+  throw new MillraceError('MODEL_ARCHITECTURE_UNKNOWN', {
+    message: 'No model family reads GGUF files of this architecture.',
+    expected: `one of ${all.flatMap((f) => (f.gguf === undefined ? [] : [f.gguf.architecture])).join(', ')}`,
+    received: typeof architecture === 'string' ? architecture.slice(0, 100) : 'no general.architecture',
+  });
+}

@@ -1,0 +1,117 @@
+/**
+ * Random weights for a plan (`--load-format dummy`): the same for the same tensor name and shape, made when read and never held, cheap enough that
+ * half a billion take a few seconds. Sizes are such that activations stay finite at any depth.
+ */
+import type { Plan } from '../plan/plan.ts';
+import { weightFormats } from '../quant/formats/index.ts';
+import { countBytes } from './tensor-layout.ts';
+import type { StoredTensor, WeightSource } from './weight-source.ts';
+
+/** Distinct values in one tensor, as a power of two: 4096 are plenty for weights that mean nothing. */
+const TABLE_BITS = 12;
+const TABLE_SIZE = 1 << TABLE_BITS;
+const BIAS_AMPLITUDE = 0.02;
+const NORM_AMPLITUDE = 0.05;
+const FILE = 'random weights';
+
+/** Values are uniform in `[center - amplitude, center + amplitude]`. */
+interface DummyTensor extends StoredTensor {
+  readonly center: number;
+  readonly amplitude: number;
+}
+
+class DummySource implements WeightSource {
+  readonly mappable = false;
+  readonly files: readonly { readonly path: string; readonly sizeBytes: number }[];
+  readonly #tensors: ReadonlyMap<string, DummyTensor>;
+
+  constructor(tensors: ReadonlyMap<string, DummyTensor>) {
+    this.#tensors = tensors;
+    this.files = [{ path: FILE, sizeBytes: [...tensors.values()].reduce((sum, t) => sum + t.sizeBytes, 0) }];
+  }
+
+  find(name: string): StoredTensor | undefined {
+    return this.#tensors.get(name);
+  }
+
+  names(): Iterable<string> {
+    return this.#tensors.keys();
+  }
+
+  read(tensor: StoredTensor): Uint8Array {
+    const { center, amplitude } = tensor as DummyTensor;
+    const seed = hash(`${tensor.name} ${tensor.shape.join('x')}`);
+    if (tensor.format === 'q8_0') return fillBlocks(tensor.sizeBytes, amplitude, seed);
+    return fillFromTable(tensor, center, amplitude, seed);
+  }
+
+  close(): void {}
+}
+
+/**
+ * A source of random weights in the formats that the plan names. Matrices are uniform within `sqrt(3 / columns)`, so that a row of unit variance
+ * stays one; norms multiply by about 1; biases are small.
+ */
+export function createDummySource(plan: Plan): WeightSource {
+  const normOffsets = new Map<number, number>();
+  for (const node of plan.nodes) {
+    if (node.op !== 'rms-norm' && node.op !== 'add-rms-norm') continue;
+    const weight = node.weights[0];
+    if (weight !== null) normOffsets.set(weight, node.attrs.weightOffset);
+  }
+  const tensors = new Map<string, DummyTensor>();
+  for (const weight of plan.weights) {
+    const normOffset = normOffsets.get(weight.id);
+    for (const { tensor: name, shape } of weight.parts) {
+      const elements = shape.reduce((a, b) => a * b, 1);
+      const { format } = weight;
+      const sizeBytes = countBytes(FILE, name, shape, elements, format);
+      const isMatrix = shape.length === 2;
+      const center = normOffset === undefined ? 0 : 1 - normOffset;
+      const amplitude = isMatrix ? Math.sqrt(3 / shape[1]) : normOffset === undefined ? BIAS_AMPLITUDE : NORM_AMPLITUDE;
+      tensors.set(name, { name, format, shape, file: FILE, offset: 0, sizeBytes, center, amplitude });
+    }
+  }
+  return new DummySource(tensors);
+}
+
+/** Elements drawn from a table of values that is already in the target format. */
+function fillFromTable({ format, shape }: StoredTensor, center: number, amplitude: number, seed: number): Uint8Array {
+  const count = shape.reduce((a, b) => a * b, 1);
+  const values = Float32Array.from({ length: TABLE_SIZE }, (_, i) => center + amplitude * ((2 * i + 1) / TABLE_SIZE - 1));
+  const packed = weightFormats[format].quantize(values);
+  const Elements = format === 'f32' ? Uint32Array : Uint16Array;
+  const table = new Elements(packed.buffer, packed.byteOffset, TABLE_SIZE);
+  const out = new Elements(count);
+  let state = seed;
+  for (let i = 0; i < count; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    out[i] = table[state >>> (32 - TABLE_BITS)];
+  }
+  return new Uint8Array(out.buffer);
+}
+
+/** Q8_0 blocks of one scale and uniform bytes. */
+function fillBlocks(sizeBytes: number, amplitude: number, seed: number): Uint8Array {
+  const { blockElements, blockBytes, quantize } = weightFormats.q8_0;
+  const sample = quantize(new Float32Array(blockElements).fill(amplitude));
+  const bytes = new Uint8Array(sizeBytes);
+  let state = seed;
+  for (let at = 0; at < sizeBytes; at += blockBytes) {
+    bytes[at] = sample[0];
+    bytes[at + 1] = sample[1];
+    for (let i = 2; i < blockBytes; i += 2) {
+      state = (Math.imul(state, 1664525) + 1013904223) | 0;
+      bytes[at + i] = ((state >> 24) * 127) >> 7;
+      bytes[at + i + 1] = (((state << 8) >> 24) * 127) >> 7;
+    }
+  }
+  return bytes;
+}
+
+/** FNV-1a of a name. */
+function hash(text: string): number {
+  let state = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) state = Math.imul(state ^ text.charCodeAt(i), 0x01000193);
+  return state | 0;
+}

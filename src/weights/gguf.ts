@@ -1,0 +1,218 @@
+/**
+ * GGUF files, versions 2 and 3, little-endian: metadata, then tensor entries, then aligned bytes.
+ * Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Names and row orders are the file's own here; `GgufFile.source` takes the
+ * translation to Hugging Face names that the model families give.
+ */
+import { MillraceError } from '../base/errors.ts';
+import type { WeightFormat } from '../plan/plan.ts';
+import { GgufCursor, type GgufValue, readMetadata } from './gguf-metadata.ts';
+import { checkApart, countBytes, countElements, invalidFile, MAX_TENSORS, quoteName, type UnreadTensor, unsupportedFormat } from './tensor-layout.ts';
+import { WeightFile } from './weight-file.ts';
+import type { StoredTensor, WeightSource } from './weight-source.ts';
+
+export type { GgufNumbers, GgufValue } from './gguf-metadata.ts';
+
+const MAX_ENTRIES = 65_536;
+const MAX_NAME_BYTES = 1024;
+/** ggml's own limit. */
+const MAX_GGUF_DIMENSIONS = 4;
+
+const formatOfType: Readonly<Record<number, WeightFormat>> = { 0: 'f32', 1: 'f16', 8: 'q8_0', 30: 'bf16' };
+
+/** Names of the other types, for messages. */
+// biome-ignore format: a table of pairs
+const typeNames: Readonly<Record<number, string>> = {
+  2: 'Q4_0', 3: 'Q4_1', 6: 'Q5_0', 7: 'Q5_1', 9: 'Q8_1', 10: 'Q2_K', 11: 'Q3_K', 12: 'Q4_K', 13: 'Q5_K', 14: 'Q6_K', 15: 'Q8_K',
+  16: 'IQ2_XXS', 17: 'IQ2_XS', 18: 'IQ3_XXS', 19: 'IQ1_S', 20: 'IQ4_NL', 21: 'IQ3_S', 22: 'IQ2_S', 23: 'IQ4_XS', 24: 'I8', 25: 'I16', 26: 'I32',
+  27: 'I64', 28: 'F64', 29: 'IQ1_M', 34: 'TQ1_0', 35: 'TQ2_0', 39: 'MXFP4',
+};
+
+/** How one tensor of a GGUF file is to be read as a Hugging Face one. Plain data, so that model families need not know this room. */
+export interface TensorTranslation {
+  readonly name: string;
+  readonly rowOrder?: NonNullable<StoredTensor['rowOrder']>;
+  readonly shift?: number;
+}
+
+/** An open GGUF file. */
+export class GgufFile {
+  readonly path: string;
+  readonly version: number;
+  readonly metadata: ReadonlyMap<string, GgufValue>;
+  readonly #file: WeightFile;
+  readonly #tensors: readonly StoredTensor[];
+  readonly #unread: readonly UnreadTensor[];
+
+  private constructor(file: WeightFile) {
+    this.path = file.path;
+    this.#file = file;
+    const cursor = new GgufCursor(file);
+    this.version = readVersion(cursor);
+    const numTensors = cursor.count('the number of tensors', 24, MAX_TENSORS);
+    const numEntries = cursor.count('the number of metadata entries', 13, MAX_ENTRIES);
+    this.metadata = readMetadata(cursor, numEntries);
+    checkSplit(file.path, this.metadata);
+    const entries = Array.from({ length: numTensors }, () => readTensorEntry(cursor));
+    const alignment = readAlignment(file.path, this.metadata);
+    const dataStart = Math.ceil(cursor.offset / alignment) * alignment;
+    const placed = entries.map((entry) => placeTensor(file, entry, dataStart, alignment));
+    this.#tensors = placed.filter((t): t is StoredTensor => 'format' in t);
+    this.#unread = placed.filter((t): t is UnreadTensor => 'type' in t);
+    const names = new Set<string>();
+    for (const { name } of placed) {
+      if (names.has(name)) throw invalidFile(file.path, `tensor ${quoteName(name)} occurs twice.`);
+      names.add(name);
+    }
+    checkApart(file.path, this.#tensors);
+  }
+
+  /** @throws MODEL_NOT_FOUND, WEIGHTS_FILE_INVALID */
+  static open(path: string): GgufFile {
+    const file = WeightFile.open(path);
+    try {
+      return new GgufFile(file);
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+
+  /** Shapes (slowest dimension first) by the file's own names. */
+  tensorShape(name: string): readonly number[] | undefined {
+    return this.#tensors.find((t) => t.name === name)?.shape;
+  }
+
+  /** An f32 vector by the file's own name, such as the rotary factors that stand in for metadata. */
+  readVector(name: string): Float32Array | undefined {
+    const tensor = this.#tensors.find((t) => t.name === name && t.format === 'f32');
+    if (tensor === undefined) return undefined;
+    return new Float32Array(this.#file.read(tensor.offset, tensor.sizeBytes).buffer as ArrayBuffer);
+  }
+
+  /**
+   * The tensors under Hugging Face names. `translate` gives null for tensors that the model does not use. Closing the source closes the file.
+   */
+  source(translate: (name: string) => TensorTranslation | null): WeightSource {
+    const tensors = new Map<string, StoredTensor>();
+    const unread = new Map<string, UnreadTensor>();
+    for (const tensor of this.#tensors) {
+      const translation = translate(tensor.name);
+      if (translation !== null) tensors.set(translation.name, { ...tensor, ...translation });
+    }
+    for (const tensor of this.#unread) {
+      const translation = translate(tensor.name);
+      if (translation !== null) unread.set(translation.name, tensor);
+    }
+    return new GgufSource(this.#file, tensors, unread);
+  }
+
+  close(): void {
+    this.#file.close();
+  }
+}
+
+class GgufSource implements WeightSource {
+  readonly mappable = true;
+  readonly files: readonly { readonly path: string; readonly sizeBytes: number }[];
+  readonly #file: WeightFile;
+  readonly #tensors: ReadonlyMap<string, StoredTensor>;
+  readonly #unread: ReadonlyMap<string, UnreadTensor>;
+
+  constructor(file: WeightFile, tensors: ReadonlyMap<string, StoredTensor>, unread: ReadonlyMap<string, UnreadTensor>) {
+    this.#file = file;
+    this.files = [{ path: file.path, sizeBytes: file.sizeBytes }];
+    this.#tensors = tensors;
+    this.#unread = unread;
+  }
+
+  /** @throws WEIGHTS_FORMAT_UNSUPPORTED when the tensor exists in a number format that is not read */
+  find(name: string): StoredTensor | undefined {
+    const unread = this.#unread.get(name);
+    if (unread !== undefined) throw unsupportedFormat(unread);
+    return this.#tensors.get(name);
+  }
+
+  names(): Iterable<string> {
+    return this.#tensors.keys();
+  }
+
+  read(tensor: StoredTensor): Uint8Array {
+    return this.#file.read(tensor.offset, tensor.sizeBytes);
+  }
+
+  close(): void {
+    this.#file.close();
+  }
+}
+
+interface TensorEntry {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly type: number;
+  readonly offset: number;
+}
+
+function readVersion(cursor: GgufCursor): number {
+  const { path, sizeBytes } = cursor.file;
+  if (sizeBytes < 24) throw invalidFile(path, 'too short for a GGUF file.', 'at least 24 bytes', String(sizeBytes));
+  const magic = Buffer.from(cursor.bytes(4)).toString('latin1');
+  if (magic !== 'GGUF') {
+    const hint = magic === 'vers' ? ' It may be a Git LFS pointer: run `git lfs pull`.' : '';
+    throw invalidFile(path, `not a GGUF file.${hint}`, 'the first bytes GGUF', JSON.stringify(magic));
+  }
+  const version = cursor.u32();
+  if (version === 2 || version === 3) return version;
+  const bigEndian = version === 0x02000000 || version === 0x03000000;
+  throw invalidFile(path, bigEndian ? 'the file is big-endian.' : 'this GGUF version is not read.', 'version 2 or 3, little-endian', String(version));
+}
+
+function checkSplit(path: string, metadata: ReadonlyMap<string, GgufValue>): void {
+  const count = metadata.get('split.count');
+  if (typeof count !== 'number' || count <= 1) return;
+  throw new MillraceError('WEIGHTS_FORMAT_UNSUPPORTED', {
+    message: `${path} is one of ${count} parts of a split GGUF model, which is not read yet.`,
+    hint: 'join the parts first (`llama-gguf-split --merge`)',
+  });
+}
+
+function readAlignment(path: string, metadata: ReadonlyMap<string, GgufValue>): number {
+  const alignment = metadata.get('general.alignment') ?? 32;
+  const legal = typeof alignment === 'number' && alignment >= 1 && alignment <= 1 << 20 && Number.isInteger(Math.log2(alignment));
+  if (!legal) throw invalidFile(path, 'general.alignment is not an alignment.', 'a power of two up to 2^20', quoteName(String(alignment)));
+  return alignment;
+}
+
+function readTensorEntry(cursor: GgufCursor): TensorEntry {
+  const { path } = cursor.file;
+  const name = cursor.string('a tensor name', MAX_NAME_BYTES);
+  const numDimensions = cursor.u32();
+  if (numDimensions > MAX_GGUF_DIMENSIONS) {
+    throw invalidFile(path, `tensor ${quoteName(name)} has too many dimensions.`, `at most ${MAX_GGUF_DIMENSIONS}`, String(numDimensions));
+  }
+  // GGUF lists the fastest dimension first
+  const shape = Array.from({ length: numDimensions }, () => Number(cursor.u64())).reverse();
+  return { name, shape, type: cursor.u32(), offset: Number(cursor.u64()) };
+}
+
+function placeTensor(
+  file: WeightFile,
+  { name, shape, type, offset }: TensorEntry,
+  dataStart: number,
+  alignment: number,
+): StoredTensor | UnreadTensor {
+  const { path, sizeBytes: fileBytes } = file;
+  const elements = countElements(path, name, shape);
+  const begin = dataStart + offset;
+  const format = formatOfType[type];
+  const sizeBytes = format === undefined ? 0 : countBytes(path, name, shape, elements, format);
+  if (offset % alignment !== 0 || begin + sizeBytes > fileBytes) {
+    throw invalidFile(
+      path,
+      `tensor ${quoteName(name)} ([${shape.join(', ')}]) lies outside the file or is not aligned; the file is truncated or damaged.`,
+      `an offset divisible by ${alignment} with ${sizeBytes} bytes before ${Math.max(0, fileBytes - dataStart)}`,
+      String(offset),
+    );
+  }
+  if (format === undefined) return { name, type: typeNames[type] ?? `type ${type}`, file: path };
+  return { name, format, shape, file: path, offset: begin, sizeBytes };
+}

@@ -1,0 +1,145 @@
+/** What lies at a model path: a Hugging Face folder or a GGUF file, and which of its pieces are there. Nothing large is read here. */
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { MillraceError } from '../base/errors.ts';
+import { GgufFile } from './gguf.ts';
+import { SafetensorsSource } from './safetensors.ts';
+import { notReadable } from './weight-file.ts';
+import type { WeightSource } from './weight-source.ts';
+
+/** Bytes of a JSON file that is parsed whole. tokenizer.json is not: the tokenizer reads it itself. */
+const MAX_JSON_BYTES = 16 << 20;
+
+/** A Hugging Face folder. Parsed JSON is as the file says, unchecked. */
+export interface HuggingFaceFiles {
+  readonly kind: 'huggingface';
+  readonly path: string;
+  readonly config: unknown;
+  /** generation_config.json, or null. */
+  readonly generationConfig: unknown;
+  /** Paths, or null where absent. */
+  readonly tokenizerJson: string | null;
+  readonly tokenizerModel: string | null;
+  /** tokenizer_config.json, or null. */
+  readonly tokenizerConfig: unknown;
+  /** chat_template.jinja; a template inside tokenizer_config.json stays there. */
+  readonly chatTemplate: string | null;
+  /** @throws MODEL_NOT_FOUND, WEIGHTS_FILE_INVALID */
+  openWeights(): WeightSource;
+}
+
+/** A GGUF file: config, tokenizer and template are in its metadata. */
+export interface GgufFiles {
+  readonly kind: 'gguf';
+  readonly path: string;
+  readonly gguf: GgufFile;
+}
+
+export type ModelFiles = HuggingFaceFiles | GgufFiles;
+
+/**
+ * Looks at a path. A GGUF file stays open until its source (or `gguf`) is closed.
+ * @throws MODEL_NOT_FOUND when it is missing, unreadable or holds no model; MODEL_CONFIG_INVALID, WEIGHTS_FILE_INVALID
+ */
+export function openModelFiles(path: string): ModelFiles {
+  const isFolder = stat(path);
+  if (!isFolder) {
+    if (path.toLowerCase().endsWith('.gguf')) return { kind: 'gguf', path, gguf: GgufFile.open(path) };
+    throw new MillraceError('MODEL_NOT_FOUND', {
+      message: `${path} is a file, but not one that holds a whole model.`,
+      expected: 'a folder with config.json and *.safetensors, or a .gguf file',
+      ...(path.endsWith('.safetensors') || path.endsWith('.json') ? { hint: 'give the folder that the file lies in' } : {}),
+    });
+  }
+  const names = list(path);
+  if (!names.includes('config.json')) {
+    const ggufs = names.filter((name) => name.toLowerCase().endsWith('.gguf'));
+    throw new MillraceError('MODEL_NOT_FOUND', {
+      message: `${path} has no config.json.`,
+      expected: 'a Hugging Face model folder',
+      hint: ggufs.length > 0 ? `give a GGUF file by its path: ${join(path, ggufs[0])}` : 'check the path, and that the download is complete',
+    });
+  }
+  return openFolder(path, new Set(names));
+}
+
+function openFolder(path: string, names: ReadonlySet<string>): HuggingFaceFiles {
+  const json = (name: string) => (names.has(name) ? readJson(join(path, name)) : null);
+  const at = (name: string) => (names.has(name) ? join(path, name) : null);
+  return {
+    kind: 'huggingface',
+    path,
+    config: json('config.json'),
+    generationConfig: json('generation_config.json'),
+    tokenizerJson: at('tokenizer.json'),
+    tokenizerModel: at('tokenizer.model'),
+    tokenizerConfig: json('tokenizer_config.json'),
+    chatTemplate: names.has('chat_template.jinja') ? readText(join(path, 'chat_template.jinja')) : null,
+    openWeights: () => openWeights(path, names),
+  };
+}
+
+function openWeights(path: string, names: ReadonlySet<string>): WeightSource {
+  if (names.has('model.safetensors.index.json')) return SafetensorsSource.openSharded(path, join(path, 'model.safetensors.index.json'));
+  if (names.has('model.safetensors')) return SafetensorsSource.openFile(join(path, 'model.safetensors'));
+  const safetensors = [...names].filter((name) => name.endsWith('.safetensors'));
+  if (safetensors.length === 1) return SafetensorsSource.openFile(join(path, safetensors[0]));
+  if (safetensors.length > 1) {
+    throw new MillraceError('MODEL_NOT_FOUND', {
+      message: `${path} has ${safetensors.length} safetensors files but no model.safetensors.index.json that says what is in which.`,
+      hint: 'download the index file of the checkpoint too',
+    });
+  }
+  const pickles = [...names].filter((name) => /\.(bin|pt|pth|ckpt)$/.test(name));
+  if (pickles.length > 0) {
+    throw new MillraceError('WEIGHTS_FORMAT_UNSUPPORTED', {
+      message: `${path} holds only pickle weights (${pickles[0]}), which can run code when they are read and are therefore never read.`,
+      expected: '*.safetensors',
+      hint: 'use the safetensors revision of the model, or convert it with `save_pretrained(..., safe_serialization=True)`',
+    });
+  }
+  throw new MillraceError('MODEL_NOT_FOUND', {
+    message: `${path} has a config.json but no weights.`,
+    expected: 'model.safetensors, or shards with model.safetensors.index.json',
+    hint: 'check that the download is complete, or pass --load-format dummy for random weights',
+  });
+}
+
+/** True for a folder, false for a file. */
+function stat(path: string): boolean {
+  try {
+    const found = statSync(path);
+    if (found.isDirectory()) return true;
+    if (found.isFile()) return false;
+  } catch (error) {
+    throw notReadable(path, error);
+  }
+  throw new MillraceError('MODEL_NOT_FOUND', { message: `${path} is neither a folder nor a plain file.` });
+}
+
+function list(path: string): string[] {
+  try {
+    return readdirSync(path);
+  } catch (error) {
+    throw notReadable(path, error);
+  }
+}
+
+function readText(path: string): string {
+  try {
+    const { size } = statSync(path);
+    if (size <= MAX_JSON_BYTES) return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw notReadable(path, error);
+  }
+  throw new MillraceError('MODEL_CONFIG_INVALID', { message: `${path} is too large.`, expected: `at most ${MAX_JSON_BYTES} bytes` });
+}
+
+function readJson(path: string): unknown {
+  try {
+    return JSON.parse(readText(path));
+  } catch (error) {
+    if (error instanceof MillraceError) throw error;
+    throw new MillraceError('MODEL_CONFIG_INVALID', { message: `${path} is not JSON (${(error as Error).message.slice(0, 120)}).`, cause: error });
+  }
+}

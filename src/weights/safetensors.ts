@@ -1,0 +1,196 @@
+/**
+ * Safetensors checkpoints, one file or many shards with an index.
+ *
+ * A file is an 8-byte little-endian header length, a JSON object `{ name: { dtype, shape, data_offsets: [begin, end] } }`, and the bytes.
+ * Format: https://github.com/huggingface/safetensors. Everything in a header is a stranger's word and is checked against the file.
+ */
+import { readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { MillraceError } from '../base/errors.ts';
+import type { WeightFormat } from '../plan/plan.ts';
+import { checkApart, countBytes, countElements, invalidFile, MAX_TENSORS, quoteName, type UnreadTensor, unsupportedFormat } from './tensor-layout.ts';
+import { WeightFile } from './weight-file.ts';
+import type { StoredTensor, WeightSource } from './weight-source.ts';
+
+/** Bytes of JSON that are parsed: a header of 100,000 tensors takes about 15 MB. */
+const MAX_HEADER_BYTES = 32 << 20;
+const MAX_SHARDS = 10_000;
+
+const formatOfDtype: Readonly<Record<string, WeightFormat>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
+
+interface ParsedHeader {
+  readonly tensors: StoredTensor[];
+  readonly unread: UnreadTensor[];
+}
+
+/** Reads and checks the header of one file. @throws WEIGHTS_FILE_INVALID */
+function readHeader(file: WeightFile): ParsedHeader {
+  const { path } = file;
+  if (file.sizeBytes < 8) throw invalidFile(path, 'too short for a safetensors file.', 'at least 8 bytes', String(file.sizeBytes));
+  const prefix = file.read(0, 8);
+  const headerBytes = Number(new DataView(prefix.buffer).getBigUint64(0, true));
+  if (Buffer.from(prefix).toString('latin1') === 'version ') {
+    throw new MillraceError('WEIGHTS_FILE_INVALID', {
+      message: `${path} is a Git LFS pointer, not the file itself.`,
+      hint: 'run `git lfs pull` in the folder',
+    });
+  }
+  const most = Math.min(MAX_HEADER_BYTES, file.sizeBytes - 8);
+  if (headerBytes < 2 || headerBytes > most) {
+    throw invalidFile(path, 'the header length cannot be true; the file is truncated or not safetensors.', `2 to ${most} bytes`, String(headerBytes));
+  }
+  const header = parseObject(path, Buffer.from(file.read(8, headerBytes).buffer).toString('utf8'));
+  const dataStart = 8 + headerBytes;
+  const tensors: StoredTensor[] = [];
+  const unread: UnreadTensor[] = [];
+  const entries = Object.entries(header);
+  if (entries.length > MAX_TENSORS) throw invalidFile(path, 'too many tensors.', `at most ${MAX_TENSORS}`, String(entries.length));
+  for (const [name, entry] of entries) {
+    if (name === '__metadata__') continue;
+    const parsed = readEntry(path, name, entry, dataStart, file.sizeBytes);
+    if ('type' in parsed) unread.push(parsed);
+    else tensors.push(parsed);
+  }
+  checkApart(path, tensors);
+  return { tensors, unread };
+}
+
+function parseObject(path: string, text: string): Record<string, unknown> {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text);
+  } catch (error) {
+    throw new MillraceError('WEIGHTS_FILE_INVALID', {
+      message: `${path}: the header is not JSON (${(error as Error).message.slice(0, 120)}).`,
+      cause: error,
+    });
+  }
+  if (!isObject(parsed)) throw invalidFile(path, 'the header is not a JSON object.');
+  return parsed;
+}
+
+function readEntry(path: string, name: string, entry: unknown, dataStart: number, fileBytes: number): StoredTensor | UnreadTensor {
+  if (!isObject(entry) || typeof entry.dtype !== 'string' || !Array.isArray(entry.shape) || !Array.isArray(entry.data_offsets)) {
+    throw invalidFile(path, `the header entry of tensor ${quoteName(name)} is malformed.`, '{ dtype, shape, data_offsets }');
+  }
+  const [begin, end] = entry.data_offsets as unknown[];
+  const whole = (x: unknown): x is number => typeof x === 'number' && Number.isSafeInteger(x) && x >= 0;
+  if (entry.data_offsets.length !== 2 || !whole(begin) || !whole(end) || end < begin || dataStart + end > fileBytes) {
+    throw invalidFile(
+      path,
+      `data_offsets of tensor ${quoteName(name)} lie outside the file; it is truncated or damaged.`,
+      `[begin, end] within ${fileBytes - dataStart} bytes`,
+      `[${String(entry.data_offsets.slice(0, 3))}]`,
+    );
+  }
+  const elements = countElements(path, name, entry.shape);
+  const shape = entry.shape as number[];
+  const format = Object.hasOwn(formatOfDtype, entry.dtype) ? formatOfDtype[entry.dtype] : undefined;
+  if (format === undefined) return { name, type: quoteName(entry.dtype), file: path };
+  const sizeBytes = countBytes(path, name, shape, elements, format);
+  if (end - begin !== sizeBytes) {
+    throw invalidFile(
+      path,
+      `tensor ${quoteName(name)} (${entry.dtype} [${shape.join(', ')}]) does not have the bytes of its shape.`,
+      String(sizeBytes),
+      String(end - begin),
+    );
+  }
+  return { name, format, shape, file: path, offset: dataStart + begin, sizeBytes };
+}
+
+/** Tensors of one or many safetensors files. @throws WEIGHTS_FILE_INVALID, MODEL_NOT_FOUND */
+export class SafetensorsSource implements WeightSource {
+  readonly mappable = true;
+  readonly files: readonly { readonly path: string; readonly sizeBytes: number }[];
+  readonly #files = new Map<string, WeightFile>();
+  readonly #tensors = new Map<string, StoredTensor>();
+  readonly #unread = new Map<string, UnreadTensor>();
+
+  /** `shardOf` says which tensors belong to which file; absent, all of all files are taken. */
+  private constructor(paths: readonly string[], shardOf?: ReadonlyMap<string, string>) {
+    try {
+      for (const path of paths) this.#add(path, shardOf);
+      for (const [name, path] of shardOf ?? []) {
+        if (!this.#tensors.has(name) && !this.#unread.has(name)) {
+          throw invalidFile(path, `the index says that tensor ${quoteName(name)} is in this file, but it is not.`);
+        }
+      }
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+    this.files = [...this.#files.values()].map(({ path, sizeBytes }) => ({ path, sizeBytes }));
+  }
+
+  static openFile(path: string): SafetensorsSource {
+    return new SafetensorsSource([path]);
+  }
+
+  /** Opens the shards named by a `model.safetensors.index.json` in `folder`. */
+  static openSharded(folder: string, indexPath: string): SafetensorsSource {
+    const shardOf = readIndex(folder, indexPath);
+    return new SafetensorsSource([...new Set(shardOf.values())].sort(), shardOf);
+  }
+
+  #add(path: string, shardOf: ReadonlyMap<string, string> | undefined): void {
+    const file = WeightFile.open(path);
+    this.#files.set(path, file);
+    const { tensors, unread } = readHeader(file);
+    for (const tensor of tensors) if (shardOf === undefined || shardOf.get(tensor.name) === path) this.#tensors.set(tensor.name, tensor);
+    for (const tensor of unread) if (shardOf === undefined || shardOf.get(tensor.name) === path) this.#unread.set(tensor.name, tensor);
+  }
+
+  /** @throws WEIGHTS_FORMAT_UNSUPPORTED when the tensor exists in a number format that is not read */
+  find(name: string): StoredTensor | undefined {
+    const unread = this.#unread.get(name);
+    if (unread !== undefined) throw unsupportedFormat(unread);
+    return this.#tensors.get(name);
+  }
+
+  names(): Iterable<string> {
+    return this.#tensors.keys();
+  }
+
+  read(tensor: StoredTensor): Uint8Array {
+    const file = this.#files.get(tensor.file);
+    if (file === undefined) throw new MillraceError('INTERNAL', `Tensor ${tensor.name} belongs to another checkpoint.`);
+    return file.read(tensor.offset, tensor.sizeBytes);
+  }
+
+  close(): void {
+    for (const file of this.#files.values()) file.close();
+  }
+}
+
+/** Tensor name to shard path. Shards are plain file names: an index must not reach outside its folder. */
+function readIndex(folder: string, indexPath: string): Map<string, string> {
+  const file = WeightFile.open(indexPath);
+  const tooLarge = file.sizeBytes > MAX_HEADER_BYTES;
+  file.close();
+  if (tooLarge) throw invalidFile(indexPath, 'the index is too large.', `at most ${MAX_HEADER_BYTES} bytes`, String(file.sizeBytes));
+  const { weight_map: weightMap } = parseObject(indexPath, readFileSync(indexPath, 'utf8'));
+  if (!isObject(weightMap)) throw invalidFile(indexPath, 'weight_map is missing.', '{ "weight_map": { tensor: file } }');
+  const shardOf = new Map<string, string>();
+  for (const [tensor, shard] of Object.entries(weightMap)) {
+    const plain = typeof shard === 'string' && shard === basename(shard) && !shard.includes('\\') && shard.endsWith('.safetensors');
+    if (!plain) {
+      throw invalidFile(
+        indexPath,
+        `tensor ${quoteName(tensor)} names a file that is not a shard of this folder.`,
+        'a plain file name that ends in .safetensors',
+        quoteName(String(shard)),
+      );
+    }
+    shardOf.set(tensor, join(folder, shard));
+  }
+  const numShards = new Set(shardOf.values()).size;
+  if (numShards === 0 || numShards > MAX_SHARDS) {
+    throw invalidFile(indexPath, 'the index names no file, or too many.', `1 to ${MAX_SHARDS}`, String(numShards));
+  }
+  return shardOf;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
