@@ -81,7 +81,7 @@ function fillFromTable({ format, shape }: StoredTensor, center: number, amplitud
   const values = Float32Array.from({ length: TABLE_SIZE }, (_, i) => center + amplitude * ((2 * i + 1) / TABLE_SIZE - 1));
   const packed = weightFormats[format].quantize(values);
   const Elements = format === 'f32' ? Uint32Array : Uint16Array;
-  const table = new Elements(packed.buffer, packed.byteOffset, TABLE_SIZE);
+  const table = new Elements(packed.buffer as ArrayBuffer, packed.byteOffset, TABLE_SIZE);
   const out = new Elements(count);
   let state = seed;
   for (let i = 0; i < count; i++) {
