@@ -195,7 +195,18 @@ export async function buildNative(root) {
 }
 
 /** What a read-only clone is copied as, into the user's cache. */
-const treeEntries = ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json', 'src', 'native', 'scripts', 'LICENSE', 'README.md'];
+const treeEntries = [
+  'package.json',
+  'package-lock.json',
+  'tsconfig.json',
+  'tsconfig.build.json',
+  'src',
+  'native',
+  'models',
+  'scripts',
+  'LICENSE',
+  'README.md',
+];
 
 /**
  * The folder to work in: the clone itself, or, where nothing can be written, a copy in the user's cache, brought up to date.
