@@ -1,0 +1,121 @@
+import type { FastifyReply } from 'fastify';
+import { invariant, MillraceError, toMillraceError } from '../base/errors.ts';
+import type { Admission, GenerationResult, RequestStream } from '../engine/request-stream.ts';
+import { errorBody } from './errors.ts';
+import type { Exchange } from './exchange.ts';
+import type { ServedModel } from './model-table.ts';
+import type { GenerationRequest } from './openai/request.ts';
+import { type ResponseFormat, type ResponseHead, type ResponseSource, sumUsage } from './openai/response.ts';
+import { type SseOptions, SseStream } from './sse.ts';
+
+/** One a prompt, so never none. */
+export type Sources = readonly [ResponseSource, ...ResponseSource[]];
+
+/** One request for text, ready to run: shared by every endpoint that generates. */
+export interface Generation {
+  readonly model: ServedModel;
+  /** The name that the client used for the model. */
+  readonly modelName: string;
+  readonly request: GenerationRequest;
+  /** Prefix of the response id, such as `chatcmpl`. */
+  readonly idPrefix: string;
+  /** Called once, after every prompt was admitted. */
+  format(head: ResponseHead, sources: Sources): ResponseFormat;
+}
+
+/**
+ * Starts the generation and answers it, whole or as a stream.
+ * @returns the body, or nothing when the reply was streamed
+ * @throws whatever refuses the request, while no byte of the answer is sent
+ */
+export async function answer(generation: Generation, exchange: Exchange, reply: FastifyReply, sse: SseOptions): Promise<object | undefined> {
+  const { model, request } = generation;
+  const streams = request.inputs.map((input, index) =>
+    model.engine.generate(input, request.params, {
+      signal: exchange.signal,
+      requestId: exchange.generationId(generation.idPrefix, index, request.inputs.length),
+    }),
+  );
+  try {
+    const admissions = await Promise.all(streams.map(({ admitted }) => admitted));
+    const format = generation.format(headOf(generation, exchange), sourcesOf(request, admissions));
+    reply.header('x-request-id', exchange.id);
+    if (!request.shape.stream) return format.whole(await Promise.all(streams.map(whole)));
+    await sendStream(format, streams, request, reply, sse);
+    return undefined;
+  } catch (thrown) {
+    abortAll(streams);
+    throw thrown;
+  }
+}
+
+function headOf({ model, modelName, idPrefix, request }: Generation, exchange: Exchange): ResponseHead {
+  return {
+    id: `${idPrefix}-${exchange.id}`,
+    created: Math.floor(Date.now() / 1000),
+    model: modelName,
+    systemFingerprint: model.systemFingerprint,
+    tokenizer: model.engine.tokenizer,
+    shape: request.shape,
+  };
+}
+
+function sourcesOf({ params }: GenerationRequest, admissions: readonly Admission[]): Sources {
+  const sources = admissions.map(({ promptTokenIds, seed }, index) => ({ promptTokenIds, seed, firstIndex: index * (params.n ?? 1) }));
+  invariant(sources.length > 0, 'a request has a prompt');
+  return sources as [ResponseSource, ...ResponseSource[]];
+}
+
+async function whole(stream: RequestStream): Promise<GenerationResult> {
+  const result = await stream;
+  if (result.choices.some(({ finishReason }) => finishReason === 'error')) throw failed();
+  return result;
+}
+
+function failed(): MillraceError {
+  return new MillraceError('BACKEND_STEP_FAILED', 'The generation failed; the log says more.');
+}
+
+/** From here on the status is 200: an error becomes a frame. */
+async function sendStream(
+  format: ResponseFormat,
+  streams: readonly RequestStream[],
+  { shape }: GenerationRequest,
+  reply: FastifyReply,
+  options: SseOptions,
+): Promise<void> {
+  const headers = reply.getHeaders();
+  reply.hijack();
+  const sse = new SseStream(reply.raw, options);
+  sse.open(headers);
+  const pumps = streams.map((stream, index) => pump(stream, index, format, sse));
+  try {
+    await Promise.all(pumps);
+    if (shape.includeUsage) sse.send(format.usageChunk(sumUsage(streams.map(({ usage }) => usage))));
+  } catch (thrown) {
+    abortAll(streams);
+    await Promise.allSettled(pumps); // no frame may follow the error
+    const error = toMillraceError(thrown);
+    if (error.status >= 500) reply.log.error({ err: error }, 'generation failed while streaming');
+    sse.send(errorBody(error));
+  }
+  sse.end();
+}
+
+/** Moves the deltas of one stream to the client, no faster than it reads. */
+async function pump(stream: RequestStream, index: number, format: ResponseFormat, sse: SseStream): Promise<void> {
+  for await (const delta of stream) {
+    if (delta.finishReason === 'error') throw failed();
+    for (const chunk of format.chunks(index, delta, stream.usage)) {
+      if (!sse.send(chunk)) await sse.drained();
+    }
+    if (sse.isClosed) return;
+  }
+}
+
+function abortAll(streams: readonly RequestStream[]): void {
+  for (const stream of streams) {
+    stream.abort();
+    stream.admitted.catch(() => undefined);
+  }
+}

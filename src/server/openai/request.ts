@@ -1,0 +1,181 @@
+import { MillraceError } from '../../base/errors.ts';
+import type { ChatMessage, ChatTemplateOptions, ContentPart } from '../../chat/messages.ts';
+import type { GenerateInput } from '../../engine/engine.ts';
+import { MAX_TOP_LOGPROBS, type SamplingParams } from '../../sampling/params.ts';
+import type { ServerLimits } from '../options.ts';
+import type { ChatCompletionBody, CompletionBody, SamplingBody, TokenizeBody } from './schemas.ts';
+import { notSupported, refuseUnsupported } from './unsupported.ts';
+
+/** How the answer is to be shaped; what to compute is in `inputs` and `params`. */
+export interface ResponseShape {
+  readonly stream: boolean;
+  readonly includeUsage: boolean;
+  readonly continuousUsage: boolean;
+  readonly returnTokenIds: boolean;
+  readonly tokensAsIds: boolean;
+  /** Begin each text with its prompt (plain completions). */
+  readonly echo: boolean;
+}
+
+/** A body, understood: one generation per input, `params.n` choices each. */
+export interface GenerationRequest {
+  readonly inputs: readonly GenerateInput[];
+  readonly params: SamplingParams;
+  readonly shape: ResponseShape;
+}
+
+/** OpenAI's default of the older endpoint. */
+const COMPLETION_MAX_TOKENS = 16;
+
+/** @throws REQUEST_INVALID, NOT_SUPPORTED, SAMPLING_PARAM_INVALID */
+export function readChatCompletion(body: ChatCompletionBody, limits: ServerLimits): GenerationRequest {
+  refuseUnsupported(body);
+  const topLogprobs = body.top_logprobs ?? 0;
+  if (topLogprobs > 0 && body.logprobs !== true) {
+    throw new MillraceError('REQUEST_INVALID', { message: 'top_logprobs wants "logprobs": true.', param: 'top_logprobs' });
+  }
+  return {
+    inputs: [{ messages: readMessages(body.messages, limits), template: readTemplateOptions(body) }],
+    params: {
+      ...readSampling(body, limits),
+      maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
+      logprobs: body.logprobs ?? undefined,
+      topLogprobs: body.top_logprobs ?? undefined,
+    },
+    shape: readShape(body, false),
+  };
+}
+
+/** @throws REQUEST_INVALID, NOT_SUPPORTED, PROMPT_EMPTY, SAMPLING_PARAM_INVALID */
+export function readCompletion(body: CompletionBody, limits: ServerLimits): GenerationRequest {
+  refuseUnsupported(body);
+  const logprobs = body.logprobs ?? null;
+  if (body.echo === true && logprobs !== null) throw notSupported('logprobs', 'echo together with logprobs');
+  if (logprobs !== null && (logprobs < 0 || logprobs > MAX_TOP_LOGPROBS)) {
+    throw new MillraceError('SAMPLING_PARAM_INVALID', {
+      message: 'Sampling parameter logprobs is out of range.',
+      expected: `an integer from 0 to ${MAX_TOP_LOGPROBS}`,
+      received: String(logprobs),
+      param: 'logprobs',
+    });
+  }
+  const prompts = readPrompts(body.prompt);
+  limit('prompt', prompts.length, limits.prompts, 'prompts');
+  limit('n', prompts.length * (body.n ?? 1), limits.choices, 'choices in all (prompts times n)');
+  const addSpecialTokens = body.add_special_tokens ?? true;
+  return {
+    inputs: prompts.map((prompt) => (typeof prompt === 'string' ? { prompt, addSpecialTokens } : { promptTokenIds: prompt })),
+    params: {
+      ...readSampling(body, limits),
+      maxTokens: body.max_tokens ?? COMPLETION_MAX_TOKENS,
+      ...(logprobs === null ? {} : { logprobs: true, topLogprobs: logprobs }),
+    },
+    shape: readShape(body, body.echo ?? false),
+  };
+}
+
+/** A string, strings, ids or lists of ids -> a list of prompts. */
+function readPrompts(prompt: CompletionBody['prompt']): readonly (string | readonly number[])[] {
+  if (typeof prompt === 'string') return [prompt];
+  if (prompt.length === 0) throw new MillraceError('PROMPT_EMPTY', { message: 'The prompt is an empty list.', param: 'prompt' });
+  return typeof prompt[0] === 'number' ? [prompt as number[]] : (prompt as (string | number[])[]);
+}
+
+/** Copies messages without their nulls and refuses what a text model cannot read. */
+export function readMessages(messages: ChatCompletionBody['messages'], limits: ServerLimits): readonly ChatMessage[] {
+  if (messages.length === 0) throw new MillraceError('REQUEST_INVALID', { message: 'The list of messages is empty.', param: 'messages' });
+  limit('messages', messages.length, limits.messages, 'messages');
+  return messages.map((message, index) => {
+    const { content } = message;
+    if (Array.isArray(content)) content.forEach((part, at) => checkPart(part, `messages[${index}].content[${at}]`));
+    const fields = Object.entries(message).filter(([name, value]) => value !== null || name === 'content');
+    return { content: null, ...Object.fromEntries(fields) } as ChatMessage;
+  });
+}
+
+function checkPart(part: { type: string; text?: string | null }, path: string): asserts part is ContentPart {
+  if (part.type !== 'text') throw notSupported(`${path}.type`, `Content of type ${JSON.stringify(part.type.slice(0, 64))}`);
+  if (typeof part.text !== 'string') {
+    throw new MillraceError('REQUEST_INVALID', { message: `The field ${path}.text is missing.`, param: `${path}.text` });
+  }
+}
+
+/** @throws REQUEST_INVALID when both ways of ending the prompt are asked for */
+export function readTemplateOptions(body: ChatCompletionBody | TokenizeBody): ChatTemplateOptions {
+  const continueFinalMessage = body.continue_final_message ?? false;
+  if (continueFinalMessage && body.add_generation_prompt === true) {
+    throw new MillraceError('REQUEST_INVALID', {
+      message: 'continue_final_message and add_generation_prompt exclude each other.',
+      param: 'continue_final_message',
+    });
+  }
+  const documents = 'documents' in body ? body.documents : undefined;
+  return {
+    addGenerationPrompt: continueFinalMessage ? false : (body.add_generation_prompt ?? true),
+    continueFinalMessage,
+    ...(body.chat_template_kwargs ? { kwargs: body.chat_template_kwargs } : {}),
+    ...(documents ? { documents } : {}),
+  };
+}
+
+function readShape(body: ChatCompletionBody | CompletionBody, echo: boolean): ResponseShape {
+  const stream = body.stream ?? false;
+  if (!stream && body.stream_options) {
+    throw new MillraceError('REQUEST_INVALID', { message: 'stream_options wants "stream": true.', param: 'stream_options' });
+  }
+  return {
+    stream,
+    includeUsage: body.stream_options?.include_usage ?? false,
+    continuousUsage: body.stream_options?.continuous_usage_stats ?? false,
+    returnTokenIds: body.return_token_ids ?? false,
+    tokensAsIds: body.return_tokens_as_token_ids ?? false,
+    echo,
+  };
+}
+
+/** The sampling fields under our names; their ranges are checked where they are defined, at admission. */
+function readSampling(body: SamplingBody, limits: ServerLimits): SamplingParams {
+  const given = <T>(value: T | null | undefined): T | undefined => value ?? undefined;
+  return {
+    minTokens: given(body.min_tokens),
+    temperature: given(body.temperature),
+    topP: given(body.top_p),
+    topK: given(body.top_k),
+    minP: given(body.min_p),
+    repetitionPenalty: given(body.repetition_penalty),
+    presencePenalty: given(body.presence_penalty),
+    frequencyPenalty: given(body.frequency_penalty),
+    logitBias: readLogitBias(body.logit_bias, limits),
+    seed: given(body.seed),
+    stop: typeof body.stop === 'string' ? [body.stop] : given(body.stop),
+    stopTokenIds: given(body.stop_token_ids),
+    includeStopStringInOutput: given(body.include_stop_str_in_output),
+    ignoreEos: given(body.ignore_eos),
+    skipSpecialTokens: given(body.skip_special_tokens),
+    n: given(body.n),
+  };
+}
+
+function readLogitBias(bias: SamplingBody['logit_bias'], limits: ServerLimits): Readonly<Record<number, number>> | undefined {
+  if (!bias) return undefined;
+  const ids = Object.keys(bias);
+  limit('logit_bias', ids.length, limits.logitBiasEntries, 'entries');
+  const wrong = ids.find((id) => !/^\d{1,10}$/.test(id));
+  if (wrong === undefined) return bias;
+  throw new MillraceError('SAMPLING_PARAM_INVALID', {
+    message: 'A key of logit_bias is not a token id.',
+    expected: 'a whole number in decimal digits',
+    received: JSON.stringify(wrong.slice(0, 40)),
+    param: 'logit_bias',
+  });
+}
+
+function limit(param: string, count: number, most: number, what: string): void {
+  if (count <= most) return;
+  throw new MillraceError('REQUEST_INVALID', {
+    message: `The field ${param} asks for too much.`,
+    expected: `at most ${most} ${what}`,
+    received: String(count),
+    param,
+  });
+}

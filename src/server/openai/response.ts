@@ -1,0 +1,71 @@
+import type { GenerationChoice, GenerationDelta, GenerationResult, Usage } from '../../engine/request-stream.ts';
+import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
+import type { ResponseShape } from './request.ts';
+
+/** What every answer to one request repeats. */
+export interface ResponseHead {
+  readonly id: string;
+  /** Unix seconds. */
+  readonly created: number;
+  /** The name that the client used. */
+  readonly model: string;
+  readonly systemFingerprint: string;
+  readonly tokenizer: Tokenizer;
+  readonly shape: ResponseShape;
+}
+
+/** One prompt of the request, admitted. */
+export interface ResponseSource {
+  readonly promptTokenIds: Int32Array;
+  readonly seed: number;
+  /** Index of this prompt's first choice in the answer: its position times `n`. */
+  readonly firstIndex: number;
+}
+
+/** An endpoint's way of writing generations down. One per request. */
+export interface ResponseFormat {
+  /** The body of an answer that is not streamed; results in the order of the sources. */
+  whole(results: readonly GenerationResult[]): object;
+  /** Chunks that a delta of source `source` is sent as: none when it says nothing, two when a role opens the choice. */
+  chunks(source: number, delta: GenerationDelta, usage: Usage): readonly object[];
+  /** The last chunk, without choices. */
+  usageChunk(usage: Usage): object;
+}
+
+export interface UsageBody {
+  readonly prompt_tokens: number;
+  readonly completion_tokens: number;
+  readonly total_tokens: number;
+  readonly prompt_tokens_details: { readonly cached_tokens: number };
+}
+
+export function usageBody(usage: Usage): UsageBody {
+  return {
+    prompt_tokens: usage.promptTokens,
+    completion_tokens: usage.completionTokens,
+    total_tokens: usage.promptTokens + usage.completionTokens,
+    prompt_tokens_details: { cached_tokens: usage.cachedTokens },
+  };
+}
+
+export function sumUsage(usages: readonly Usage[]): Usage {
+  const sum = (field: keyof Usage) => usages.reduce((total, usage) => total + usage[field], 0);
+  return { promptTokens: sum('promptTokens'), completionTokens: sum('completionTokens'), cachedTokens: sum('cachedTokens') };
+}
+
+/** Usage of a stream's chunks: `null` announces the last one, absent when nobody asked. */
+export function chunkUsage(shape: ResponseShape, usage: Usage): { usage?: UsageBody | null } {
+  if (shape.continuousUsage) return { usage: usageBody(usage) };
+  return shape.includeUsage ? { usage: null } : {};
+}
+
+/** True when a delta carries nothing that the client would see. */
+export function isSilent(delta: GenerationDelta, shape: ResponseShape): boolean {
+  if (delta.text !== '' || delta.finishReason !== null || (delta.logprobs?.length ?? 0) > 0) return false;
+  return !(shape.returnTokenIds && delta.tokenIds.length > 0);
+}
+
+/** The extensions that end a choice: what stopped it, and the seed that repeats it. */
+export function endOfChoice(choice: GenerationChoice | GenerationDelta, seed: number): { stop_reason: string | number | null; seed: number } {
+  return { stop_reason: choice.stopReason, seed };
+}

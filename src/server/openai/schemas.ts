@@ -1,0 +1,118 @@
+/**
+ * The request bodies, each written once: validation (Ajv), TypeScript types and the tables of `docs/api.md` come from here.
+ * Unknown fields are ignored; `null` means absent, as OpenAI's clients send it. Ranges of sampling values are `sampling/params.ts`'s.
+ */
+import { type Static, type TSchema, Type } from 'typebox';
+
+function optional<T extends TSchema>(schema: T, description: string) {
+  return Type.Optional(Type.Union([schema, Type.Null()], { description }));
+}
+
+const text = Type.String();
+const flag = Type.Boolean();
+const number = Type.Number();
+const integer = Type.Integer();
+const tokenIds = Type.Array(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1 }));
+const stopString = Type.String({ maxLength: 4096 });
+const record = Type.Record(Type.String(), Type.Unknown());
+
+const contentPart = Type.Object({ type: Type.String(), text: optional(text, 'Text of a `text` part.') });
+
+const message = Type.Object({
+  role: Type.String({ maxLength: 64 }),
+  content: optional(Type.Union([text, Type.Array(contentPart)]), 'Text, or a list of `text` parts.'),
+  name: optional(text, 'Name of the speaker.'),
+  tool_calls: optional(Type.Array(Type.Unknown()), 'Earlier calls, as the template wants them.'),
+  tool_call_id: optional(text, 'The call that a tool message answers.'),
+  reasoning_content: optional(text, 'Earlier reasoning, as the template wants it.'),
+});
+
+const messages = Type.Array(message, { description: 'The conversation: `role` and `content` (text, or a list of `text` parts) each.' });
+
+const streamOptions = Type.Object({
+  include_usage: optional(flag, 'A last chunk with `usage` and no choices.'),
+  continuous_usage_stats: optional(flag, '`usage` on every chunk.'),
+});
+
+/** Sampling, in the words of OpenAI and vLLM. */
+const samplingFields = {
+  max_tokens: optional(integer, 'Tokens to generate at most; clamped to the context.'),
+  min_tokens: optional(integer, 'No end before this many tokens.'),
+  temperature: optional(number, '0 is greedy.'),
+  top_p: optional(number, 'Smallest set of tokens with this probability.'),
+  top_k: optional(integer, 'Most probable tokens kept; 0 or -1: all.'),
+  min_p: optional(number, 'Least probability, relative to the best token.'),
+  repetition_penalty: optional(number, 'Above 1 discourages tokens of the prompt and the output.'),
+  presence_penalty: optional(number, 'Above 0 discourages tokens of the output.'),
+  frequency_penalty: optional(number, 'As `presence_penalty`, times the count.'),
+  logit_bias: optional(Type.Record(Type.String(), number), 'Token id -> added to its logit, -100 to 100.'),
+  seed: optional(integer, 'Same seed, same tokens. Drawn and returned when absent.'),
+  stop: optional(Type.Union([stopString, Type.Array(stopString)]), 'Ends the text before this string (or one of these).'),
+  stop_token_ids: optional(Type.Array(integer, { maxItems: 1024 }), 'Token ids that end the output.'),
+  include_stop_str_in_output: optional(flag, 'Keep the stop string in the text.'),
+  ignore_eos: optional(flag, "Go on after the model's end token."),
+  skip_special_tokens: optional(flag, 'Leave special tokens out of the text (default true).'),
+  n: optional(integer, 'Independent continuations.'),
+};
+
+const commonFields = {
+  model: optional(text, 'Served name; may be left out when one model is served.'),
+  stream: optional(flag, 'Answer with server-sent events.'),
+  stream_options: optional(streamOptions, 'With `stream`: `include_usage`, `continuous_usage_stats`.'),
+  ...samplingFields,
+  request_id: optional(Type.String({ maxLength: 128 }), 'Names the request in logs and answers (header `x-request-id` does too).'),
+  return_token_ids: optional(flag, 'Add `token_ids` to choices, and `prompt_token_ids`.'),
+  return_tokens_as_token_ids: optional(flag, 'In logprobs, write tokens as `token_id:N`.'),
+  user: optional(Type.Unknown(), 'Ignored.'),
+};
+
+export const chatCompletionBody = Type.Object({
+  messages,
+  ...commonFields,
+  max_completion_tokens: optional(integer, 'As `max_tokens`, and stronger. Default: the rest of the context.'),
+  logprobs: optional(flag, 'Report the log probability of each token.'),
+  top_logprobs: optional(integer, 'Alternatives per token, 0 to 20; wants `logprobs`.'),
+  add_generation_prompt: optional(flag, "Open the assistant's turn (default true)."),
+  continue_final_message: optional(flag, 'Go on with the last message; excludes `add_generation_prompt`.'),
+  chat_template_kwargs: optional(record, 'Extra variables for the chat template.'),
+  documents: optional(Type.Array(Type.Unknown()), 'Documents for templates that take them.'),
+  tools: optional(Type.Array(Type.Unknown()), 'Must be empty: tool calls are not built yet.'),
+  tool_choice: optional(Type.Unknown(), 'Only `none` or `auto`.'),
+  response_format: optional(Type.Object({ type: Type.String() }), 'Only `{"type": "text"}`.'),
+});
+
+export const completionBody = Type.Object({
+  prompt: Type.Union([text, Type.Array(text), tokenIds, Type.Array(tokenIds)], {
+    description: 'Text, token ids, or a list of either.',
+  }),
+  ...commonFields,
+  logprobs: optional(integer, 'Alternatives per token, 0 to 20; the sampled token is always reported.'),
+  echo: optional(flag, 'Begin the text with the prompt.'),
+  add_special_tokens: optional(flag, 'Begin the prompt as the tokenizer does, with BOS and kin (default true).'),
+  suffix: optional(text, 'Must be empty.'),
+  best_of: optional(integer, 'Must equal `n`.'),
+  response_format: optional(Type.Object({ type: Type.String() }), 'Only `{"type": "text"}`.'),
+});
+
+export const tokenizeBody = Type.Object({
+  model: commonFields.model,
+  prompt: optional(text, 'Text to encode; this or `messages`.'),
+  messages: optional(messages, 'Conversation to render and encode; this or `prompt`.'),
+  add_special_tokens: optional(flag, 'With `prompt`: add BOS and kin (default true).'),
+  add_generation_prompt: optional(flag, "With `messages`: open the assistant's turn (default true)."),
+  continue_final_message: optional(flag, 'With `messages`: leave the last one open.'),
+  chat_template_kwargs: optional(record, 'With `messages`: extra variables for the template.'),
+  return_token_strs: optional(flag, 'Add `token_strs`, the spelling of each token.'),
+});
+
+export const detokenizeBody = Type.Object({
+  model: commonFields.model,
+  tokens: Type.Array(Type.Integer(), { description: 'Token ids.' }),
+});
+
+export type ChatCompletionBody = Static<typeof chatCompletionBody>;
+export type CompletionBody = Static<typeof completionBody>;
+export type TokenizeBody = Static<typeof tokenizeBody>;
+export type DetokenizeBody = Static<typeof detokenizeBody>;
+/** The sampling fields that chat and plain completions share. */
+export type SamplingBody = Pick<CompletionBody, keyof typeof samplingFields & keyof CompletionBody>;

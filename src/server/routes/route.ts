@@ -1,0 +1,49 @@
+import type { FastifyReply, FastifyRequest } from 'fastify';
+import type { Static, TSchema } from 'typebox';
+import type { Exchange } from '../exchange.ts';
+import type { Health } from '../health.ts';
+import type { ServerMetrics } from '../metrics.ts';
+import type { ModelTable } from '../model-table.ts';
+import type { ResolvedServerOptions } from '../options.ts';
+
+/** What every endpoint may use. */
+export interface ServerContext {
+  readonly models: ModelTable;
+  readonly options: ResolvedServerOptions;
+  readonly metrics: ServerMetrics;
+  health(): Health;
+}
+
+/** One call of an endpoint; `body` has passed its schema. */
+export interface Call<Body> {
+  readonly context: ServerContext;
+  readonly body: Body;
+  readonly exchange: Exchange;
+  readonly request: FastifyRequest;
+  readonly reply: FastifyReply;
+}
+
+/** An endpoint: one file in this folder, one line in `index.ts`. */
+export interface Route {
+  readonly method: 'GET' | 'POST';
+  /** The first is the canonical one. A last segment `*` takes the rest of the path, slashes included. */
+  readonly paths: readonly [string, ...string[]];
+  /** Reachable without an API key, and while the server drains. */
+  readonly isOpen: boolean;
+  /** One line for the docs. */
+  readonly summary: string;
+  readonly body: TSchema | null;
+  /** Returns the body of the answer; `undefined` when the reply was hijacked. Throws MillraceErrors. */
+  handle(call: Call<unknown>): unknown;
+}
+
+type Paths = Route['paths'];
+
+export function get(paths: Paths, summary: string, handle: (call: Call<unknown>) => unknown, { isOpen = false } = {}): Route {
+  return { method: 'GET', paths, isOpen, summary, body: null, handle };
+}
+
+export function post<Body extends TSchema>(paths: Paths, summary: string, body: Body, handle: (call: Call<Static<Body>>) => unknown): Route {
+  // The schema has vouched for the type by the time of the call.
+  return { method: 'POST', paths, isOpen: false, summary, body, handle: handle as Route['handle'] };
+}

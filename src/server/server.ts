@@ -1,0 +1,219 @@
+import type { AddressInfo, Socket } from 'node:net';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
+import { MillraceError } from '../base/errors.ts';
+import type { Engine } from '../engine/engine.ts';
+import { ApiKeyCheck } from './auth.ts';
+import { crossOrigin } from './cross-origin.ts';
+import { errorBody, errorHeaders, fromThrown, routeUnknown } from './errors.ts';
+import { Exchange, OpenExchanges, requestIdOf } from './exchange.ts';
+import { readHealth } from './health.ts';
+import { hostCheck } from './host-check.ts';
+import { ServerMetrics } from './metrics.ts';
+import { ModelTable } from './model-table.ts';
+import { type ResolvedServerOptions, resolveServerOptions, type ServerOptions } from './options.ts';
+import { routes } from './routes/index.ts';
+import type { Route, ServerContext } from './routes/route.ts';
+
+export interface ServerSetup {
+  /** Name -> engine; several names may lead to one engine. Owned by the caller: closing the server does not close them. */
+  readonly engines: ReadonlyMap<string, Engine>;
+  readonly options?: ServerOptions;
+}
+
+export interface ListeningAddress {
+  readonly host: string;
+  readonly port: number;
+  /** With the port that was really taken, such as `http://127.0.0.1:8000`. */
+  readonly url: string;
+}
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    exchange: Exchange;
+  }
+}
+
+export function createServer(setup: ServerSetup): MillraceServer {
+  return new MillraceServer(setup);
+}
+
+/** The HTTP face of a table of engines. */
+export class MillraceServer {
+  readonly #app: FastifyInstance;
+  readonly #options: ResolvedServerOptions;
+  readonly #metrics: ServerMetrics;
+  readonly #models: ModelTable;
+  readonly #exchanges = new OpenExchanges();
+  #isDraining = false;
+  #closed: Promise<void> | null = null;
+
+  /** @throws CONFIG_INVALID when two engines want one name or an API key is empty */
+  constructor({ engines, options = {} }: ServerSetup) {
+    this.#options = resolveServerOptions(options);
+    this.#models = new ModelTable(engines);
+    this.#metrics = new ServerMetrics(this.#models);
+    this.#app = createApp(this.#options);
+    this.#addChecks();
+    this.#addRoutes();
+    this.#addErrors();
+  }
+
+  /** @throws PORT_IN_USE, CONFIG_INVALID when the address cannot be taken */
+  async listen(): Promise<ListeningAddress> {
+    const { host, port } = this.#options;
+    try {
+      await this.#app.listen({ host, port });
+    } catch (thrown) {
+      throw listenError(thrown, host, port);
+    }
+    const taken = (this.#app.server.address() as AddressInfo).port;
+    return { host, port: taken, url: `http://${host.includes(':') ? `[${host}]` : host}:${taken}` };
+  }
+
+  /** Requests now open. */
+  get numOpenRequests(): number {
+    return this.#exchanges.count;
+  }
+
+  /** Refuses new work, lets open requests finish for `drainMs`, aborts the rest, closes the port. Idempotent; engines stay open. */
+  close(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    this.#isDraining = true;
+    const drained = await this.#exchanges.drained(this.#options.drainMs);
+    if (!drained) {
+      this.#exchanges.abortAll(new MillraceError('ENGINE_CLOSED', 'The server is shutting down.'));
+      await this.#exchanges.drained(1000); // time to write the last frames
+    }
+    this.#app.server.closeAllConnections();
+    await this.#app.close();
+    this.#metrics.close();
+  }
+
+  #addChecks(): void {
+    const keys = new ApiKeyCheck(this.#options.apiKeys);
+    const checkHost = hostCheck(this.#options);
+    const allowOrigin = crossOrigin(this.#options.allowedOrigins);
+    const openPaths: ReadonlySet<string> = new Set(routes.filter(({ isOpen }) => isOpen).flatMap(({ paths }) => paths));
+    this.#app.decorateRequest('exchange', undefined as never);
+    this.#app.addHook('onRequest', async (request, reply) => {
+      this.#open(request, reply);
+      checkHost?.(request.headers.host);
+      if (allowOrigin?.(request, reply)) return reply.code(204).send();
+      if (openPaths.has(request.routeOptions.url ?? '')) return;
+      keys.check(request.headers.authorization);
+      if (!this.#isDraining) return;
+      reply.header('connection', 'close');
+      throw new MillraceError('ENGINE_CLOSED', 'The server is shutting down.');
+    });
+  }
+
+  #open(request: FastifyRequest, reply: FastifyReply): void {
+    const startMs = performance.now();
+    request.exchange = new Exchange(request.raw, reply.raw, request.id);
+    this.#exchanges.add(request.exchange, reply.raw);
+    reply.header('x-request-id', request.exchange.id);
+    reply.raw.once('close', () => {
+      const status = reply.raw.writableFinished ? reply.raw.statusCode : 499;
+      const handler = request.routeOptions.url ?? 'unknown';
+      const durationMs = performance.now() - startMs;
+      this.#metrics.observeHttp(request.method, handler, status, durationMs);
+      request.log.info({ method: request.method, handler, status, durationMs: Math.round(durationMs) }, 'request');
+    });
+  }
+
+  #addRoutes(): void {
+    const context: ServerContext = {
+      models: this.#models,
+      options: this.#options,
+      metrics: this.#metrics,
+      health: () => readHealth(this.#models, this.#options.stallMs, this.#isDraining),
+    };
+    for (const route of routes as readonly Route[]) {
+      for (const url of route.paths) {
+        this.#app.route({
+          method: route.method,
+          url,
+          ...(route.body === null ? {} : { schema: { body: route.body } }),
+          handler: (request, reply) => route.handle({ context, body: request.body, exchange: request.exchange, request, reply }),
+        });
+      }
+    }
+  }
+
+  #addErrors(): void {
+    const { bodyBytes } = this.#options.limits;
+    this.#app.setErrorHandler((thrown, request, reply) => {
+      const error = fromThrown(thrown, bodyBytes);
+      if (error.status >= 500) request.log.error({ err: error.cause ?? error }, error.message);
+      return reply.code(error.status).headers(errorHeaders(error)).type('application/json; charset=utf-8').send(errorBody(error));
+    });
+    this.#app.setNotFoundHandler((request, reply) => {
+      const path = request.url.split('?', 1)[0] ?? '';
+      const allowed = (routes as readonly Route[]).filter(({ paths }) => paths.some((pattern) => matches(pattern, path)));
+      const methods = [...new Set(allowed.map(({ method }) => method))];
+      if (methods.length > 0) reply.header('allow', methods.join(', '));
+      throw routeUnknown(request.method, path, methods);
+    });
+  }
+}
+
+function createApp(options: ResolvedServerOptions): FastifyInstance {
+  const { bodyBytes } = options.limits;
+  const app = Fastify({
+    ...(options.log === undefined ? {} : { loggerInstance: options.log }),
+    logController: new LogController({ disableRequestLogging: true }),
+    bodyLimit: bodyBytes,
+    requestTimeout: options.requestTimeoutMs,
+    forceCloseConnections: true,
+    requestIdHeader: false,
+    genReqId: requestIdOf,
+    routerOptions: { ignoreTrailingSlash: true, maxParamLength: 1024 },
+    // Values are checked as sent: a "5" is not a 5.
+    ajv: { customOptions: { coerceTypes: false, useDefaults: false, removeAdditional: false, allErrors: false, verbose: true } },
+    clientErrorHandler: answerMalformedHttp,
+    frameworkErrors: (error, _request, reply) => {
+      const refused = fromThrown(error, bodyBytes);
+      (reply as unknown as FastifyReply).code(refused.status).send(errorBody(refused));
+    },
+  });
+  app.removeContentTypeParser('text/plain'); // a page of another origin may send that without asking
+  return app;
+}
+
+/** What Node's parser refuses never becomes a request: answered on the bare socket. */
+function answerMalformedHttp(error: Error & { code?: string }, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy();
+    return;
+  }
+  const [status, message] = malformedHttp[error.code ?? ''] ?? ['400 Bad Request', 'The request is not valid HTTP.'];
+  const body = JSON.stringify(errorBody(new MillraceError('REQUEST_INVALID', message)));
+  const head = `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(body)}\r\n\r\n`;
+  socket.end(head + body);
+}
+
+const malformedHttp: Readonly<Record<string, readonly [status: string, message: string]>> = {
+  HPE_HEADER_OVERFLOW: ['431 Request Header Fields Too Large', 'The request headers are too large.'],
+  ERR_HTTP_REQUEST_TIMEOUT: ['408 Request Timeout', 'The request did not arrive in time.'],
+};
+
+function listenError(thrown: unknown, host: string, port: number): MillraceError {
+  const { code, message } = thrown as { code?: string; message?: string };
+  if (code === 'EADDRINUSE') {
+    return new MillraceError('PORT_IN_USE', {
+      message: `Port ${port} on ${host} is taken by another program.`,
+      hint: 'Choose one with --port, or 0 for any.',
+    });
+  }
+  return new MillraceError('CONFIG_INVALID', { message: `Cannot listen on ${host}:${port}: ${message ?? 'unknown reason'}.`, cause: thrown });
+}
+
+/** Whether a path belongs to a route pattern, whatever the method. */
+function matches(pattern: string, path: string): boolean {
+  const trimmed = path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
+  return pattern.endsWith('/*') ? trimmed.startsWith(pattern.slice(0, -1)) && trimmed.length >= pattern.length : trimmed === pattern;
+}
