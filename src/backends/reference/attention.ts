@@ -1,0 +1,143 @@
+import { invariant } from '../../base/errors.ts';
+import type { AttentionAttrs } from '../../plan/ops/attention.ts';
+import { ATTENTION_SPLIT } from '../../plan/ops/attention.ts';
+import type { ForwardBatch } from '../backend.ts';
+import type { CacheLayer, ReferenceCache } from './cache.ts';
+import type { ReferenceKernel } from './kernel.ts';
+
+/**
+ * Keys of a token in order: those below `visibleEnd` through the block table, then its ancestors, whose indices go on from `visibleEnd` (the
+ * list names every key beyond `visibleEnd`, the token's own included). A window drops indices below `cacheIndex + 1 - window`.
+ *
+ * Each split of ATTENTION_SPLIT indices, aligned to 0, is reduced from nothing: maximum, sum of exponentials and weighted values in f64; splits
+ * are merged in order; a sink joins the denominator last; one rounding to f32. No visible key gives 0.
+ */
+export const attention: ReferenceKernel<'attention'> = ({ inputs: [q], outputs: [out], weights, attrs }, numRows, { batch, cache }) => {
+  invariant(cache !== null, 'attention needs a cache');
+  const layer = cache.layer(attrs.group, attrs.layer);
+  const sinks = weights[0] ?? null;
+  const headsPerKvHead = attrs.numHeads / layer.numKvHeads;
+  for (let row = 0; row < batch.numRows; row++) {
+    for (let token = batch.rowStart[row]; token < Math.min(numRows, batch.rowStart[row + 1]); token++) {
+      const keys = keysOf(batch, cache, attrs, row, token);
+      for (let head = 0; head < attrs.numHeads; head++) {
+        const kvHead = Math.floor(head / headsPerKvHead);
+        const at = q.offset + token * q.stride + head * attrs.headDim;
+        const to = out.offset + token * out.stride + head * attrs.headDim;
+        attend(q.data, at, keys, layer, kvHead, attrs, sinks === null ? null : sinks[head], out.data, to);
+      }
+    }
+  }
+};
+
+/** Slots of the keys of one token, and the index of the first: index `first + i` lies in slot `slots[i]`. Reused by the next call. */
+interface Keys {
+  slots: Int32Array;
+  first: number;
+  count: number;
+}
+
+const keysScratch: Keys = { slots: new Int32Array(1024), first: 0, count: 0 };
+
+function keysOf(batch: ForwardBatch, cache: ReferenceCache, attrs: AttentionAttrs, row: number, token: number): Keys {
+  const { group, window } = attrs;
+  const { blockSize } = cache.spec;
+  const visibleEnd = batch.visibleEnd[token];
+  const first = window > 0 ? Math.max(0, batch.cacheIndex[token] + 1 - window) : 0;
+  const ancestors = batch.ancestors;
+  const [ancestorBegin, ancestorEnd] = ancestors === undefined ? [0, 0] : [ancestors.start[token], ancestors.start[token + 1]];
+  const end = visibleEnd + ancestorEnd - ancestorBegin;
+  const keys = keysScratch;
+  keys.first = first;
+  keys.count = Math.max(0, end - first);
+  if (keys.slots.length < keys.count) keys.slots = new Int32Array(2 * keys.count);
+  const table = (group * batch.numRows + row) * batch.maxBlocks;
+  for (let index = first; index < Math.min(end, visibleEnd); index++) {
+    keys.slots[index - first] = batch.blockTables[table + Math.floor(index / blockSize)] * blockSize + (index % blockSize);
+  }
+  if (ancestors === undefined) return keys;
+  const list = group * ancestors.start[batch.numTokens];
+  for (let index = Math.max(first, visibleEnd); index < end; index++) {
+    keys.slots[index - first] = ancestors.slots[list + ancestorBegin + index - visibleEnd];
+  }
+  return keys;
+}
+
+const scores = new Float64Array(ATTENTION_SPLIT);
+let splitSum = new Float64Array(256);
+let total = new Float64Array(256);
+
+function attend(
+  q: Float32Array,
+  atQ: number,
+  keys: Keys,
+  layer: CacheLayer,
+  kvHead: number,
+  attrs: AttentionAttrs,
+  sink: number | null,
+  out: Float32Array,
+  to: number,
+): void {
+  const { headDim } = attrs;
+  if (total.length < headDim) {
+    total = new Float64Array(headDim);
+    splitSum = new Float64Array(headDim);
+  }
+  total.fill(0, 0, headDim);
+  let maximum = -Infinity;
+  let denominator = 0;
+  const end = keys.first + keys.count;
+  for (let begin = keys.first; begin < end; ) {
+    const splitEnd = Math.min(end, (Math.floor(begin / ATTENTION_SPLIT) + 1) * ATTENTION_SPLIT);
+    const splitMaximum = scoreSplit(q, atQ, keys, begin, splitEnd, layer, kvHead, attrs);
+    const weight = sumSplit(keys, begin, splitEnd, layer, kvHead, headDim, splitMaximum);
+    const merged = Math.max(maximum, splitMaximum);
+    const keep = maximum === -Infinity ? 0 : Math.exp(maximum - merged);
+    const join = Math.exp(splitMaximum - merged);
+    for (let i = 0; i < headDim; i++) total[i] = total[i] * keep + splitSum[i] * join;
+    denominator = denominator * keep + weight * join;
+    maximum = merged;
+    begin = splitEnd;
+  }
+  if (sink !== null && denominator > 0) denominator += Math.exp(sink - maximum);
+  for (let i = 0; i < headDim; i++) out[to + i] = denominator === 0 ? 0 : total[i] / denominator;
+}
+
+/** Fills `scores` with those of indices [begin, end) and returns the largest; NaN if any is. */
+function scoreSplit(
+  q: Float32Array,
+  atQ: number,
+  keys: Keys,
+  begin: number,
+  end: number,
+  layer: CacheLayer,
+  kvHead: number,
+  { headDim, scale, softCap }: AttentionAttrs,
+): number {
+  const factor = Math.fround(scale);
+  const cap = Math.fround(softCap);
+  let maximum = -Infinity;
+  for (let index = begin; index < end; index++) {
+    const at = keys.slots[index - keys.first] * layer.width + kvHead * headDim;
+    let dot = 0;
+    for (let i = 0; i < headDim; i++) dot += q[atQ + i] * layer.k[at + i];
+    let score = dot * factor;
+    if (cap > 0) score = cap * Math.tanh(score / cap);
+    scores[index - begin] = score;
+    maximum = Math.max(maximum, score);
+  }
+  return maximum;
+}
+
+/** Fills `splitSum` with the weighted values of a split and returns the sum of its weights. */
+function sumSplit(keys: Keys, begin: number, end: number, layer: CacheLayer, kvHead: number, headDim: number, maximum: number): number {
+  splitSum.fill(0, 0, headDim);
+  let sum = 0;
+  for (let index = begin; index < end; index++) {
+    const weight = Math.exp(scores[index - begin] - maximum);
+    const at = keys.slots[index - keys.first] * layer.width + kvHead * headDim;
+    for (let i = 0; i < headDim; i++) splitSum[i] += weight * layer.v[at + i];
+    sum += weight;
+  }
+  return sum;
+}

@@ -1,0 +1,76 @@
+/** K and V of the reference backend: every number rounded to the cache dtype, held as f32. */
+import { f16ToNumber, numberToF16, roundToBf16 } from '../../base/dtype.ts';
+import { MillraceError } from '../../base/errors.ts';
+import type { Cache, CacheSpec, KvDtype } from '../backend.ts';
+
+/** One layer of one group: `[slots, width]`. */
+export interface CacheLayer {
+  readonly k: Float32Array;
+  readonly v: Float32Array;
+  /** `numKvHeads * headDim`. */
+  readonly width: number;
+  readonly numKvHeads: number;
+}
+
+const rounding: Record<KvDtype, (x: number) => number> = {
+  f32: (x) => x,
+  f16: (x) => f16ToNumber(numberToF16(x)),
+  bf16: roundToBf16,
+};
+
+export class ReferenceCache implements Cache {
+  readonly spec: CacheSpec;
+  readonly sizeBytes: number;
+  readonly #layers: CacheLayer[][];
+  readonly #round: (x: number) => number;
+
+  /** @throws MEMORY_INSUFFICIENT */
+  constructor(spec: CacheSpec) {
+    this.spec = spec;
+    this.#round = rounding[spec.dtype];
+    try {
+      this.#layers = spec.groups.map(({ numBlocks, numLayers, numKvHeads, headDim }) =>
+        Array.from({ length: numLayers }, () => {
+          const width = numKvHeads * headDim;
+          const length = numBlocks * spec.blockSize * width;
+          return { k: new Float32Array(length), v: new Float32Array(length), width, numKvHeads };
+        }),
+      );
+    } catch (cause) {
+      throw new MillraceError('MEMORY_INSUFFICIENT', {
+        message: 'The KV cache cannot be allocated.',
+        hint: 'Lower the number of blocks or the context length.',
+        cause,
+      });
+    }
+    this.sizeBytes = this.#layers.flat().reduce((sum, layer) => sum + 2 * layer.k.byteLength, 0);
+  }
+
+  layer(group: number, layer: number): CacheLayer {
+    return this.#layers[group][layer];
+  }
+
+  /** Stores one token's K and V of one layer. */
+  write(group: number, layer: number, slot: number, k: Float32Array, atK: number, v: Float32Array, atV: number): void {
+    const target = this.#layers[group][layer];
+    const at = slot * target.width;
+    for (let i = 0; i < target.width; i++) {
+      target.k[at + i] = this.#round(k[atK + i]);
+      target.v[at + i] = this.#round(v[atV + i]);
+    }
+  }
+
+  /** Copies the first `numTokens` tokens of a block, in all layers of its group. */
+  copyBlock(group: number, source: number, destination: number, numTokens: number): void {
+    for (const { k, v, width } of this.#layers[group]) {
+      const from = source * this.spec.blockSize * width;
+      const to = destination * this.spec.blockSize * width;
+      k.copyWithin(to, from, from + numTokens * width);
+      v.copyWithin(to, from, from + numTokens * width);
+    }
+  }
+
+  close(): void {
+    this.#layers.length = 0;
+  }
+}

@@ -1,0 +1,38 @@
+/** The reference kernels: one row an op, in the order of `plan/ops/index.ts`. */
+import type { OpName } from '../../plan/ops/index.ts';
+import { add } from './add.ts';
+import { addRmsNorm } from './add-rms-norm.ts';
+import { attention } from './attention.ts';
+import { identity } from './collectives.ts';
+import { embedding } from './embedding.ts';
+import { gatedActivation } from './gated-activation.ts';
+import type { ReferenceKernel } from './kernel.ts';
+import { kvWrite } from './kv-write.ts';
+import { linear } from './linear.ts';
+import { rmsNorm } from './rms-norm.ts';
+import { rope } from './rope.ts';
+import { ropeKvWrite } from './rope-kv-write.ts';
+import { scale } from './scale.ts';
+import { selectRows } from './select-rows.ts';
+import { softCap } from './soft-cap.ts';
+
+export const kernels = {
+  embedding,
+  linear,
+  'rms-norm': rmsNorm,
+  'add-rms-norm': addRmsNorm,
+  add,
+  scale,
+  'soft-cap': softCap,
+  'gated-activation': gatedActivation,
+  rope,
+  'kv-write': kvWrite,
+  'rope-kv-write': ropeKvWrite,
+  attention,
+  'select-rows': selectRows,
+  'all-reduce': identity,
+  'all-gather': identity,
+  'all-to-all': identity,
+  send: identity,
+  recv: identity,
+} as const satisfies { [Name in OpName]: ReferenceKernel<Name> };
