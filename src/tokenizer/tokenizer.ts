@@ -27,6 +27,11 @@ export interface Tokenizer {
 export interface EncodeOptions {
   addSpecialTokens: boolean;
   parseSpecial: boolean;
+  /**
+   * With `parseSpecial`: places of the text (UTF-16 positions, ascending, not overlapping) where the spelling of a special token
+   * is plain text all the same, as in what a user wrote into a rendered template.
+   */
+  literalRanges?: readonly (readonly [start: number, end: number])[];
 }
 
 /** Turns a growing list of ids into text, never half a character and never a lost one. One a request and choice. */

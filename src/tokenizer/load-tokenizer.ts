@@ -1,0 +1,101 @@
+/** Finds and reads the tokenizer of a model: a Hugging Face folder or the metadata of a GGUF file. */
+import { type FileHandle, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { MillraceError } from '../base/errors.ts';
+import { type TokenizerDefinition, tokenizerInvalid } from './definition.ts';
+import { definitionFromGguf, type GgufMetadata } from './from-gguf.ts';
+import { definitionFromJson, isObject } from './from-json.ts';
+import { definitionFromPieces, readSentencePieceModel } from './from-sentencepiece.ts';
+import { HfTokenizer } from './hf-tokenizer.ts';
+import type { Tokenizer } from './tokenizer.ts';
+
+/** The largest known tokenizer.json is about 35 MB. */
+const maxTokenizerBytes = 128 << 20;
+const maxConfigBytes = 16 << 20;
+
+/**
+ * Reads `tokenizer.json`, else `tokenizer.model`, with `tokenizer_config.json` and the EOS ids of `generation_config.json`.
+ * @param dir a Hugging Face model folder
+ * @param extraEosIds further ids that end a generation
+ * @throws TOKENIZER_INVALID when the folder holds no tokenizer or one that cannot be read
+ */
+export async function tokenizerFromFolder(dir: string, extraEosIds: readonly number[] = []): Promise<Tokenizer> {
+  const config = (await readJson(join(dir, 'tokenizer_config.json'), maxConfigBytes)) ?? {};
+  const eosIds = [...extraEosIds, ...generationEosIds(await readJson(join(dir, 'generation_config.json'), maxConfigBytes))];
+  const json = await readJson(join(dir, 'tokenizer.json'), maxTokenizerBytes);
+  if (json !== null) return build(() => definitionFromJson(json, config, eosIds));
+  const model = await readBounded(join(dir, 'tokenizer.model'), maxTokenizerBytes);
+  if (model !== null) return build(() => definitionFromModel(model, config, eosIds));
+  throw tokenizerInvalid(`No tokenizer was found in '${dir}'.`, { expected: 'tokenizer.json or tokenizer.model' });
+}
+
+/**
+ * @param metadata of the file, by key
+ * @throws TOKENIZER_INVALID when the metadata hold no tokenizer or one that cannot be read
+ */
+export function tokenizerFromGguf(metadata: GgufMetadata | Readonly<Record<string, unknown>>, extraEosIds: readonly number[] = []): Tokenizer {
+  const map = metadata instanceof Map ? metadata : new Map(Object.entries(metadata));
+  return build(() => definitionFromGguf(map, extraEosIds));
+}
+
+/** @throws TOKENIZER_INVALID; what a malformed file trips over in a library becomes that as well */
+function build(read: () => TokenizerDefinition): Tokenizer {
+  try {
+    return new HfTokenizer(read());
+  } catch (cause) {
+    if (cause instanceof MillraceError) throw cause;
+    const message = cause instanceof Error ? cause.message.slice(0, 400) : String(cause);
+    throw tokenizerInvalid(`The tokenizer cannot be read: ${message}.`, { cause });
+  }
+}
+
+function definitionFromModel(bytes: Uint8Array, config: unknown, eosIds: readonly number[]): TokenizerDefinition {
+  const model = readSentencePieceModel(bytes);
+  const settings = isObject(config) ? config : {};
+  const known = (id: number): number | null => (id >= 0 && id < model.tokens.length ? id : null);
+  const eosTokenId = known(model.eosTokenId);
+  return definitionFromPieces(model, {
+    addSpacePrefix: settings.add_prefix_space === false ? false : model.addSpacePrefix,
+    bosTokenId: known(model.bosTokenId),
+    eosTokenIds: [...(eosTokenId === null ? [] : [eosTokenId]), ...eosIds].filter((id) => id < model.tokens.length),
+    unkTokenId: known(model.unkTokenId),
+    addBos: settings.add_bos_token !== false,
+    addEos: settings.add_eos_token === true,
+  });
+}
+
+function generationEosIds(config: unknown): number[] {
+  const given = isObject(config) ? config.eos_token_id : undefined;
+  return (Array.isArray(given) ? given : [given]).filter((id): id is number => Number.isInteger(id) && Number(id) >= 0);
+}
+
+/** @returns null when there is no such file */
+async function readJson(path: string, maxBytes: number): Promise<unknown> {
+  const bytes = await readBounded(path, maxBytes);
+  if (bytes === null) return null;
+  try {
+    return JSON.parse(bytes.toString('utf8')) as unknown;
+  } catch (cause) {
+    throw tokenizerInvalid(`'${path}' is not valid JSON.`, { cause });
+  }
+}
+
+/** @returns null when there is no such file */
+async function readBounded(path: string, maxBytes: number): Promise<Buffer | null> {
+  let file: FileHandle;
+  try {
+    file = await open(path);
+  } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR')) return null;
+    throw tokenizerInvalid(`'${path}' cannot be opened.`, { cause });
+  }
+  try {
+    const { size } = await file.stat();
+    if (size > maxBytes) throw tokenizerInvalid(`'${path}' is too large.`, { expected: `at most ${maxBytes} bytes`, received: `${size}` });
+    return await file.readFile();
+  } catch (cause) {
+    throw cause instanceof MillraceError ? cause : tokenizerInvalid(`'${path}' cannot be read.`, { cause });
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,63 @@
+/** Tokenizers of real models against llama.cpp's vectors. The files lie outside the repository; without them the tests are skipped. */
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { afterAll, describe, expect, test } from 'vitest';
+import { tokenizerFromFolder, tokenizerFromGguf } from '../../src/tokenizer/load-tokenizer.ts';
+import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { GgufFile } from '../../src/weights/gguf.ts';
+
+const shared = process.env.MILLRACE_SHARED ?? resolve(import.meta.dirname, '../../../shared');
+const vocabs = join(shared, 'data/tok-llama.cpp-vocabs');
+const temporary = mkdtempSync(join(tmpdir(), 'millrace-vectors-'));
+afterAll(() => rmSync(temporary, { recursive: true, force: true }));
+
+/** Kinds that are not read yet: WordPiece, and a pre-tokenizer with long tables of letters; and files that name no pre-tokenizer. */
+const notRead = new Set(['bert-bge', 'deepseek-llm', 'gpt-neox']);
+const names = existsSync(vocabs)
+  ? readdirSync(vocabs)
+      .filter((file) => file.endsWith('.gguf.gz') && existsSync(join(vocabs, file.replace('.gz', '.inp'))))
+      .map((file) => file.slice('ggml-vocab-'.length, -'.gguf.gz'.length))
+      .filter((name) => !notRead.has(name))
+  : [];
+
+function vectors(name: string): { text: string; ids: number[] }[] {
+  const inputs = readFileSync(join(vocabs, `ggml-vocab-${name}.gguf.inp`), 'utf8').split('\n__ggml_vocab_test__\n');
+  const outputs = readFileSync(join(vocabs, `ggml-vocab-${name}.gguf.out`), 'utf8').split('\n');
+  // The last input ends with the file's own line end.
+  return inputs.slice(0, -1).map((text, i) => ({ text, ids: outputs[i].split(' ').filter(Boolean).map(Number) }));
+}
+
+function unpack(file: string, as: string): string {
+  const path = join(temporary, as);
+  writeFileSync(path, gunzipSync(readFileSync(file)));
+  return path;
+}
+
+function check(tokenizer: Tokenizer, name: string): void {
+  const cases = vectors(name);
+  expect(cases.length).toBeGreaterThan(40);
+  for (const { text, ids } of cases) {
+    const encoded = tokenizer.encode(text, { addSpecialTokens: false, parseSpecial: false });
+    expect([text, ...encoded]).toEqual([text, ...ids]);
+    expect(tokenizer.decode(encoded)).toBe(text);
+  }
+}
+
+describe.skipIf(names.length === 0)('GGUF vocabularies', () => {
+  test.each(names)('the tokenizer of %s gives the ids that llama.cpp gives and decodes them to the text', (name) => {
+    const path = unpack(join(vocabs, `ggml-vocab-${name}.gguf.gz`), `${name}.gguf`);
+    check(tokenizerFromGguf(GgufFile.open(path).metadata), name);
+  });
+});
+
+describe.skipIf(!existsSync(join(shared, 'data/tok-qwen2')))('Hugging Face folders', () => {
+  test.each([
+    ['qwen2', 'tok-qwen2'],
+    ['gpt-2', 'tok-gpt2'],
+  ])('tokenizer.json of %s gives the ids that llama.cpp gives', async (name, folder) => {
+    unpack(join(shared, 'data', folder, 'tokenizer.json.gz'), 'tokenizer.json');
+    check(await tokenizerFromFolder(temporary), name);
+  });
+});
