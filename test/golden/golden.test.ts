@@ -1,0 +1,69 @@
+/** Models against Hugging Face transformers: logits within tolerance and the same greedy tokens, on every backend. Data: make_goldens.py. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { testedBackends } from '../backends.ts';
+import { loadModel, SoloRequest } from '../drive-backend.ts';
+
+interface Expected {
+  readonly prompt: number[];
+  readonly greedy: number[];
+  readonly smallestMargin: number;
+  readonly logits: { readonly position: number; readonly values: number[] }[];
+}
+
+const cases = readdirSync(import.meta.dirname).filter((name) => existsSync(join(import.meta.dirname, name, 'expected.json')));
+
+/** Largest difference of a logit, as a part of the largest logit: f32 arithmetic in another order, three layers deep. */
+const TOLERANCE = 2e-5;
+
+describe.each(testedBackends)('on the $label backend', ({ create }) => {
+  const backend = create();
+  afterAll(async () => (await backend)?.close());
+
+  test.for(cases)('%s has the logits of transformers', async (name, context) => {
+    const ready = (await backend) ?? context.skip('this backend cannot run here');
+    const { prompt, greedy, logits } = readExpected(name);
+    const { source, plan } = loadModel(join(import.meta.dirname, name));
+    const ids = [...prompt, ...greedy];
+    const request = await SoloRequest.open(ready, plan(), source, ids.length);
+    const computed = await request.feed(ids);
+    for (const { position, values } of logits) {
+      const row = computed.subarray(position * request.vocabSize, (position + 1) * request.vocabSize);
+      expectClose(`${name}, logits after position ${position}`, row, values);
+    }
+    request.close();
+    source.close();
+  });
+
+  test.for(cases)('%s continues greedily as transformers does, the prompt in chunks', async (name, context) => {
+    const ready = (await backend) ?? context.skip('this backend cannot run here');
+    const { prompt, greedy } = readExpected(name);
+    const { source, plan } = loadModel(join(import.meta.dirname, name));
+    const request = await SoloRequest.open(ready, plan(), source, prompt.length + greedy.length);
+    expect(await request.greedy(prompt, greedy.length, 13)).toEqual(greedy);
+    request.close();
+    source.close();
+  });
+});
+
+test('there is golden data for every family', () => {
+  for (const family of ['llama', 'mistral', 'qwen2', 'qwen3', 'gemma2', 'gemma3']) {
+    expect(cases.some((name) => name.startsWith(family))).toBe(true);
+  }
+});
+
+function readExpected(name: string): Expected {
+  return JSON.parse(readFileSync(join(import.meta.dirname, name, 'expected.json'), 'utf8')) as Expected;
+}
+
+function expectClose(label: string, computed: Float32Array, expected: readonly number[]): void {
+  const largest = expected.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  const differences = expected.map((x, i) => Math.abs(x - computed[i]));
+  const worst = differences.reduce((most, x) => (x > most || Number.isNaN(x) ? x : most), 0);
+  const pairs = expected.slice(0, 5).map((x, i) => `${computed[i]} for ${x}`);
+  const report = `${label}: differs by ${worst} (${worst / largest} of the largest logit). First five: ${pairs.join(', ')}.
+Hint: a large difference at position 0 is in embedding, norms or MLP; one that starts later is in rotary tables, masks or the cache.`;
+  expect(computed.length, `${label}: number of logits`).toBe(expected.length);
+  expect(worst / largest <= TOLERANCE, report).toBe(true);
+}

@@ -1,0 +1,128 @@
+"""Makes the golden data of this folder: tiny random checkpoints and what Hugging Face transformers computes with them.
+
+Run: python test/golden/make_goldens.py [name ...]     (needs torch, transformers, safetensors; made with the versions in each expected.json)
+
+Each case becomes a folder: config.json, model.safetensors, expected.json with a prompt, its greedy continuation and the logits after some
+positions, all computed in float32 with eager attention and no cache. Weights are drawn so that logits spread; of several seeds the first is
+taken whose greedy choices all win by a clear margin, so that a rounding difference between engines cannot change a token.
+"""
+
+import json
+import pathlib
+import shutil
+import sys
+
+import torch
+import transformers
+from transformers import (
+    Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
+    Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+)
+
+HERE = pathlib.Path(__file__).parent
+PROMPT_TOKENS = 48
+NEW_TOKENS = 28
+MIN_MARGIN = 0.03
+
+small = dict(vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
+             max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+
+
+def sliding(*kinds):
+    return ["sliding_attention" if kind == "s" else "full_attention" for kind in kinds]
+
+
+# name -> (class, configuration, stored dtype)
+CASES = {
+    "llama-llama3": (LlamaForCausalLM, LlamaConfig(**small, attention_bias=True, mlp_bias=True, tie_word_embeddings=False, rms_norm_eps=1e-5, rope_parameters=dict(
+        rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)), torch.float32),
+    "llama-yarn": (LlamaForCausalLM, LlamaConfig(**{**small, "head_dim": 24}, tie_word_embeddings=True, rope_parameters=dict(
+        rope_type="yarn", rope_theta=10000.0, factor=8.0, original_max_position_embeddings=32)), torch.float32),
+    "llama-linear-bf16": (LlamaForCausalLM, LlamaConfig(**{**small, "max_position_embeddings": 128}, tie_word_embeddings=True, rope_parameters=dict(
+        rope_type="linear", rope_theta=10000.0, factor=2.0)), torch.bfloat16),
+    "mistral": (MistralForCausalLM, MistralConfig(**small, sliding_window=16, tie_word_embeddings=False), torch.float32),
+    "qwen2": (Qwen2ForCausalLM, Qwen2Config(**small, use_sliding_window=False, tie_word_embeddings=True), torch.float32),
+    "qwen2-window": (Qwen2ForCausalLM, Qwen2Config(**small, use_sliding_window=True, sliding_window=16, max_window_layers=1, tie_word_embeddings=False), torch.float32),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**{**small, "head_dim": 32}, tie_word_embeddings=False, rope_parameters=dict(rope_type="default", rope_theta=1000000.0)), torch.float32),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config(**{**small, "head_dim": 16}, sliding_window=16, query_pre_attn_scalar=24, attn_logit_softcapping=5.0,
+        final_logit_softcapping=10.0), torch.float32),
+    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig(**{**small, "head_dim": 16}, sliding_window=16, query_pre_attn_scalar=24, layer_types=sliding("s", "s", "f"), rope_parameters=dict(
+        full_attention=dict(rope_type="linear", rope_theta=1000000.0, factor=8.0), sliding_attention=dict(rope_type="default", rope_theta=10000.0))), torch.float32),
+}
+
+
+def randomise(model, seed):
+    """Draws all weights: matrices keep unit variance, q and k a little more so that attention is uneven, norms about 1, biases about 0.
+
+    Tied embeddings are small beside what the layers add, or each token would predict itself; the final norm makes up for it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    gemma = "Gemma" in type(model).__name__
+    tied = model.config.tie_word_embeddings
+    embedding = 0.3 if tied else 1.0
+    if gemma:
+        embedding /= model.config.hidden_size**0.5
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.dim() == 1:
+            center = 0.0
+            if name == "model.norm.weight" and tied:
+                center = 0.3 / embedding * 2
+            elif "norm" in name:
+                center = 1.0
+            parameter.data = center - (1.0 if gemma and "norm" in name else 0.0) + 0.2 * noise
+        elif "embed_tokens" in name:
+            parameter.data = noise * embedding
+        else:
+            parameter.data = noise * (1.5 if "q_proj" in name or "k_proj" in name else 1.0) / parameter.shape[1] ** 0.5
+
+
+def run(model, prompt):
+    """Greedy continuation, the smallest margin by which a choice won, and all logits of the last pass."""
+    ids = list(prompt)
+    margin = float("inf")
+    with torch.no_grad():
+        for _ in range(NEW_TOKENS):
+            logits = model(torch.tensor([ids]), use_cache=False).logits[0]
+            best = torch.topk(logits[-1], 2)
+            margin = min(margin, (best.values[0] - best.values[1]).item())
+            ids.append(best.indices[0].item())
+        logits = model(torch.tensor([ids]), use_cache=False).logits[0]
+    return ids[len(prompt):], margin, logits
+
+
+def make(name):
+    cls, config, dtype = CASES[name]
+    config.dtype = torch.float32
+    for seed in range(500):
+        torch.manual_seed(seed)
+        config._attn_implementation = "eager"
+        model = cls(config).eval().float()
+        randomise(model, seed)
+        for parameter in model.parameters():  # not model.to(): that would round the rotary table too
+            parameter.data = parameter.data.to(dtype).float()
+        generator = torch.Generator().manual_seed(1000 + seed)
+        prompt = torch.randint(3, config.vocab_size, (PROMPT_TOKENS,), generator=generator).tolist()
+        greedy, margin, logits = run(model, prompt)
+        if margin > MIN_MARGIN and len(set(greedy)) > 6:
+            break
+    else:
+        raise SystemExit(f"{name}: no seed has clear margins")
+    folder = HERE / name
+    shutil.rmtree(folder, ignore_errors=True)
+    model.to(dtype).save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    positions = [0, 7, 23, PROMPT_TOKENS - 1, PROMPT_TOKENS + NEW_TOKENS - 1]
+    expected = dict(
+        madeWith=f"transformers {transformers.__version__}, torch {torch.__version__}, seed {seed}",
+        prompt=prompt,
+        greedy=greedy,
+        smallestMargin=round(margin, 4),
+        logits=[dict(position=p, values=[round(x, 5) for x in logits[p].tolist()]) for p in positions],
+    )
+    (folder / "expected.json").write_text(json.dumps(expected, separators=(",", ":")) + "\n")
+    print(name, "seed", seed, "margin", round(margin, 4), "logits within", round(logits.abs().max().item(), 2), "distinct", len(set(greedy)))
+
+
+for chosen in sys.argv[1:] or CASES:
+    make(chosen)
