@@ -68,16 +68,21 @@ export class GgufCursor {
     return this.#window.slice(at, at + length);
   }
 
-  u8 = (): number => this.#view.getUint8(this.#take(1));
-  i8 = (): number => this.#view.getInt8(this.#take(1));
-  u16 = (): number => this.#view.getUint16(this.#take(2), true);
-  i16 = (): number => this.#view.getInt16(this.#take(2), true);
-  u32 = (): number => this.#view.getUint32(this.#take(4), true);
-  i32 = (): number => this.#view.getInt32(this.#take(4), true);
-  f32 = (): number => this.#view.getFloat32(this.#take(4), true);
-  f64 = (): number => this.#view.getFloat64(this.#take(8), true);
-  u64 = (): number | bigint => exact(this.#view.getBigUint64(this.#take(8), true));
-  i64 = (): number | bigint => exact(this.#view.getBigInt64(this.#take(8), true));
+  u8 = (): number => this.#number(1, (view, at) => view.getUint8(at));
+  i8 = (): number => this.#number(1, (view, at) => view.getInt8(at));
+  u16 = (): number => this.#number(2, (view, at) => view.getUint16(at, true));
+  i16 = (): number => this.#number(2, (view, at) => view.getInt16(at, true));
+  u32 = (): number => this.#number(4, (view, at) => view.getUint32(at, true));
+  i32 = (): number => this.#number(4, (view, at) => view.getInt32(at, true));
+  f32 = (): number => this.#number(4, (view, at) => view.getFloat32(at, true));
+  f64 = (): number => this.#number(8, (view, at) => view.getFloat64(at, true));
+  u64 = (): number | bigint => this.#number(8, (view, at) => exact(view.getBigUint64(at, true)));
+  i64 = (): number | bigint => this.#number(8, (view, at) => exact(view.getBigInt64(at, true)));
+
+  #number<T>(length: number, read: (view: DataView, at: number) => T): T {
+    const at = this.#take(length); // may move the window, so it comes before the view is looked at
+    return read(this.#view, at);
+  }
 
   /** A count or length that the rest of the file could hold, `least` bytes each. */
   count(what: string, least: number, most: number): number {
