@@ -12,8 +12,8 @@ const files = [
   { name: 'safetensors', path: folder, numTokens: 200 },
   { name: 'GGUF F32', path: join(folder, 'stories260K.F32.gguf'), numTokens: 200 },
   { name: 'GGUF F16', path: join(folder, 'stories260K.F16.gguf'), numTokens: 200 },
-  // 8-bit weights differ from the original by more than rounding: known to agree this far
-  { name: 'GGUF Q8_0 with float activations', path: join(folder, 'stories260K.Q8_0.gguf'), numTokens: 115 },
+  // 8-bit weights differ from the original by more than rounding: transformers, reading this file, also agrees for 115 ids, BOS included
+  { name: 'GGUF Q8_0 with float activations', path: join(folder, 'stories260K.Q8_0.gguf'), numTokens: 114 },
 ];
 
 describe.each(testedBackends)('stories260K on the $label backend', ({ create }) => {
