@@ -1,0 +1,216 @@
+/**
+ * The engine's options, each declared once: from this table come the type, the validation, the CLI flag (`--max-model-len`), the environment
+ * name (`MILLRACE_MAX_MODEL_LEN`) and the row in the docs. What `auto` comes to is decided in `resolve.ts`.
+ */
+import { MillraceError } from '../base/errors.ts';
+
+/** One option, as the CLI and the docs see it. */
+export interface OptionDeclaration {
+  /** Key of `LoadOptions`. */
+  readonly name: string;
+  /** Without the dashes. */
+  readonly flag: string;
+  readonly kind: 'string' | 'integer' | 'number' | 'boolean' | 'strings';
+  readonly choices?: readonly string[];
+  /** `auto`: resolved at load; null: none. */
+  readonly default: unknown;
+  readonly min?: number;
+  readonly max?: number;
+  readonly placeholder?: string;
+  /** One sentence. */
+  readonly meaning: string;
+}
+
+const MAX_TOKENS = 1 << 28;
+
+const table = {
+  model: {
+    flag: 'model',
+    kind: 'string',
+    default: null,
+    placeholder: 'PATH',
+    meaning: 'Hugging Face folder or GGUF file to load.',
+  },
+  servedModelName: {
+    flag: 'served-model-name',
+    kind: 'strings',
+    default: null,
+    placeholder: 'NAME...',
+    meaning: 'Names that the model answers to; the last part of its path when absent.',
+  },
+  loadFormat: {
+    flag: 'load-format',
+    kind: 'string',
+    choices: ['auto', 'dummy'],
+    default: 'auto',
+    meaning: 'auto reads the weights; dummy makes random ones from the config alone.',
+  },
+  weightFormat: {
+    flag: 'weight-format',
+    kind: 'string',
+    choices: ['auto', 'f32', 'f16', 'bf16', 'q8_0'],
+    default: 'auto',
+    meaning: 'Storage format of dummy weights; files keep their own.',
+  },
+  backend: {
+    flag: 'backend',
+    kind: 'string',
+    choices: ['auto', 'cpu', 'reference', 'null'],
+    default: 'auto',
+    meaning: 'What computes: native CPU kernels, the TypeScript reference in a worker, or nothing at all (null, for measuring the engine).',
+  },
+  isa: {
+    flag: 'isa',
+    kind: 'string',
+    choices: ['auto', 'avx512', 'avx2', 'portable'],
+    default: 'auto',
+    meaning: 'Instruction-set class of the CPU kernels; part of the reproducibility contract.',
+  },
+  threads: { flag: 'threads', kind: 'integer', default: 'auto', min: 1, max: 1024, placeholder: 'N', meaning: 'Threads that compute.' },
+  dtype: {
+    flag: 'dtype',
+    kind: 'string',
+    choices: ['auto', 'bfloat16', 'float16', 'float32'],
+    default: 'auto',
+    meaning: 'What activations round to before they meet weights that are not quantised.',
+  },
+  activation: {
+    flag: 'activation',
+    kind: 'string',
+    choices: ['auto', 'float', 'int8-group32', 'int8-token'],
+    default: 'auto',
+    meaning: 'What activations round to before they meet quantised weights.',
+  },
+  maxModelLen: {
+    flag: 'max-model-len',
+    kind: 'integer',
+    default: 'auto',
+    min: 2,
+    max: MAX_TOKENS,
+    placeholder: 'TOKENS',
+    meaning: 'Longest prompt plus output.',
+  },
+  maxNumSeqs: { flag: 'max-num-seqs', kind: 'integer', default: 'auto', min: 1, max: 4096, placeholder: 'N', meaning: 'Most rows in a step.' },
+  maxNumBatchedTokens: {
+    flag: 'max-num-batched-tokens',
+    kind: 'integer',
+    default: 'auto',
+    min: 1,
+    max: 1 << 20,
+    placeholder: 'TOKENS',
+    meaning: 'Most tokens in a step; longer prompts are computed in chunks.',
+  },
+  maxQueue: {
+    flag: 'max-queue',
+    kind: 'integer',
+    default: 1024,
+    min: 1,
+    max: 1 << 20,
+    placeholder: 'N',
+    meaning: 'Most requests that may wait; more are refused with 429.',
+  },
+  blockSize: { flag: 'block-size', kind: 'integer', default: 'auto', min: 1, max: 256, placeholder: 'TOKENS', meaning: 'Tokens in a KV block; divides 256.' },
+  kvCacheDtype: {
+    flag: 'kv-cache-dtype',
+    kind: 'string',
+    choices: ['auto', 'bfloat16', 'float16', 'float32'],
+    default: 'auto',
+    meaning: 'Number type of K and V.',
+  },
+  kvCacheMemoryBytes: {
+    flag: 'kv-cache-memory-bytes',
+    kind: 'integer',
+    default: 'auto',
+    min: 1,
+    max: Number.MAX_SAFE_INTEGER,
+    placeholder: 'BYTES',
+    meaning: 'Memory for K and V.',
+  },
+  enablePrefixCaching: {
+    flag: 'enable-prefix-caching',
+    kind: 'boolean',
+    default: true,
+    meaning: 'Share the K and V of prompts that begin alike.',
+  },
+  generationConfig: {
+    flag: 'generation-config',
+    kind: 'string',
+    choices: ['auto', 'none'],
+    default: 'auto',
+    meaning: "Whether the model's generation_config.json gives sampling defaults.",
+  },
+  seed: {
+    flag: 'seed',
+    kind: 'integer',
+    default: null,
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    placeholder: 'N',
+    meaning: 'Start of the seeds given to requests that bring none; drawn from the system when absent.',
+  },
+} as const satisfies Record<string, Omit<OptionDeclaration, 'name'>>;
+
+type Table = typeof table;
+
+type ValueOf<D> = D extends { kind: 'strings' }
+  ? readonly string[]
+  : D extends { choices: readonly (infer Choice)[] }
+    ? Choice
+    : D extends { kind: 'string' }
+      ? string
+      : D extends { kind: 'boolean' }
+        ? boolean
+        : D extends { default: 'auto' }
+          ? number | 'auto'
+          : number;
+
+/** What a caller may say; `model` must be there. */
+export type LoadOptions = { readonly [K in keyof Table]?: ValueOf<Table[K]> | undefined };
+
+/** Every option present, `auto` still to be resolved. */
+export type CheckedOptions = { readonly [K in keyof Table]: ValueOf<Table[K]> | (Table[K]['default'] extends null ? null : never) };
+
+/** The declarations in order of the docs. */
+export const engineOptions: readonly OptionDeclaration[] = Object.entries(table).map(([name, declaration]) => ({ name, ...declaration }));
+
+/** Name of an option in the environment. */
+export function environmentName(flag: string): string {
+  return `MILLRACE_${flag.toUpperCase().replaceAll('-', '_')}`;
+}
+
+/**
+ * Fills in defaults and checks names, types and ranges.
+ * @throws CONFIG_INVALID naming the option
+ */
+export function checkOptions(given: LoadOptions): CheckedOptions {
+  for (const name of Object.keys(given)) {
+    if (!Object.hasOwn(table, name)) throw invalid(name, `one of ${Object.keys(table).join(', ')}`, name, 'There is no such option');
+  }
+  const checked = Object.fromEntries(engineOptions.map((option) => [option.name, checkOption(option, (given as Record<string, unknown>)[option.name])]));
+  return Object.freeze(checked) as CheckedOptions;
+}
+
+function checkOption(option: OptionDeclaration, value: unknown): unknown {
+  if (value === undefined || value === null) return option.default;
+  const { kind, choices, min = -Infinity, max = Infinity } = option;
+  if (value === 'auto' && option.default === 'auto') return value;
+  if (kind === 'integer' || kind === 'number') {
+    const fits = typeof value === 'number' && value >= min && value <= max && (kind === 'number' || Number.isInteger(value));
+    if (fits) return value;
+    throw invalid(option.flag, `${kind === 'integer' ? 'an integer' : 'a number'} from ${min} to ${max}${option.default === 'auto' ? ', or auto' : ''}`, value);
+  }
+  if (kind === 'boolean') {
+    if (typeof value === 'boolean') return value;
+    throw invalid(option.flag, 'true or false', value);
+  }
+  if (kind === 'strings') {
+    if (Array.isArray(value) && value.length > 0 && value.every((v) => typeof v === 'string' && v.length > 0)) return Object.freeze([...value]);
+    throw invalid(option.flag, 'one or more names', value);
+  }
+  if (typeof value === 'string' && (choices === undefined ? value.length > 0 : choices.includes(value))) return value;
+  throw invalid(option.flag, choices === undefined ? 'a text' : `one of ${choices.join(', ')}`, value);
+}
+
+function invalid(option: string, expected: string, received: unknown, message = `Option ${option} cannot be that`): MillraceError {
+  return new MillraceError('CONFIG_INVALID', { message: `${message}.`, expected, received: JSON.stringify(received) ?? String(received) });
+}

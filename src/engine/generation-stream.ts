@@ -1,0 +1,233 @@
+/** The engine's side of a `RequestStream`: what has been generated, and who waits for it. */
+import { MillraceError } from '../base/errors.ts';
+import type {
+  Admission,
+  FinishReason,
+  GenerationChoice,
+  GenerationDelta,
+  GenerationResult,
+  RequestStream,
+  RequestTimings,
+  TokenLogprob,
+  Usage,
+} from './request-stream.ts';
+
+/** One choice as it grows. A reader's place in it is a pair of cursors, so unread deltas merge and nothing is held twice. */
+interface GrowingChoice {
+  text: string;
+  readonly tokenIds: number[];
+  readonly logprobs: TokenLogprob[] | null;
+  finishReason: FinishReason | null;
+  stopReason: string | number | null;
+  readText: number;
+  readTokens: number;
+  readEnd: boolean;
+}
+
+/** A promise with its two ends, whose rejection may go unobserved: nobody has to await a stream. */
+class Deferred<T> {
+  readonly promise: Promise<T>;
+  resolve: (value: T) => void = () => {};
+  reject: (error: MillraceError) => void = () => {};
+
+  constructor() {
+    this.promise = new Promise<T>((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+    this.promise.catch(() => {});
+  }
+}
+
+export class GenerationStream implements RequestStream {
+  readonly requestId: string;
+  readonly #admitted = new Deferred<Admission>();
+  readonly #result = new Deferred<GenerationResult>();
+  readonly #choices: GrowingChoice[] = [];
+  readonly #onAbort: (reason: MillraceError) => void;
+  #admission: Admission | null = null;
+  #usage = { promptTokens: 0, completionTokens: 0, cachedTokens: 0 };
+  #error: MillraceError | null = null;
+  #isDone = false;
+  #isIterated = false;
+  /** The reader broke out of its loop. */
+  #isLeft = false;
+  /** Choice that is looked at first: each gets its turn. */
+  #turn = 0;
+  /** Wakes the one reader of deltas. */
+  #wake: (() => void) | null = null;
+
+  /** `onAbort` is called once, when the owner leaves before the end. */
+  constructor(requestId: string, onAbort: (reason: MillraceError) => void) {
+    this.requestId = requestId;
+    this.#onAbort = onAbort;
+  }
+
+  get admitted(): Promise<Admission> {
+    return this.#admitted.promise;
+  }
+
+  get usage(): Usage {
+    return this.#usage;
+  }
+
+  /** Ended: finished, failed or aborted. */
+  get isDone(): boolean {
+    return this.#isDone;
+  }
+
+  get numUnfinishedChoices(): number {
+    let count = 0;
+    for (const choice of this.#choices) if (choice.finishReason === null) count++;
+    return count;
+  }
+
+  // biome-ignore lint/suspicious/noThenProperty: a stream is awaitable by contract
+  then<A = GenerationResult, B = never>(
+    onFulfilled?: ((value: GenerationResult) => A | PromiseLike<A>) | null,
+    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.#result.promise.then(onFulfilled, onRejected);
+  }
+
+  abort(reason?: MillraceError): void {
+    if (this.#isDone) return;
+    const error = reason ?? new MillraceError('REQUEST_ABORTED', 'The request was aborted.');
+    this.fail(error);
+    this.#onAbort(error);
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<GenerationDelta> {
+    if (this.#isIterated) throw new MillraceError('REQUEST_INVALID', 'The deltas of a stream can be iterated only once; await it for the whole result.');
+    this.#isIterated = true;
+    return {
+      next: () => this.#nextDelta(),
+      return: () => {
+        this.#isLeft = true;
+        this.abort();
+        return Promise.resolve({ done: true, value: undefined });
+      },
+    };
+  }
+
+  // --- the engine's side ---
+
+  admit(admission: Admission, numChoices: number, withLogprobs: boolean): void {
+    this.#admission = admission;
+    this.#usage.promptTokens = admission.promptTokenIds.length;
+    for (let index = 0; index < numChoices; index++) {
+      this.#choices.push({
+        text: '',
+        tokenIds: [],
+        logprobs: withLogprobs ? [] : null,
+        finishReason: null,
+        stopReason: null,
+        readText: 0,
+        readTokens: 0,
+        readEnd: false,
+      });
+    }
+    this.#admitted.resolve(admission);
+  }
+
+  countCached(cachedTokens: number): void {
+    this.#usage.cachedTokens = cachedTokens;
+  }
+
+  /** One more token of a choice and the text that it completed, which may be none. */
+  push(index: number, tokenId: number, text: string, logprob: TokenLogprob | null): void {
+    const choice = this.#choices[index];
+    choice.tokenIds.push(tokenId);
+    if (logprob !== null) choice.logprobs?.push(logprob);
+    choice.text += text;
+    this.#usage.completionTokens++;
+    this.#notify();
+  }
+
+  /** The end of a choice, with text that was held back until now. */
+  finishChoice(index: number, text: string, finishReason: FinishReason, stopReason: string | number | null): void {
+    const choice = this.#choices[index];
+    choice.text += text;
+    choice.finishReason = finishReason;
+    choice.stopReason = stopReason;
+    this.#notify();
+  }
+
+  /** All choices have ended. */
+  complete(timings: RequestTimings): void {
+    if (this.#isDone || this.#admission === null) return;
+    this.#isDone = true;
+    this.#result.resolve({
+      requestId: this.requestId,
+      promptTokenIds: this.#admission.promptTokenIds,
+      choices: this.#choices.map(finishedChoice),
+      usage: this.usage,
+      timings,
+    });
+    this.#notify();
+  }
+
+  fail(error: MillraceError): void {
+    if (this.#isDone) return;
+    this.#isDone = true;
+    this.#error = error;
+    this.#admitted.reject(error);
+    this.#result.reject(error);
+    this.#notify();
+  }
+
+  #notify(): void {
+    const wake = this.#wake;
+    this.#wake = null;
+    wake?.();
+  }
+
+  async #nextDelta(): Promise<IteratorResult<GenerationDelta>> {
+    while (!this.#isLeft) {
+      for (let i = 0; i < this.#choices.length; i++) {
+        const delta = this.#takeDelta((this.#turn + i) % this.#choices.length);
+        if (delta === null) continue;
+        this.#turn = delta.index + 1;
+        return { done: false, value: delta };
+      }
+      if (this.#isDone) break;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    if (this.#error !== null && !this.#isLeft) {
+      this.#isLeft = true;
+      throw this.#error;
+    }
+    return { done: true, value: undefined };
+  }
+
+  #takeDelta(index: number): GenerationDelta | null {
+    const choice = this.#choices[index];
+    const { readTokens, readText } = choice;
+    const ends = choice.finishReason !== null && !choice.readEnd;
+    if (readTokens === choice.tokenIds.length && readText === choice.text.length && !ends) return null;
+    choice.readTokens = choice.tokenIds.length;
+    choice.readText = choice.text.length;
+    choice.readEnd = ends || choice.readEnd;
+    return {
+      index,
+      text: choice.text.slice(readText),
+      tokenIds: choice.tokenIds.slice(readTokens),
+      logprobs: choice.logprobs === null ? null : choice.logprobs.slice(readTokens),
+      finishReason: ends ? choice.finishReason : null,
+      stopReason: ends ? choice.stopReason : null,
+    };
+  }
+}
+
+function finishedChoice(choice: GrowingChoice, index: number): GenerationChoice {
+  return {
+    index,
+    text: choice.text,
+    tokenIds: choice.tokenIds,
+    logprobs: choice.logprobs,
+    finishReason: choice.finishReason ?? 'abort',
+    stopReason: choice.stopReason,
+  };
+}

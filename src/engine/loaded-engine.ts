@@ -1,0 +1,237 @@
+/** The real engine: everything that `load.ts` composed, behind the `Engine` interface. Any number of them can live in one process (S6). */
+import { randomInt, randomUUID } from 'node:crypto';
+import type { Backend, BackendInfo, Cache, KernelChoice, Program } from '../backends/backend.ts';
+import { MillraceError, toMillraceError } from '../base/errors.ts';
+import { type Clock, realClock } from '../base/clock.ts';
+import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
+import { KvCache } from '../kv/kv-cache.ts';
+import type { Plan } from '../plan/plan.ts';
+import { resolveSamplingParams, type SamplingParams } from '../sampling/params.ts';
+import { Request } from '../scheduler/request.ts';
+import { Scheduler } from '../scheduler/scheduler.ts';
+import { IncrementalDetokenizer } from '../tokenizer/detokenizer.ts';
+import { StopStringMatcher } from '../tokenizer/stop-strings.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo } from './engine.ts';
+import { Generation } from './generation.ts';
+import { GenerationStream } from './generation-stream.ts';
+import { type ChatRenderer, type InputParts, promptTokenIds, renderChat } from './input.ts';
+import { EngineLoop, type LogitsListener } from './loop.ts';
+import { OutputStage } from './output.ts';
+import type { RequestStream } from './request-stream.ts';
+import { requestSampling } from './sampling-columns.ts';
+import { EngineCounters, readStats } from './stats.ts';
+
+export interface EngineLimits {
+  readonly maxModelLen: number;
+  readonly maxNumSeqs: number;
+  readonly maxNumBatchedTokens: number;
+  readonly maxQueue: number;
+  readonly enablePrefixCaching: boolean;
+}
+
+/** The parts, owned by the engine from now on: `close` closes them. */
+export interface EngineParts {
+  readonly model: ModelInfo;
+  readonly tokenizer: Tokenizer;
+  readonly chatTemplate: ChatRenderer | null;
+  readonly backend: Backend;
+  readonly program: Program;
+  readonly cache: Cache;
+  readonly limits: EngineLimits;
+  readonly config: Engine['config'];
+  /** From generation_config.json; what a request says goes before. */
+  readonly samplingDefaults?: SamplingParams;
+  readonly eosTokenIds?: readonly number[];
+  /** Seeds of requests that bring none are drawn from it; without it, from the system's randomness. */
+  readonly seed?: number;
+  readonly clock?: Clock;
+  readonly captureLogits?: LogitsListener | undefined;
+}
+
+/** What `inspect` shows. */
+export interface EngineDescription {
+  readonly plan: Plan;
+  readonly kernels: readonly KernelChoice[];
+  readonly backend: BackendInfo;
+  readonly memory: { readonly weightBytes: number; readonly arenaBytes: number; readonly cacheBytes: number };
+}
+
+export class LoadedEngine implements Engine {
+  readonly model: ModelInfo;
+  readonly tokenizer: Tokenizer;
+  readonly config: Engine['config'];
+  readonly scheduler: Scheduler;
+  readonly #parts: EngineParts;
+  readonly #input: InputParts;
+  readonly #eosTokenIds: readonly number[];
+  readonly #clock: Clock;
+  readonly #counters = new EngineCounters();
+  readonly #output: OutputStage;
+  readonly #loop: EngineLoop;
+  readonly #listeners = new Set<(event: FinishedRequest) => void>();
+  /** Streams whose prompt is still being prepared. */
+  readonly #arriving = new Set<GenerationStream>();
+  #numDrawnSeeds = 0;
+  #closing: Promise<void> | null = null;
+
+  constructor(parts: EngineParts) {
+    const { limits, program, cache, backend } = parts;
+    this.#parts = parts;
+    this.model = parts.model;
+    this.tokenizer = parts.tokenizer;
+    this.config = parts.config;
+    this.#clock = parts.clock ?? realClock;
+    this.#input = { tokenizer: parts.tokenizer, chatTemplate: parts.chatTemplate, vocabSize: parts.model.vocabSize };
+    this.#eosTokenIds = parts.eosTokenIds ?? parts.tokenizer.eosTokenIds;
+    const { groups, blockSize } = cache.spec;
+    const kv = new KvCache({ groups, blockSize, enablePrefixCaching: limits.enablePrefixCaching });
+    this.scheduler = new Scheduler({ kv, ...limits });
+    this.#output = new OutputStage({
+      scheduler: this.scheduler,
+      counters: this.#counters,
+      eosTokenIds: new Set(this.#eosTokenIds),
+      onFinished: (event) => this.#announce(event),
+    });
+    this.#loop = new EngineLoop({
+      scheduler: this.scheduler,
+      output: this.#output,
+      counters: this.#counters,
+      backend,
+      program,
+      cache,
+      limits: {
+        maxTokens: limits.maxNumBatchedTokens,
+        maxRows: limits.maxNumSeqs,
+        maxLogitRows: limits.maxNumSeqs,
+        maxModelLen: limits.maxModelLen,
+        numPositionAxes: program.plan.numPositionAxes,
+      },
+      clock: this.#clock,
+      captureLogits: parts.captureLogits,
+    });
+  }
+
+  /** Generations that have not ended, those still being prepared included. */
+  get numOpenStreams(): number {
+    return this.#output.numOpen + this.#arriving.size;
+  }
+
+  /** Totals of the bench: host time of all steps and time in the backend, milliseconds. */
+  get totals(): Readonly<EngineCounters> {
+    return this.#counters;
+  }
+
+  generate(input: GenerateInput, params: SamplingParams = {}, options: GenerateOptions = {}): RequestStream {
+    const generation = new Generation(
+      new GenerationStream(options.requestId ?? randomUUID(), () => this.#output.drop(generation, 'abort', this.#clock.nowMs())),
+      this.#clock.nowMs(),
+    );
+    const { stream } = generation;
+    const { signal } = options;
+    const onSignal = () => stream.abort(new MillraceError('REQUEST_ABORTED', { message: 'The request was aborted by its signal.', cause: signal?.reason }));
+    signal?.addEventListener('abort', onSignal, { once: true });
+    const forgetSignal = () => signal?.removeEventListener('abort', onSignal);
+    stream.then(forgetSignal, forgetSignal);
+    if (signal?.aborted) onSignal();
+    this.#arriving.add(stream);
+    this.#admit(generation, input, params)
+      .catch((thrown: unknown) => stream.fail(toMillraceError(thrown)))
+      .finally(() => this.#arriving.delete(stream));
+    return stream;
+  }
+
+  renderChat(messages: readonly ChatMessage[], options?: ChatTemplateOptions): Promise<{ text: string; tokenIds: Int32Array }> {
+    return renderChat(messages, options, this.#input);
+  }
+
+  stats(): EngineStats {
+    return readStats(this.#counters, this.scheduler, this.#clock);
+  }
+
+  onFinished(listener: (event: FinishedRequest) => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  describe(): EngineDescription {
+    const { program, cache, backend } = this.#parts;
+    return {
+      plan: program.plan,
+      kernels: program.kernels,
+      backend: backend.info,
+      memory: { weightBytes: program.weightBytes, arenaBytes: program.arenaBytes, cacheBytes: cache.sizeBytes },
+    };
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    const reason = new MillraceError('ENGINE_CLOSED', 'The engine was closed while the request was running.');
+    for (const stream of this.#arriving) stream.abort(reason);
+    this.#output.failAll(reason, this.#clock.nowMs());
+    await this.#loop.stop();
+    this.#parts.program.close();
+    this.#parts.cache.close();
+    await this.#parts.backend.close();
+    await this.tokenizer.close();
+  }
+
+  /** Prepares the prompt and hands the choices to the scheduler, unless the owner has left meanwhile. */
+  async #admit(generation: Generation, input: GenerateInput, given: SamplingParams): Promise<void> {
+    const { stream } = generation;
+    this.#refuseWhenClosed();
+    const prompt = await promptTokenIds(input, this.#input);
+    this.#refuseWhenClosed();
+    if (stream.isDone) return;
+    const params = resolveSamplingParams(given, {
+      maxTokens: this.#parts.limits.maxModelLen - prompt.length,
+      vocabSize: this.model.vocabSize,
+      defaults: this.#parts.samplingDefaults ?? {},
+      drawSeed: () => this.#drawSeed(),
+    });
+    let first: Request | undefined;
+    for (let choice = 0; choice < params.n; choice++) {
+      const sibling = first === undefined ? {} : { sibling: first };
+      const request = new Request({ id: stream.requestId, promptTokenIds: prompt, params, choice, arrivalMs: generation.startMs, ...sibling });
+      first ??= request;
+      generation.choices.push({
+        request,
+        generation,
+        sampling: requestSampling(request, this.#eosTokenIds),
+        detokenizer: new IncrementalDetokenizer(this.tokenizer, { skipSpecialTokens: params.skipSpecialTokens, promptTokenIds: prompt }),
+        stops: new StopStringMatcher(params.stop, { includeStop: params.includeStopStringInOutput }),
+        numTokens: 0,
+        lastTokenMs: 0,
+      });
+    }
+    this.scheduler.add(generation.choices.map((choice) => choice.request));
+    this.#output.register(generation);
+    stream.admit({ requestId: stream.requestId, promptTokenIds: prompt, maxTokens: params.maxTokens, seed: params.seed }, params.n, params.logprobs);
+    this.#loop.wake();
+  }
+
+  #refuseWhenClosed(): void {
+    if (this.#closing !== null) throw new MillraceError('ENGINE_CLOSED', 'The engine is closed.');
+    if (this.#counters.isStopped) throw new MillraceError('ENGINE_CLOSED', 'The engine has stopped after an internal error.');
+  }
+
+  #drawSeed(): number {
+    const { seed } = this.#parts;
+    if (seed === undefined) return randomInt(2 ** 48 - 1);
+    // one stream of seeds from a fixed start: Weyl steps by the golden ratio
+    this.#numDrawnSeeds++;
+    return Number(BigInt.asUintN(52, BigInt(seed) + BigInt(this.#numDrawnSeeds) * 0x9e3779b97f4a7n));
+  }
+
+  #announce(event: FinishedRequest): void {
+    for (const listener of this.#listeners) listener(event);
+  }
+}

@@ -1,0 +1,179 @@
+/** From a step's tokens to text in the callers' hands: detokenise, look for an end, push, finish. */
+import type { StepResult } from '../backends/backend.ts';
+import { MillraceError } from '../base/errors.ts';
+import type { Request } from '../scheduler/request.ts';
+import type { CommittedBatch, ScheduledBatch } from '../scheduler/scheduled-batch.ts';
+import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { FinishedRequest } from './engine.ts';
+import type { Choice, Generation } from './generation.ts';
+import type { FinishReason, TokenLogprob } from './request-stream.ts';
+import type { EngineCounters } from './stats.ts';
+
+export interface OutputParts {
+  readonly scheduler: Scheduler;
+  readonly counters: EngineCounters;
+  readonly eosTokenIds: ReadonlySet<number>;
+  /** Told of every generation that ended. Must not throw. */
+  onFinished(event: FinishedRequest): void;
+}
+
+/** Where the ends of a choice come from. */
+interface Ending {
+  readonly finishReason: FinishReason;
+  readonly stopReason: string | number | null;
+}
+
+export class OutputStage {
+  readonly #parts: OutputParts;
+  readonly #choices = new Map<Request, Choice>();
+  /** Generations that have not ended, by order of arrival. */
+  readonly #open = new Set<Generation>();
+
+  constructor(parts: OutputParts) {
+    this.#parts = parts;
+  }
+
+  /** Streams that have not ended. */
+  get numOpen(): number {
+    return this.#open.size;
+  }
+
+  register(generation: Generation): void {
+    this.#open.add(generation);
+    generation.numOpenChoices = generation.choices.length;
+    for (const choice of generation.choices) this.#choices.set(choice.request, choice);
+  }
+
+  choiceOf(request: Request): Choice | undefined {
+    return this.#choices.get(request);
+  }
+
+  /** Ends rows whose logits were unusable, before their meaningless tokens are booked. */
+  failCorrupted(batch: ScheduledBatch, result: StepResult, nowMs: number): void {
+    let logitRow = 0;
+    for (let row = 0; row < batch.numRows; row++) {
+      for (let i = 0; i < batch.numLogitRows[row]; i++) {
+        const state = result.corrupted[logitRow + i];
+        if (state !== 0) this.failRequest(batch.requests[row], corruption(state), nowMs);
+      }
+      logitRow += batch.numLogitRows[row];
+    }
+  }
+
+  /** Hands out the tokens that `commit` has just booked. */
+  deliver(batch: ScheduledBatch, { numAppended }: CommittedBatch, result: StepResult, nowMs: number): void {
+    let logitRow = 0;
+    for (let row = 0; row < batch.numRows; row++) {
+      const choice = this.#choices.get(batch.requests[row]);
+      for (let i = 0; choice !== undefined && i < numAppended[row]; i++) {
+        const ending = this.#deliverToken(choice, result, logitRow + i, nowMs);
+        if (ending === null) continue;
+        this.#endChoice(choice, ending, nowMs);
+        break; // tokens behind an end do not exist
+      }
+      logitRow += batch.numLogitRows[row];
+    }
+  }
+
+  /** Ends the whole generation of a request. */
+  failRequest(request: Request, error: MillraceError, nowMs: number): void {
+    const choice = this.#choices.get(request);
+    if (choice === undefined) return;
+    choice.generation.stream.fail(error);
+    this.drop(choice.generation, 'error', nowMs);
+  }
+
+  failAll(error: MillraceError, nowMs: number): void {
+    for (const generation of this.#open) {
+      generation.stream.fail(error);
+      this.drop(generation, 'error', nowMs);
+    }
+  }
+
+  /** Forgets a generation whose stream has ended by itself, and frees its blocks. Idempotent. */
+  drop(generation: Generation, finishReason: FinishedRequest['finishReason'], nowMs: number): void {
+    if (!this.#open.delete(generation)) return;
+    for (const { request } of generation.choices) {
+      this.#parts.scheduler.abort(request);
+      this.#choices.delete(request);
+    }
+    this.#parts.onFinished(generation.summary(finishReason, nowMs));
+  }
+
+  #deliverToken(choice: Choice, result: StepResult, logitRow: number, nowMs: number): Ending | null {
+    const { request, generation } = choice;
+    const { params } = request;
+    const tokenId = result.tokenIds[logitRow];
+    this.#countToken(choice, nowMs);
+    let ending = choice.numTokens > params.minTokens ? this.#endToken(request, tokenId) : null;
+    let text = '';
+    if (ending === null || (ending.stopReason !== null && params.includeStopStringInOutput)) {
+      const piece = choice.detokenizer.push(tokenId);
+      if (choice.numTokens < params.minTokens) text = choice.stops.pass(piece);
+      else {
+        const match = choice.stops.push(piece);
+        text = match.text;
+        if (match.stop !== null) ending = { finishReason: 'stop', stopReason: match.stop };
+      }
+    }
+    if (ending === null && choice.numTokens >= params.maxTokens) ending = { finishReason: 'length', stopReason: null };
+    const logprob = params.logprobs ? tokenLogprob(result, logitRow, params.topLogprobs) : null;
+    generation.stream.push(request.choice, tokenId, text, logprob);
+    return ending;
+  }
+
+  #endToken({ params }: Request, tokenId: number): Ending | null {
+    if (params.stopTokenIds.includes(tokenId)) return { finishReason: 'stop', stopReason: tokenId };
+    if (!params.ignoreEos && this.#parts.eosTokenIds.has(tokenId)) return { finishReason: 'stop', stopReason: null };
+    return null;
+  }
+
+  #countToken(choice: Choice, nowMs: number): void {
+    const { generation, request } = choice;
+    const { counters } = this.#parts;
+    counters.generationTokens++;
+    generation.numTokens++;
+    if (choice.numTokens++ > 0) generation.addGap(nowMs - choice.lastTokenMs);
+    choice.lastTokenMs = nowMs;
+    if (generation.firstTokenMs !== null) return;
+    generation.firstTokenMs = nowMs;
+    generation.scheduledMs = request.scheduledMs;
+    generation.stream.countCached(request.numCachedTokens);
+    counters.promptTokens += request.numPromptTokens;
+  }
+
+  #endChoice(choice: Choice, { finishReason, stopReason }: Ending, nowMs: number): void {
+    const { request, generation, stops, detokenizer } = choice;
+    const rest = stops.push(detokenizer.flush()).text + stops.flush();
+    this.#parts.scheduler.finish(request);
+    this.#choices.delete(request);
+    generation.stream.finishChoice(request.choice, rest, finishReason, stopReason);
+    if (--generation.numOpenChoices > 0) return;
+    this.#open.delete(generation);
+    const summary = generation.summary(finishReason, nowMs);
+    generation.stream.complete({ queueMs: summary.queueMs, firstTokenMs: summary.firstTokenMs, totalMs: summary.totalMs });
+    this.#parts.onFinished(summary);
+  }
+}
+
+function tokenLogprob(result: StepResult, logitRow: number, topLogprobs: number): TokenLogprob {
+  const top: { tokenId: number; logprob: number }[] = [];
+  const base = logitRow * result.maxTopLogprobs;
+  for (let i = 0; i < topLogprobs && result.topTokenIds[base + i] >= 0; i++) {
+    top.push({ tokenId: result.topTokenIds[base + i], logprob: result.topLogprobs[base + i] });
+  }
+  return { tokenId: result.tokenIds[logitRow], logprob: result.logprobs[logitRow], top };
+}
+
+function corruption(state: number): MillraceError {
+  if (state === 2) {
+    return new MillraceError('SAMPLING_PARAM_INVALID', {
+      message: 'No token is left to sample: logit_bias, min_tokens and stop tokens forbid them all.',
+      param: 'logit_bias',
+    });
+  }
+  return new MillraceError('BACKEND_STEP_FAILED', {
+    message: 'The model produced logits that are not numbers for this request.',
+    hint: 'The weights or the number format (--dtype) may be broken; other requests are not affected.',
+  });
+}

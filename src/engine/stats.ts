@@ -1,0 +1,43 @@
+/** Counters and gauges of one engine. */
+import type { Clock } from '../base/clock.ts';
+import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { EngineStats } from './engine.ts';
+
+/** Written by the loop and the output stage; read through `stats()`. */
+export class EngineCounters {
+  promptTokens = 0;
+  generationTokens = 0;
+  numSteps = 0;
+  numFailedSteps = 0;
+  /** JavaScript time of the last step: schedule + fill + output. */
+  lastStepHostMs = 0;
+  totalHostMs = 0;
+  /** Time inside the backend, all steps together. */
+  totalForwardMs = 0;
+  /** When a step last finished or the engine was last idle. */
+  lastProgressMs = 0;
+  /** The loop has ended by a fault of ours: nothing will ever progress. */
+  isStopped = false;
+}
+
+export function readStats(counters: EngineCounters, scheduler: Scheduler, clock: Clock): EngineStats {
+  const now = clock.nowMs();
+  const { kv, stats } = scheduler;
+  const oldest = scheduler.oldestWaiting;
+  return {
+    numRunning: scheduler.numRunning,
+    numWaiting: scheduler.numWaiting,
+    kvBlocksTotal: kv.numBlocks,
+    kvBlocksReferenced: kv.numReferenced,
+    kvBlocksCached: kv.numCached,
+    promptTokens: counters.promptTokens,
+    generationTokens: counters.generationTokens,
+    prefixCacheQueriedTokens: stats.prefixQueriedTokens,
+    prefixCacheHitTokens: stats.prefixHitTokens,
+    numPreemptions: stats.numPreemptions,
+    numSteps: counters.numSteps,
+    lastStepHostMs: counters.lastStepHostMs,
+    sinceProgressMs: counters.isStopped ? Infinity : scheduler.hasWork ? now - counters.lastProgressMs : 0,
+    oldestWaitingMs: oldest === null ? 0 : now - oldest.arrivalMs,
+  };
+}
