@@ -87,7 +87,7 @@ export function readMessages(messages: ChatCompletionBody['messages'], limits: S
   limit('messages', messages.length, limits.messages, 'messages');
   return messages.map((message, index) => {
     const { content } = message;
-    if (Array.isArray(content)) content.forEach((part, at) => checkPart(part, `messages[${index}].content[${at}]`));
+    if (Array.isArray(content)) for (const [at, part] of content.entries()) checkPart(part, `messages[${index}].content[${at}]`);
     const fields = Object.entries(message).filter(([name, value]) => value !== null || name === 'content');
     return { content: null, ...Object.fromEntries(fields) } as ChatMessage;
   });
