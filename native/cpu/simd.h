@@ -18,6 +18,9 @@
 #endif
 
 #if defined(MILLRACE_AVX512) || defined(MILLRACE_AVX2)
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 on its own AVX-512 header, where values are undefined on purpose
+#endif
 #include <immintrin.h>
 #elif !defined(__GNUC__)
 #error "the portable kernels need GCC or Clang (vector extensions)"
@@ -46,6 +49,13 @@ template <class To, class From> MILLRACE_INLINE To bitCast(const From& from) {
   To to;
   std::memcpy(&to, &from, sizeof(To));
   return to;
+}
+
+// Reads through memory of another type, without alignment.
+template <class T> MILLRACE_INLINE T readAs(const void* p) {
+  T value;
+  std::memcpy(&value, p, sizeof(T));
+  return value;
 }
 
 // Scalar conversions, exact or round to nearest even; NaN stays NaN.
@@ -204,6 +214,12 @@ MILLRACE_INLINE Vec loadBf16(const uint16_t* p) { return Vec{bf16ToF32(p[0]), bf
 MILLRACE_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 
 #endif
+
+MILLRACE_INLINE float firstLane(Vec v) {
+  float lanes[kLanes];
+  store(lanes, v);
+  return lanes[0];
+}
 
 // Sum and maximum of all lanes in one fixed order (halves are folded), the same in every kernel of a set.
 MILLRACE_INLINE float reduceAdd(Vec v) {

@@ -1,0 +1,164 @@
+// Writing, copying and widening of K and V in the paged cache. Layout: kv_cache.h. Streams: bound by memory; work is split over tokens.
+#include "kv_cache.h"
+
+namespace millrace::cpu::MILLRACE_ISA {
+namespace {
+
+struct F32Storage {
+  using Element = float;
+  static MILLRACE_INLINE Vec widen(const float* p) { return load(p); }
+  static MILLRACE_INLINE float widenOne(float x) { return x; }
+  static MILLRACE_INLINE void round(float* p, Vec v) { store(p, v); }
+  static MILLRACE_INLINE float roundOne(float x) { return x; }
+};
+struct F16Storage {
+  using Element = uint16_t;
+  static MILLRACE_INLINE Vec widen(const uint16_t* p) { return loadF16(p); }
+  static MILLRACE_INLINE float widenOne(uint16_t x) { return f16ToF32(x); }
+  static MILLRACE_INLINE void round(uint16_t* p, Vec v) { storeF16(p, v); }
+  static MILLRACE_INLINE uint16_t roundOne(float x) { return f32ToF16(x); }
+};
+struct Bf16Storage {
+  using Element = uint16_t;
+  static MILLRACE_INLINE Vec widen(const uint16_t* p) { return loadBf16(p); }
+  static MILLRACE_INLINE float widenOne(uint16_t x) { return bf16ToF32(x); }
+  static MILLRACE_INLINE void round(uint16_t* p, Vec v) { storeBf16(p, v); }
+  static MILLRACE_INLINE uint16_t roundOne(float x) { return f32ToBf16(x); }
+};
+
+// Calls f with the storage of a dtype.
+template <class F>
+MILLRACE_INLINE void withStorage(KvDtype dtype, F&& f) {
+  switch (dtype) {
+    case KvDtype::f32: return f(F32Storage{});
+    case KvDtype::f16: return f(F16Storage{});
+    case KvDtype::bf16: return f(Bf16Storage{});
+  }
+}
+
+template <class Storage>
+MILLRACE_INLINE void roundRow(const float* x, int n, typename Storage::Element* out) {
+  int i = 0;
+  for (; i + kLanes <= n; i += kLanes) Storage::round(out + i, load(x + i));
+  for (; i < n; i++) out[i] = Storage::roundOne(x[i]);
+}
+
+template <class Storage>
+MILLRACE_INLINE void storeHeadAs(const KvLayer& cache, int32_t slot, int kvHead, const float* k, const float* v) {
+  using Element = typename Storage::Element;
+  const int64_t block = slot / cache.blockSize;
+  const int offset = slot % cache.blockSize;
+  Element rounded[kMaxHeadDim];
+  roundRow<Storage>(k, cache.headDim, rounded);
+  Element* keys = reinterpret_cast<Element*>(keysOf(cache, block, kvHead)) + offset;
+  for (int d = 0; d < cache.headDim; d++) keys[int64_t{d} * cache.blockSize] = rounded[d];
+  roundRow<Storage>(v, cache.headDim, reinterpret_cast<Element*>(valuesOf(cache, block, kvHead)) + int64_t{offset} * cache.headDim);
+}
+
+// Keys offset..offset + count of one block into the panel. A vector may read past the row, never past the block (kvBlockStride).
+template <class Storage>
+MILLRACE_INLINE void widenKeyColumns(const KvLayer& cache, const typename Storage::Element* keys, int offset, int count, float* out) {
+  for (int d = 0; d < cache.headDim; d++) {
+    const typename Storage::Element* from = keys + int64_t{d} * cache.blockSize + offset;
+    float* to = out + int64_t{d} * kKeyTile;
+    int i = 0;
+    for (; i + kLanes <= count; i += kLanes) store(to + i, Storage::widen(from + i));
+    if (i < count) storePartial(to + i, Storage::widen(from + i), count - i);
+  }
+}
+
+template <class Storage>
+MILLRACE_INLINE void widenValueRow(const typename Storage::Element* from, int headDim, float* to, int64_t stride) {
+  int d = 0;
+  for (; d + kLanes <= headDim; d += kLanes) store(to + d, Storage::widen(from + d));
+  for (; d < headDim; d++) to[d] = Storage::widenOne(from[d]);
+  for (; d < stride; d++) to[d] = 0.0f;
+}
+
+// Calls f(key, block, offset, count) for each run of keys [begin, end) that lie side by side in a block of the table. Slid-out blocks are left out.
+template <class F>
+MILLRACE_INLINE void forTableRuns(const KeySource& source, int32_t begin, int32_t end, F&& f) {
+  const int32_t blockSize = source.cache->blockSize;
+  for (int32_t key = begin; key < end;) {
+    const int32_t offset = key % blockSize, count = smaller(end - key, blockSize - offset), block = source.blockTable[key / blockSize];
+    if (block >= 0) f(key, block, offset, count);
+    key += count;
+  }
+}
+
+// The same for the keys that have slots of their own.
+template <class F>
+MILLRACE_INLINE void forAncestors(const KeySource& source, int32_t begin, int32_t end, F&& f) {
+  for (int32_t key = larger(begin, source.visibleEnd); key < end; key++) {
+    const int32_t slot = source.ancestorSlots[key - source.visibleEnd];
+    f(key, slot / source.cache->blockSize, slot % source.cache->blockSize, 1);
+  }
+}
+
+}  // namespace
+
+void storeHead(const KvLayer& cache, int32_t slot, int kvHead, const float* k, const float* v) {
+  withStorage(cache.dtype, [&](auto storage) { storeHeadAs<decltype(storage)>(cache, slot, kvHead, k, v); });
+}
+
+void widenKeys(const KeySource& source, int kvHead, int32_t tileStart, int32_t begin, int32_t end, float* out) {
+  const KvLayer& cache = *source.cache;
+  withStorage(cache.dtype, [&](auto storage) {
+    using Storage = decltype(storage);
+    const auto widen = [&](int32_t key, int32_t block, int32_t offset, int32_t count) {
+      const auto* keys = reinterpret_cast<const typename Storage::Element*>(keysOf(cache, block, kvHead));
+      widenKeyColumns<Storage>(cache, keys, offset, count, out + (key - tileStart));
+    };
+    // Whole blocks, for whole vectors: what is in the other slots is not looked at.
+    const int32_t tableBegin = larger(tileStart, begin - begin % cache.blockSize);
+    const int32_t tableEnd = smaller(tileStart + kKeyTile, static_cast<int32_t>(roundUp(smaller(end, source.visibleEnd), cache.blockSize)));
+    forTableRuns(source, tableBegin, tableEnd, widen);
+    forAncestors(source, begin, end, widen);
+  });
+}
+
+void widenValues(const KeySource& source, int kvHead, int32_t tileStart, int32_t begin, int32_t end, float* out, int64_t stride) {
+  const KvLayer& cache = *source.cache;
+  withStorage(cache.dtype, [&](auto storage) {
+    using Storage = decltype(storage);
+    const auto widen = [&](int32_t key, int32_t block, int32_t offset, int32_t count) {
+      const auto* values = reinterpret_cast<const typename Storage::Element*>(valuesOf(cache, block, kvHead)) + int64_t{offset} * cache.headDim;
+      for (int32_t i = 0; i < count; i++)
+        widenValueRow<Storage>(values + int64_t{i} * cache.headDim, cache.headDim, out + (key - tileStart + i) * stride, stride);
+    };
+    forTableRuns(source, begin, smaller(end, source.visibleEnd), widen);
+    forAncestors(source, begin, end, widen);
+  });
+}
+
+size_t kvBlockBytes(KvDtype dtype, int32_t blockSize, int32_t numKvHeads, int32_t headDim) {
+  return static_cast<size_t>(kvBlockStride({nullptr, dtype, blockSize, numKvHeads, headDim}));
+}
+
+void kvWrite(const KvWriteArgs& args, ThreadPool& pool) {
+  const KvLayer& cache = args.cache;
+  constexpr int64_t kTokensPerTile = 32;  // neighbouring tokens share cache lines of K: keep them on one thread
+  const auto write = [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; t++) {
+      if (args.slotMapping[t] < 0) continue;
+      for (int h = 0; h < cache.numKvHeads; h++)
+        storeHead(cache, args.slotMapping[t], h, args.k.data + t * args.k.stride + h * cache.headDim, args.v.data + t * args.v.stride + h * cache.headDim);
+    }
+  };
+  if (args.tokens <= kTokensPerTile) return write(0, args.tokens);
+  pool.parallel(ceilDiv(args.tokens, kTokensPerTile),
+                [&](int64_t tile, int) { write(tile * kTokensPerTile, smaller<int64_t>(args.tokens, (tile + 1) * kTokensPerTile)); });
+}
+
+void kvCopyBlock(const KvLayer& cache, int32_t source, int32_t destination, int32_t tokens) {
+  const int64_t bytes = kvElementBytes(cache.dtype);
+  const int64_t keyRow = cache.blockSize * bytes;
+  for (int h = 0; h < cache.numKvHeads; h++) {
+    const uint8_t* from = keysOf(cache, source, h);
+    uint8_t* to = keysOf(cache, destination, h);
+    for (int d = 0; d < cache.headDim; d++) std::memcpy(to + d * keyRow, from + d * keyRow, static_cast<size_t>(tokens * bytes));
+    std::memcpy(valuesOf(cache, destination, h), valuesOf(cache, source, h), static_cast<size_t>(tokens * cache.headDim * bytes));
+  }
+}
+
+}  // namespace millrace::cpu::MILLRACE_ISA

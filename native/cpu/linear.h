@@ -1,0 +1,119 @@
+// What the files of `linear` share: the packed layout, the job that one kernel call does, and the rounded activations. Private to linear*.cc.
+//
+// Packed layout: tiles of 64 outputs. Inside a tile K runs slowest and output o is lane o, so that one broadcast element of x meets 64 weights that
+// lie side by side, and an output is the sum of one lane in the order of K, whatever the number of rows.
+//   f32   [k][64]                  f32
+//   f16   [k][64]                  f16
+//   bf16  [k / 2][64][2]           bf16, pairs of K side by side (what vdpbf16ps reads)
+//   q8_0  [k / 32]{ [64] f16 scales; [8][64][4] int8 }, four steps of K side by side (what vpdpbusd reads); stored + 128 on AVX-512
+// Lanes beyond n and steps beyond k are zero.
+#pragma once
+
+#include "kernels.h"
+#include "simd.h"
+
+namespace millrace::cpu::MILLRACE_ISA {
+
+constexpr int kTileOutputs = 64;
+constexpr int kQ8Group = 32;
+constexpr int kQ8GroupBytes = kTileOutputs * 2 + kTileOutputs * kQ8Group;
+#if defined(MILLRACE_AVX512)
+constexpr int kQ8Offset = 128;  // vpdpbusd multiplies unsigned by signed: weights carry + 128, taken back by -128 * (sum of the group of x)
+#else
+constexpr int kQ8Offset = 0;
+#endif
+
+MILLRACE_INLINE int64_t paddedK(WeightFormat format, int64_t k) {
+  return format == WeightFormat::bf16 ? roundUp(k, 2) : format == WeightFormat::q8_0 ? roundUp(k, kQ8Group) : k;
+}
+// Bytes of `k` steps of a tile; k is a multiple of the format's padding.
+MILLRACE_INLINE int64_t stepsBytes(WeightFormat format, int64_t k) {
+  switch (format) {
+    case WeightFormat::f32: return k * kTileOutputs * 4;
+    case WeightFormat::q8_0: return k / kQ8Group * kQ8GroupBytes;
+    default: return k * kTileOutputs * 2;
+  }
+}
+MILLRACE_INLINE int64_t tileBytes(WeightFormat format, int64_t k) { return roundUp(stepsBytes(format, paddedK(format, k)), 64); }
+
+// How x lies in scratch for a kernel.
+enum class Stored { f32, bf16, int8 };
+
+// The activations of one call, rounded or quantised once. Consecutive rows are `stride` bytes apart; columns are zero up to a multiple of 4
+// (f32, bf16) or are whole groups (int8).
+struct RoundedRows {
+  const uint8_t* data;
+  int64_t stride;
+  // Stored::int8: scale of each group (int8-group32) or of the row (int8-token), and for each group -kQ8Offset * (sum of its values).
+  const float* scales;
+  const int32_t* corrections;
+  int64_t groups;  // groups of 32 in a row
+};
+
+// Writes the rows of args.x as `stored` under args.activation into args.scratch. f32 values under f32 may be read in place.
+RoundedRows roundActivations(const LinearArgs& args, Stored stored, ThreadPool& pool);
+
+// One segment of K of one tile for a run of rows. Result: y = sum when `first`, else y + sum; then + bias where bias is not null.
+struct TileJob {
+  const uint8_t* weights;   // first step of the segment
+  RoundedRows x;            // whole rows; the segment starts at column kBegin
+  int32_t kBegin, kCount;   // kCount is padded as the format asks
+  int32_t rowBegin, rowEnd;
+  float* y;                 // row 0, first output of the tile
+  int64_t yStride;
+  int32_t numOutputs;       // at most 64
+  bool first;
+  const float* bias;        // of this tile, or null
+};
+using TileKernel = void (*)(const TileJob&);
+
+// linear_float.cc: any format, x as f32. linear_bf16.cc: bf16 by bf16. linear_q8_0.cc: q8_0 by int8. Null where the set has no such kernel.
+TileKernel floatKernel(WeightFormat format);
+TileKernel bf16Kernel();
+TileKernel int8Kernel(bool tokenScale);
+
+// Adds the sums of NR vectors of outputs of one row into y, as TileJob says.
+template <int NR>
+MILLRACE_INLINE void finishRow(const TileJob& job, int row, int column, const Vec (&sums)[NR]) {
+  float* y = job.y + row * job.yStride + column;
+  MILLRACE_UNROLL
+  for (int j = 0; j < NR; j++) {
+    const int offset = j * kLanes, lanes = smaller(job.numOutputs - column - offset, kLanes);
+    if (lanes <= 0) return;
+    Vec v = sums[j];
+    if (lanes == kLanes) {
+      if (!job.first) v = add(load(y + offset), v);
+      if (job.bias != nullptr) v = add(v, load(job.bias + column + offset));
+      store(y + offset, v);
+    } else {
+      if (!job.first) v = add(loadPartial(y + offset, lanes), v);
+      if (job.bias != nullptr) v = add(v, loadPartial(job.bias + column + offset, lanes));
+      storePartial(y + offset, v, lanes);
+    }
+  }
+}
+
+// The tile shape that a kernel computes in registers for `rows` rows: kernels are instantiated for 1..kMaxTileRows rows.
+#if defined(MILLRACE_AVX512)
+constexpr int kMaxTileRows = 6, kTileVectors = 4;  // 24 sums + 4 weights + 1 broadcast of 32 registers
+#else
+constexpr int kMaxTileRows = 4, kTileVectors = 2;  // 8 sums + 2 weights + what widening them takes, of 16 registers
+#endif
+
+// Calls kernel.template run<rows>(firstRow) over [begin, end), rows near equal: 7 rows are 4 + 3, not 6 + 1.
+template <int Rows, class Kernel>
+MILLRACE_INLINE void runRows(Kernel& kernel, int count, int row) {
+  if (count == Rows) kernel.template run<Rows>(row);
+  else if constexpr (Rows > 1) runRows<Rows - 1>(kernel, count, row);
+}
+template <class Kernel>
+MILLRACE_INLINE void forRowBlocks(int begin, int end, Kernel&& kernel) {
+  while (begin < end) {
+    const int blocks = static_cast<int>(ceilDiv(end - begin, kMaxTileRows));
+    const int count = static_cast<int>(ceilDiv(end - begin, blocks));
+    runRows<kMaxTileRows>(kernel, count, begin);
+    begin += count;
+  }
+}
+
+}  // namespace millrace::cpu::MILLRACE_ISA

@@ -1,0 +1,122 @@
+// Rounding of activations, once per linear call: each row of x becomes f32, bf16 or int8 values in scratch, zero-padded for the kernels.
+//
+//   bf16          round to nearest even
+//   int8-group32  per run of 32: scale = amax / 127 (f32), q = nearest even of f32(x * f32(127 / amax)); amax 0 gives zeros
+//   int8-token    the same with one run per row
+// The TypeScript reference does exactly this. A NaN makes its run's amax, and so its scale and every product, NaN. Work is split over rows.
+#include "linear.h"
+
+namespace millrace::cpu::MILLRACE_ISA {
+namespace {
+
+constexpr float kMagic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to the nearest even integer
+
+// The largest |x| of a run; integers order like the magnitudes of floats, and NaN above all.
+MILLRACE_INLINE float largestMagnitude(const float* x, int n) {
+  int32_t best = 0;
+  for (int i = 0; i < n; i++) best = larger(best, bitCast<int32_t>(x[i]) & 0x7fffffff);
+  return bitCast<float>(best);
+}
+MILLRACE_INLINE float inverseScale(float largest) { return largest > 0.0f ? 127.0f / largest : 0.0f; }
+MILLRACE_INLINE int32_t quantize(float x, float inverse) { return bitCast<int32_t>(x * inverse + kMagic) - bitCast<int32_t>(kMagic); }
+
+// Quantises a run and returns the sum of its values.
+MILLRACE_INLINE int32_t quantizeRun(const float* x, int n, float inverse, int8_t* q) {
+  int32_t sum = 0;
+  for (int i = 0; i < n; i++) {
+    const int8_t value = static_cast<int8_t>(quantize(x[i], inverse));
+    q[i] = value;
+    sum += value;
+  }
+  return sum;
+}
+
+void rowToInt8(const float* x, int k, bool wholeRow, int8_t* q, float* scales, int32_t* corrections) {
+  float scale = 0.0f, inverse = 0.0f;
+  if (wholeRow) {
+    const float largest = largestMagnitude(x, k);
+    scales[0] = largest / 127.0f;
+    inverse = inverseScale(largest);
+  }
+  for (int g = 0; g * kQ8Group < k; g++) {
+    const float* run = x + g * kQ8Group;
+    const int n = smaller(kQ8Group, k - g * kQ8Group);
+    if (!wholeRow) {
+      const float largest = largestMagnitude(run, n);
+      scale = largest / 127.0f;
+      inverse = inverseScale(largest);
+      scales[g] = scale;
+    }
+    corrections[g] = -kQ8Offset * quantizeRun(run, n, inverse, q + g * kQ8Group);
+  }
+}
+
+void rowToInt8Values(const float* x, int k, int run, float* out) {
+  for (int begin = 0; begin < k; begin += run) {
+    const int n = smaller(run, k - begin);
+    const float largest = largestMagnitude(x + begin, n), scale = largest / 127.0f, inverse = inverseScale(largest);
+    for (int i = begin; i < begin + n; i++) out[i] = static_cast<float>(quantize(x[i], inverse)) * scale;
+  }
+}
+
+void rowToF32(const float* x, int k, Activation activation, float* out) {
+  switch (activation) {
+    case Activation::f32: std::memcpy(out, x, static_cast<size_t>(k) * 4); break;
+    case Activation::bf16:
+      for (int i = 0; i < k; i++) out[i] = bf16ToF32(f32ToBf16(x[i]));
+      break;
+    case Activation::int8Group32: rowToInt8Values(x, k, kQ8Group, out); break;
+    case Activation::int8Token: rowToInt8Values(x, k, k, out); break;
+  }
+  for (int64_t i = k; i < roundUp(k, 4); i++) out[i] = 0.0f;
+}
+
+void rowToBf16(const float* x, int k, uint16_t* out) {
+  int i = 0;
+  for (; i + kLanes <= k; i += kLanes) storeBf16(out + i, load(x + i));
+  for (; i < k; i += kLanes) {
+    alignas(64) uint16_t lanes[kLanes];
+    storeBf16(lanes, loadPartial(x + i, k - i));
+    for (int j = 0; j < k - i; j++) out[i + j] = lanes[j];
+  }
+  for (int64_t j = k; j < roundUp(k, 4); j++) out[j] = 0;
+}
+
+}  // namespace
+
+RoundedRows roundActivations(const LinearArgs& args, Stored stored, ThreadPool& pool) {
+  const int k = args.weight->k;
+  const bool wholeRow = args.activation == Activation::int8Token;
+  if (stored == Stored::f32 && args.activation == Activation::f32 && k % 4 == 0)
+    return {reinterpret_cast<const uint8_t*>(args.x.data), args.x.stride * 4, nullptr, nullptr, 0};
+
+  // One cache line more than the row: rows a power of two apart would meet in the same cache sets.
+  const int64_t elementBytes = stored == Stored::f32 ? 4 : stored == Stored::bf16 ? 2 : 1;
+  const int64_t stride = roundUp(roundUp(k, kQ8Group) * elementBytes, 64) + 64;
+  const int64_t groups = ceilDiv(k, kQ8Group);
+  uint8_t* data = args.scratch;
+  float* scales = reinterpret_cast<float*>(data + stride * args.rows);
+  int32_t* corrections = reinterpret_cast<int32_t*>(scales + groups * args.rows);
+
+  const auto round = [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+      const float* x = args.x.data + row * args.x.stride;
+      uint8_t* out = data + row * stride;
+      switch (stored) {
+        case Stored::f32: rowToF32(x, k, args.activation, reinterpret_cast<float*>(out)); break;
+        case Stored::bf16: rowToBf16(x, k, reinterpret_cast<uint16_t*>(out)); break;
+        case Stored::int8:
+          rowToInt8(x, k, wholeRow, reinterpret_cast<int8_t*>(out), scales + (wholeRow ? row : row * groups), corrections + row * groups);
+          break;
+      }
+    }
+  };
+  constexpr int64_t kElementsPerTile = 16384;
+  const int64_t rowsPerTile = larger<int64_t>(1, kElementsPerTile / k);
+  const int64_t tiles = ceilDiv(args.rows, rowsPerTile);
+  if (tiles == 1) round(0, args.rows);
+  else pool.parallel(tiles, [&](int64_t tile, int) { round(tile * rowsPerTile, smaller<int64_t>(args.rows, (tile + 1) * rowsPerTile)); });
+  return {data, stride, scales, corrections, groups};
+}
+
+}  // namespace millrace::cpu::MILLRACE_ISA
