@@ -1,0 +1,187 @@
+/** The reference backend in a thread of its own, so that the event loop stays free while a step runs: what serves where nothing native does. */
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { MillraceError } from '../../base/errors.ts';
+import type { Plan } from '../../plan/plan.ts';
+import type { WeightSource } from '../../weights/weight-source.ts';
+import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, HostStage, Program, Step, StepResult } from '../backend.ts';
+import { weightReader } from './weight-pool.ts';
+import {
+  type Ask,
+  type CallBacks,
+  errorAnswer,
+  type FromMain,
+  type FromWorker,
+  packBatch,
+  packSampling,
+  Questions,
+  type Requests,
+  type WireProgram,
+  type WireStep,
+} from './worker-protocol.ts';
+
+class WorkerProgram implements Program {
+  readonly handle: number;
+  readonly plan: Plan;
+  readonly kernels: WireProgram['kernels'];
+  readonly weightBytes: number;
+  readonly arenaBytes: number;
+  readonly close: () => void;
+
+  constructor(handle: number, plan: Plan, { kernels, weightBytes, arenaBytes }: WireProgram, close: () => void) {
+    this.handle = handle;
+    this.plan = plan;
+    this.kernels = kernels;
+    this.weightBytes = weightBytes;
+    this.arenaBytes = arenaBytes;
+    this.close = close;
+  }
+}
+
+class WorkerCache implements Cache {
+  readonly handle: number;
+  readonly spec: CacheSpec;
+  readonly sizeBytes: number;
+  readonly close: () => void;
+
+  constructor(handle: number, spec: CacheSpec, sizeBytes: number, close: () => void) {
+    this.handle = handle;
+    this.spec = spec;
+    this.sizeBytes = sizeBytes;
+    this.close = close;
+  }
+}
+
+/** Answers what the worker asks while it works on one request. */
+type Responder = (callBack: Ask<CallBacks>) => Promise<unknown>;
+
+export class WorkerReferenceBackend implements Backend {
+  readonly info: BackendInfo = { name: 'reference', isa: 'typescript', numThreads: 1, memoryBytes: null };
+  readonly #worker: Worker;
+  readonly #questions = new Questions();
+  readonly #responders = new Map<number, Responder>();
+  readonly #owners = new WeakMap<WeightSource, number>();
+  #nextHandle = 1;
+  #failure: MillraceError | null = null;
+
+  constructor() {
+    this.#worker = startWorker();
+    this.#worker.on('message', (message: FromWorker) => this.#receive(message));
+    this.#worker.on('error', (cause) => this.#fail(new MillraceError('BACKEND_STEP_FAILED', { message: 'The reference worker failed.', cause })));
+    this.#worker.on('exit', () => this.#fail(new MillraceError('ENGINE_CLOSED', 'The reference backend is closed.')));
+    this.#worker.unref();
+  }
+
+  async compile(plan: Plan, weights: WeightSource, options: CompileOptions): Promise<Program> {
+    const handle = this.#nextHandle++;
+    const owner = this.#owners.get(weights) ?? handle;
+    this.#owners.set(weights, owner);
+    const read = weightReader(plan, weights, options.onProgress);
+    const limits = { maxTokens: options.maxTokens, maxLogitRows: options.maxLogitRows };
+    const compiled = await this.#request('compile', { handle, plan, owner, limits }, async (callBack) => {
+      if (callBack.kind === 'weight') return read(plan.weights[callBack.ask.weight]);
+      return null;
+    });
+    return new WorkerProgram(handle, plan, compiled, () => this.#forget('closeProgram', handle));
+  }
+
+  async createCache(spec: CacheSpec): Promise<Cache> {
+    const handle = this.#nextHandle++;
+    const { sizeBytes } = await this.#request('createCache', { handle, spec });
+    return new WorkerCache(handle, spec, sizeBytes, () => this.#forget('closeCache', handle));
+  }
+
+  async execute(step: Step): Promise<StepResult> {
+    const { host } = step;
+    return this.#request('execute', packStep(step), async (callBack) =>
+      callBack.kind === 'host' && host ? runHost(host, callBack.ask.logits) : null,
+    );
+  }
+
+  async close(): Promise<void> {
+    await this.#worker.terminate();
+  }
+
+  #request<Kind extends keyof Requests>(kind: Kind, ask: Requests[Kind]['ask'], responder?: Responder): Promise<Requests[Kind]['answer']> {
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    this.#worker.ref();
+    let asked = 0;
+    const answer = this.#questions.ask<Requests[Kind]['answer']>((id) => {
+      asked = id;
+      if (responder !== undefined) this.#responders.set(id, responder);
+      this.#post({ request: { id, kind, during: 0, ask } as Ask<Requests> });
+    });
+    return answer.finally(() => {
+      this.#responders.delete(asked);
+      if (this.#questions.size === 0) this.#worker.unref();
+    });
+  }
+
+  #forget(kind: 'closeProgram' | 'closeCache', handle: number): void {
+    this.#request(kind, { handle }).catch(() => undefined); // closed twice, or the worker is gone: nothing is held either way
+  }
+
+  #receive(message: FromWorker): void {
+    if ('answer' in message) this.#questions.settle(message.answer);
+    else void this.#respond(message.callBack);
+  }
+
+  async #respond(callBack: Ask<CallBacks>): Promise<void> {
+    const { id, during } = callBack;
+    try {
+      const answer = await (this.#responders.get(during) ?? (async () => null))(callBack);
+      // Weights are moved, not copied: nobody else holds them.
+      this.#post({ answer: { id, answer } }, callBack.kind === 'weight' && answer instanceof Float32Array ? [answer.buffer as ArrayBuffer] : []);
+    } catch (thrown) {
+      this.#post({ answer: errorAnswer(id, thrown) });
+    }
+  }
+
+  #post(message: FromMain, move: ArrayBuffer[] = []): void {
+    this.#worker.postMessage(message, move);
+  }
+
+  #fail(reason: MillraceError): void {
+    this.#failure ??= reason;
+    this.#questions.failAll(this.#failure);
+  }
+}
+
+/**
+ * In a build, JavaScript lies beside this file. In a checkout it is TypeScript, which needs tsx, and on Node 20 `--import tsx` does nothing in a
+ * worker: a line of code registers it there.
+ */
+function startWorker(): Worker {
+  if (!import.meta.url.endsWith('.ts')) return new Worker(new URL('./worker-main.js', import.meta.url));
+  const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx/esm/api').replace(/\.cjs$/, '.mjs')).href;
+  const main = new URL('./worker-main.ts', import.meta.url).href;
+  const code = `import { register } from ${JSON.stringify(loader)}; register(); await import(${JSON.stringify(main)});`;
+  return new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`));
+}
+
+async function runHost(host: HostStage, logits: Float32Array | null): Promise<CallBacks['host']['answer']> {
+  const masks = await host.process(logits);
+  return { logits, masks };
+}
+
+function packStep({ entries, sampling, host, readOutputs }: Step): WireStep {
+  return {
+    entries: entries.map(({ program, cache, batch, embeddings }) => {
+      if (!(program instanceof WorkerProgram) || !(cache === null || cache instanceof WorkerCache)) {
+        throw new MillraceError('BACKEND_STEP_FAILED', 'The step names a program or cache of another backend.');
+      }
+      const { numPositionAxes, input, values } = program.plan;
+      const used = embeddings instanceof Float32Array ? embeddings.slice(0, batch.numTokens * values[input.value].width) : embeddings;
+      return {
+        program: program.handle,
+        cache: cache?.handle ?? null,
+        batch: packBatch(batch, cache?.spec.groups.length ?? 0, numPositionAxes),
+        ...(used === undefined ? {} : { embeddings: used }),
+      };
+    }),
+    sampling: sampling === null ? null : packSampling(sampling),
+    host: host === undefined ? null : { needsLogits: host.needsLogits, deadlineMs: host.deadlineMs },
+    readOutputs: readOutputs ?? [],
+  };
+}
