@@ -1,0 +1,81 @@
+/** The cache of the null backend: for each slot, the hash of the context that ends there, and its cache index. */
+import { MillraceError } from '../../base/errors.ts';
+import type { Cache, CacheSpec, ForwardBatch } from '../backend.ts';
+
+export class NullCache implements Cache {
+  readonly spec: CacheSpec;
+  readonly sizeBytes = 0;
+  readonly #hashes: Uint32Array[];
+  /** -1 where nothing was written yet. */
+  readonly #indices: Int32Array[];
+
+  constructor(spec: CacheSpec) {
+    this.spec = spec;
+    this.#hashes = spec.groups.map(({ numBlocks }) => new Uint32Array(numBlocks * spec.blockSize));
+    this.#indices = spec.groups.map(({ numBlocks }) => new Int32Array(numBlocks * spec.blockSize).fill(-1));
+  }
+
+  write(batch: ForwardBatch, token: number, hash: number): void {
+    for (let group = 0; group < this.#hashes.length; group++) {
+      const slot = batch.slotMapping[group * batch.numTokens + token];
+      this.#hashes[group][slot] = hash;
+      this.#indices[group][slot] = batch.cacheIndex[token];
+    }
+  }
+
+  /** Hash of the context before a token, found through every group. @throws BACKEND_STEP_FAILED where groups disagree */
+  hashBefore(batch: ForwardBatch, row: number, token: number, empty: number): number {
+    if (batch.cacheIndex[token] === 0) return empty;
+    let hash = empty;
+    for (let group = 0; group < this.#hashes.length; group++) {
+      const found = this.#hashes[group][this.#slotBefore(batch, group, row, token)];
+      if (group > 0 && found !== hash) fail(`row ${row}: cache groups 0 and ${group} hold different contexts before token ${token}`);
+      hash = found;
+    }
+    return hash;
+  }
+
+  #slotBefore(batch: ForwardBatch, group: number, row: number, token: number): number {
+    const { ancestors, visibleEnd, cacheIndex } = batch;
+    const index = cacheIndex[token] - 1;
+    if (ancestors === undefined || index < visibleEnd[token]) return this.#slotOf(batch, group, row, index);
+    return ancestors.slots[group * ancestors.start[batch.numTokens] + ancestors.start[token] + index - visibleEnd[token]];
+  }
+
+  #slotOf({ blockTables, numRows, maxBlocks }: ForwardBatch, group: number, row: number, index: number): number {
+    const { blockSize } = this.spec;
+    return blockTables[(group * numRows + row) * maxBlocks + Math.floor(index / blockSize)] * blockSize + (index % blockSize);
+  }
+
+  /** Every key that a row sees through its block table was written, as the key of that index. @throws BACKEND_STEP_FAILED */
+  checkVisible(batch: ForwardBatch, row: number): void {
+    const { rowStart, cacheIndex, visibleEnd } = batch;
+    this.spec.groups.forEach(({ kind, window, name }, group) => {
+      let first = Infinity;
+      let end = 0;
+      for (let token = rowStart[row]; token < rowStart[row + 1]; token++) {
+        first = Math.min(first, kind === 'window' ? Math.max(0, cacheIndex[token] + 1 - (window ?? 0)) : 0);
+        end = Math.max(end, visibleEnd[token]);
+      }
+      for (let index = first; index < end; index++) {
+        const held = this.#indices[group][this.#slotOf(batch, group, row, index)];
+        if (held !== index) fail(`row ${row} sees key ${index} in group ${name}, where ${held < 0 ? 'nothing was written' : `key ${held} lies`}`);
+      }
+    });
+  }
+
+  copyBlock(group: number, source: number, destination: number, numTokens: number): void {
+    const { blockSize } = this.spec;
+    for (const array of [this.#hashes[group], this.#indices[group]]) {
+      array.copyWithin(destination * blockSize, source * blockSize, source * blockSize + numTokens);
+    }
+  }
+
+  close(): void {
+    // holds nothing worth freeing
+  }
+}
+
+function fail(complaint: string): never {
+  throw new MillraceError('BACKEND_STEP_FAILED', `The batch breaks a rule: ${complaint}.`);
+}
