@@ -78,6 +78,7 @@ function readConfig(contents: GgufContents, family: GgufFamily): Record<string, 
     ...(rotaryDim !== undefined && headDim !== undefined ? { partial_rotary_factor: rotaryDim / headDim } : {}),
     tie_word_embeddings: contents.tensorShape('output.weight') === undefined,
     attention_bias: contents.tensorShape('blk.0.attn_q.bias') !== undefined,
+    mlp_bias: contents.tensorShape('blk.0.ffn_up.bias') !== undefined,
     ...family.extraConfig?.(metadata),
   };
 }
