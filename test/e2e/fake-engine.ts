@@ -1,4 +1,5 @@
 /** An engine without a model: bytes are tokens, text comes from the seed, time from a timer. It keeps the contract of `Engine`, and counts. */
+import { StringDecoder } from 'node:string_decoder';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MillraceError } from '../../src/base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions } from '../../src/chat/messages.ts';
@@ -167,6 +168,7 @@ interface ChoiceState {
   finishReason: FinishReason | null;
   stopReason: string | number | null;
   released: number;
+  decoder: StringDecoder;
 }
 
 class FakeStream implements RequestStream {
@@ -243,7 +245,7 @@ class FakeStream implements RequestStream {
       requestId: this.#options.requestId ?? 'fake',
       promptTokenIds: this.#promptIds,
       choices: this.#choices.map(
-        (choice, index) => ({ ...choice, index, logprobs: this.#given.logprobs ? choice.logprobs : null }) as GenerationChoice,
+        (choice, index) => ({ ...choice, index, logprobs: this.#params?.logprobs ? choice.logprobs : null }) as GenerationChoice,
       ),
       usage: this.#usage,
       timings: { queueMs: 0, firstTokenMs: this.#firstTokenMs, totalMs: performance.now() - this.#startMs },
@@ -253,7 +255,6 @@ class FakeStream implements RequestStream {
   async #admit(): Promise<Admission> {
     const { queueLimit = Number.POSITIVE_INFINITY } = this.#engine.options;
     if (this.#engine.isClosed) throw new MillraceError('ENGINE_CLOSED', 'The engine is closed.');
-    if (this.#engine.running >= queueLimit) throw new MillraceError('QUEUE_FULL', { message: 'Too many requests are waiting.' });
     const promptTokenIds = await this.#engine.promptIds(this.#input);
     this.#abort.signal.throwIfAborted();
     const { maxModelLen, vocabSize } = this.#engine.model;
@@ -265,6 +266,7 @@ class FakeStream implements RequestStream {
     }
     const context = { maxTokens: maxModelLen - promptTokenIds.length, vocabSize, drawSeed: () => this.#engine.drawSeed() };
     const params = resolveSamplingParams(this.#given, context);
+    if (this.#engine.running >= queueLimit) throw new MillraceError('QUEUE_FULL', { message: 'Too many requests are waiting.' });
     this.#params = params;
     this.#promptIds = promptTokenIds;
     this.#usage = { promptTokens: promptTokenIds.length, completionTokens: 0, cachedTokens: 1 };
@@ -275,6 +277,7 @@ class FakeStream implements RequestStream {
       finishReason: null,
       stopReason: null,
       released: 0,
+      decoder: new StringDecoder('utf8'),
     }));
     this.#isRunning = true;
     this.#engine.running++;
@@ -292,12 +295,11 @@ class FakeStream implements RequestStream {
       top: Array.from({ length: params.topLogprobs }, (_, rank) => ({ tokenId: rank === 0 ? id : 97 + rank, logprob: -0.5 - rank })),
     };
     choice.tokenIds.push(id);
-    choice.logprobs.push(logprob);
+    if (params.logprobs) choice.logprobs.push(logprob);
     this.#usage = { ...this.#usage, completionTokens: this.#usage.completionTokens + 1 };
     this.#engine.counters.generation++;
     if (params.stopTokenIds.includes(id)) Object.assign(choice, { finishReason: 'stop', stopReason: id });
-    const repeat = this.#engine.options.charactersPerToken ?? 1;
-    choice.text = Buffer.from(choice.tokenIds.flatMap((token) => new Array<number>(repeat).fill(token))).toString('utf8');
+    choice.text += choice.decoder.write(Buffer.alloc(this.#engine.options.charactersPerToken ?? 1, id));
     const stop = params.stop.find((string) => choice.text.includes(string));
     if (stop !== undefined) {
       choice.text = choice.text.slice(0, choice.text.indexOf(stop) + (params.includeStopStringInOutput ? stop.length : 0));

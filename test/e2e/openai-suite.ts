@@ -23,7 +23,14 @@ export function describeOpenAiClient(name: string, open: () => Promise<Engine>, 
     afterAll(() => serving[Symbol.asyncDispose]());
 
     const complete = (fields: object = {}) =>
-      client.completions.create({ model, prompt, max_tokens: 24, temperature: 0, stream: false, ...fields } as OpenAI.CompletionCreateParamsNonStreaming);
+      client.completions.create({
+        model,
+        prompt,
+        max_tokens: 24,
+        temperature: 0,
+        stream: false,
+        ...fields,
+      } as OpenAI.CompletionCreateParamsNonStreaming);
 
     test('a plain completion carries text, usage, finish reason and fingerprint', async () => {
       const response = await complete();
