@@ -1,0 +1,90 @@
+/** Messages as plain data for a template: content as text or as parts, tool arguments as objects, nothing undefined. */
+import { MillraceError } from '../base/errors.ts';
+import type { ChatMessage, ContentPart } from './messages.ts';
+
+export type PlainObject = { [key: string]: unknown };
+
+const maxDepth = 64;
+
+/**
+ * Copies JSON-like data; what a template cannot use (functions, undefined) is left out.
+ * @throws REQUEST_INVALID when it is nested too deep
+ */
+export function plainValue(value: unknown, depth = 0): unknown {
+  if (depth > maxDepth) throw new MillraceError('REQUEST_INVALID', { message: `The messages or tools are nested deeper than ${maxDepth} levels.` });
+  if (Array.isArray(value)) return value.map((item: unknown) => plainValue(item, depth + 1) ?? null);
+  if (typeof value === 'bigint') return Number(value);
+  if (typeof value !== 'object' || value === null) return typeof value === 'function' || typeof value === 'symbol' ? undefined : value;
+  const copy: PlainObject = {};
+  for (const [key, item] of Object.entries(value)) {
+    const plain = plainValue(item, depth + 1);
+    // A plain assignment to this key would set the prototype.
+    if (plain !== undefined && key !== '__proto__') copy[key] = plain;
+  }
+  return copy;
+}
+
+export interface MessageForm {
+  /** Content becomes a list of parts rather than a string. */
+  readonly asParts: boolean;
+  /** Put behind the content of the last message. */
+  readonly appendToLast: string | null;
+  /** Applied to all that comes from the messages. */
+  readonly prepare: (value: unknown) => unknown;
+}
+
+/**
+ * @throws NOT_SUPPORTED for content other than text; REQUEST_INVALID for a malformed part, or when the last message has no text to append to
+ */
+export function messagesForTemplate(messages: readonly ChatMessage[], form: MessageForm): PlainObject[] {
+  return messages.map((message, i) => {
+    const isLast = i === messages.length - 1;
+    const { content, ...rest } = message;
+    const copy = plainValue(rest) as PlainObject;
+    if (Array.isArray(copy.tool_calls)) copy.tool_calls = copy.tool_calls.map(withParsedArguments);
+    const prepared = form.prepare(copy) as PlainObject;
+    let text = content === null || content === undefined ? null : String(form.prepare(textOf(content, i)));
+    if (isLast && form.appendToLast !== null) {
+      if (text === null) throw invalidMessage(i, 'has no content to be continued');
+      text += form.appendToLast;
+    }
+    prepared.content = text === null ? null : form.asParts ? [{ type: 'text', text }] : text;
+    return prepared;
+  });
+}
+
+/** Parts are joined by line breaks. */
+function textOf(content: string | readonly ContentPart[], index: number): string {
+  if (typeof content === 'string') return content;
+  if (!Array.isArray(content)) throw invalidMessage(index, 'has content that is neither text nor a list of parts');
+  const texts = content.map((part: ContentPart) => {
+    if (part.type !== 'text' && part.type !== 'input_text') {
+      throw new MillraceError('NOT_SUPPORTED', {
+        message: `Message ${index} has content of type '${String(part.type).slice(0, 64)}'.`,
+        expected: 'text',
+        param: 'messages',
+      });
+    }
+    if (typeof part.text !== 'string') throw invalidMessage(index, 'has a text part without text');
+    return part.text;
+  });
+  return texts.join('\n');
+}
+
+/** Clients send arguments as a JSON string, templates are written for the object. What is not an object stays a string. */
+function withParsedArguments(call: unknown): unknown {
+  if (typeof call !== 'object' || call === null || !('function' in call)) return call;
+  const { function: target } = call;
+  if (typeof target !== 'object' || target === null || !('arguments' in target) || typeof target.arguments !== 'string') return call;
+  try {
+    const parsed: unknown = JSON.parse(target.arguments);
+    if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return call;
+    return { ...call, function: { ...target, arguments: plainValue(parsed) } };
+  } catch {
+    return call;
+  }
+}
+
+function invalidMessage(index: number, what: string): MillraceError {
+  return new MillraceError('REQUEST_INVALID', { message: `Message ${index} ${what}.`, param: 'messages' });
+}
