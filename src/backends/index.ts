@@ -1,0 +1,18 @@
+/** The backends: one row each, loaded when chosen. Imported by `engine/load.ts`, `worker/` and tests only. */
+import type { Backend } from './backend.ts';
+
+export interface BackendOptions {
+  readonly numThreads: number;
+  /** Instruction-set class of native kernels; the best of this machine when absent. */
+  readonly isa?: string;
+  /** A line on what is being built, for the native backend's first use. */
+  onBuildProgress?(line: string): void;
+}
+
+export const backends = {
+  cpu: async (options: BackendOptions): Promise<Backend> => (await import('./native/native-backend.ts')).createNativeBackend(options),
+  reference: async (): Promise<Backend> => new (await import('./reference/worker-backend.ts')).WorkerReferenceBackend(),
+  null: async (): Promise<Backend> => new (await import('./null/null-backend.ts')).NullBackend(),
+} as const satisfies Record<string, (options: BackendOptions) => Promise<Backend>>;
+
+export type BackendName = keyof typeof backends;

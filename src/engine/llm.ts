@@ -1,0 +1,75 @@
+/** The library's front door: a model in this process. */
+import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
+import type { SamplingParams } from '../sampling/params.ts';
+import type { LoadOptions } from './config.ts';
+import type { Engine, GenerateInput, GenerateOptions } from './engine.ts';
+import { type LoadHooks, loadEngine } from './load.ts';
+import type { GenerationResult, RequestStream } from './request-stream.ts';
+
+/** Text, or token ids. */
+export type Prompt = string | ArrayLike<number>;
+
+export interface ChatOptions extends GenerateOptions {
+  readonly template?: ChatTemplateOptions;
+}
+
+/**
+ * A loaded model. Close it, or declare it with `await using`.
+ *
+ * ```ts
+ * await using llm = await LLM.load('path/to/model');
+ * for await (const { text } of llm.generate('Once upon a time', { maxTokens: 50 })) process.stdout.write(text);
+ * ```
+ */
+export class LLM implements AsyncDisposable {
+  readonly engine: Engine;
+
+  /** Over an engine that is there already; `close` closes it. */
+  constructor(engine: Engine) {
+    this.engine = engine;
+  }
+
+  /** Loads a model from a path, or with options as the `serve` command takes them. @throws any MillraceError of loading */
+  static async load(model: string | LoadOptions, hooks: LoadHooks = {}): Promise<LLM> {
+    return new LLM(await loadEngine(typeof model === 'string' ? { model } : model, hooks));
+  }
+
+  /** Continues one prompt: await the stream for the whole result, or iterate it for deltas. Many prompts run together and give all results. */
+  generate(prompt: Prompt, params?: SamplingParams, options?: GenerateOptions): RequestStream;
+  generate(prompts: readonly Prompt[], params?: SamplingParams, options?: Omit<GenerateOptions, 'requestId'>): Promise<GenerationResult[]>;
+  generate(
+    prompts: Prompt | readonly Prompt[],
+    params: SamplingParams = {},
+    options: GenerateOptions = {},
+  ): RequestStream | Promise<GenerationResult[]> {
+    if (!isManyPrompts(prompts)) return this.engine.generate(inputOf(prompts), params, options);
+    const streams = prompts.map((prompt) => this.engine.generate(inputOf(prompt), params, options));
+    return Promise.all(streams).catch((error: unknown) => {
+      for (const stream of streams) stream.abort();
+      throw error;
+    });
+  }
+
+  /** Answers a conversation. @throws CHAT_TEMPLATE_MISSING through the stream when the model has no template */
+  chat(messages: readonly ChatMessage[] | string, params: SamplingParams = {}, options: ChatOptions = {}): RequestStream {
+    const { template, ...rest } = options;
+    const list = typeof messages === 'string' ? [{ role: 'user', content: messages }] : messages;
+    return this.engine.generate({ messages: list, ...(template === undefined ? {} : { template }) }, params, rest);
+  }
+
+  close(): Promise<void> {
+    return this.engine.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}
+
+function isManyPrompts(prompts: Prompt | readonly Prompt[]): prompts is readonly Prompt[] {
+  return Array.isArray(prompts) && (prompts.length === 0 || typeof prompts[0] !== 'number');
+}
+
+function inputOf(prompt: Prompt): GenerateInput {
+  return typeof prompt === 'string' ? { prompt } : { promptTokenIds: prompt };
+}

@@ -1,0 +1,195 @@
+/**
+ * The composition root: files -> family -> plan -> backend -> cache -> tokenizer -> chat template -> engine. The only place that knows all
+ * the rooms. Everything is checked, and refused with figures, before the first weight is read.
+ */
+import type { Backend, Cache, Program } from '../backends/backend.ts';
+import { backends } from '../backends/index.ts';
+import type { Clock } from '../base/clock.ts';
+import { MillraceError, toMillraceError } from '../base/errors.ts';
+import { type MachineFacts, readMachine } from '../base/machine.ts';
+import { activationFor } from '../models/activation.ts';
+import type { Model } from '../models/index.ts';
+import { planMemory } from '../plan/passes/memory.ts';
+import type { Plan, WeightFormat } from '../plan/plan.ts';
+import { checkWeights } from '../weights/check-weights.ts';
+import { createDummySource } from '../weights/dummy-source.ts';
+import type { WeightSource } from '../weights/weight-source.ts';
+import { type CheckedOptions, checkOptions, type LoadOptions } from './config.ts';
+import { LoadedEngine } from './loaded-engine.ts';
+import type { LogitsListener } from './loop.ts';
+import { type OpenedModel, openModel } from './open-model.ts';
+import { type ResolvedConfig, resolveConfig, resolveThreads } from './resolve.ts';
+
+export type { EngineDescription, LoadedEngine } from './loaded-engine.ts';
+
+/** What a caller may watch or replace while an engine is loaded. */
+export interface LoadHooks {
+  /** Work done so far of a stage (`weights`: bytes). */
+  onProgress?(stage: string, done: number, total: number): void;
+  /** A line for people: what is being built, or why the slower backend serves. */
+  onNotice?(line: string): void;
+  readonly signal?: AbortSignal;
+  /** For tests: a backend that is there already. The engine will close it. */
+  readonly backend?: Backend;
+  readonly machine?: MachineFacts;
+  readonly clock?: Clock;
+  readonly captureLogits?: LogitsListener;
+}
+
+/** @throws any code of the files, configuration and backend rooms; nothing stays open then */
+export async function loadEngine(given: LoadOptions, hooks: LoadHooks = {}): Promise<LoadedEngine> {
+  const options = checkOptions(given);
+  if (options.model === null) throw new MillraceError('CONFIG_INVALID', { message: 'Option model is missing.', expected: 'a path of a model', hint: '--model PATH' });
+  const opened = openModel(options.model, options.loadFormat === 'dummy');
+  const closers: (() => unknown)[] = [() => opened.source?.close()];
+  try {
+    return await compose(opened, options, hooks, closers);
+  } catch (thrown) {
+    for (const close of closers.reverse()) await close();
+    throw thrown;
+  }
+}
+
+async function compose(opened: OpenedModel, options: CheckedOptions, hooks: LoadHooks, closers: (() => unknown)[]): Promise<LoadedEngine> {
+  const machine = hooks.machine ?? readMachine();
+  const { backend, reasons } = await openBackend(options, machine, hooks);
+  closers.push(() => backend.close());
+  const plan = buildPlan(opened.model, opened.source, options, opened.announcedDtype);
+  const source = opened.source ?? createDummySource(plan);
+  checkWeights(plan, source);
+  const config = resolveConfig(options, {
+    machine,
+    backend: backend.info,
+    model: {
+      maxPositions: opened.model.features.maxPositions,
+      vocabSize: opened.model.features.vocabSize,
+      groups: plan.cacheGroups,
+      mainFormat: mainFormat(plan),
+      weightBytes: weightBytes(plan, source, backend),
+      arenaBytes: (limits) => planMemory(plan, limits).arenaBytes,
+    },
+  });
+  // the tokenizer first: its faults are found in milliseconds, weights take longer
+  const tokenizer = await opened.loadTokenizer();
+  closers.push(() => tokenizer.close());
+  const chatTemplate = opened.loadChatTemplate(tokenizer);
+  hooks.signal?.throwIfAborted();
+  const { program, cache } = await prepare(backend, plan, source, config, hooks, closers);
+  source.close();
+  const servedNames = options.servedModelName ?? [opened.name];
+  return new LoadedEngine({
+    model: {
+      servedNames,
+      path: opened.path,
+      architecture: opened.architecture,
+      numParameters: numParameters(plan),
+      vocabSize: opened.model.features.vocabSize,
+      maxModelLen: config.maxModelLen,
+      hasChatTemplate: chatTemplate !== null,
+      notice: opened.notice ?? (opened.source === null ? 'The weights are random: what it says means nothing.' : null),
+    },
+    tokenizer,
+    chatTemplate,
+    backend,
+    program,
+    cache,
+    limits: config,
+    config: describeConfig(options, config, backend, reasons),
+    samplingDefaults: options.generationConfig === 'none' ? {} : opened.samplingDefaults,
+    eosTokenIds: [...new Set([...tokenizer.eosTokenIds, ...opened.eosTokenIds])],
+    ...(options.seed === null ? {} : { seed: options.seed }),
+    ...(hooks.clock === undefined ? {} : { clock: hooks.clock }),
+    captureLogits: hooks.captureLogits,
+  });
+}
+
+async function prepare(
+  backend: Backend,
+  plan: Plan,
+  source: WeightSource,
+  config: ResolvedConfig,
+  hooks: LoadHooks,
+  closers: (() => unknown)[],
+): Promise<{ program: Program; cache: Cache }> {
+  const program = await backend.compile(plan, source, {
+    maxTokens: config.maxNumBatchedTokens,
+    maxLogitRows: config.maxNumSeqs,
+    onProgress: (done, total) => hooks.onProgress?.('weights', done, total),
+  });
+  closers.push(() => program.close());
+  hooks.signal?.throwIfAborted();
+  const cache = await backend.createCache({
+    groups: plan.cacheGroups.map((group, g) => ({ ...group, numBlocks: config.numBlocks[g] })),
+    blockSize: config.blockSize,
+    dtype: config.kvDtype,
+  });
+  closers.push(() => cache.close());
+  return { program, cache };
+}
+
+/** The backend asked for; `auto` is the native one, or the reference with one line that says why. */
+async function openBackend(options: CheckedOptions, machine: MachineFacts, hooks: LoadHooks): Promise<{ backend: Backend; reasons: string[] }> {
+  if (hooks.backend !== undefined) return { backend: hooks.backend, reasons: [] };
+  const { numThreads, reason } = resolveThreads(options.threads as number | 'auto', machine);
+  const reasons = reason === null ? [] : [reason];
+  const backendOptions = {
+    numThreads,
+    ...(options.isa === 'auto' || options.isa === null ? {} : { isa: options.isa }),
+    onBuildProgress: (line: string) => hooks.onNotice?.(line),
+  };
+  if (options.backend !== 'auto' && options.backend !== null) return { backend: await backends[options.backend](backendOptions), reasons };
+  try {
+    const backend = await backends.cpu(backendOptions);
+    reasons.push(`backend = cpu: native kernels for ${backend.info.isa}`);
+    return { backend, reasons };
+  } catch (thrown) {
+    const { message } = toMillraceError(thrown, 'NATIVE_ADDON_UNAVAILABLE');
+    const [line] = message.split('\n');
+    hooks.onNotice?.(`The slow TypeScript backend serves, because the native one is not there: ${line}`);
+    reasons.push(`backend = reference: ${line}`);
+    return { backend: await backends.reference(), reasons };
+  }
+}
+
+function buildPlan(model: Model, source: WeightSource | null, options: CheckedOptions, announcedDtype: string | null): Plan {
+  const dummyFormat = dummyWeightFormat(options, announcedDtype);
+  return model.build({
+    // an absent tensor is named with all the others by checkWeights
+    formatOf: (tensor) => (source === null ? dummyFormat : (source.find(tensor)?.format ?? 'f32')),
+    activationFor: (format, inputWidth) => activationFor(format, inputWidth, options.dtype ?? 'auto', options.activation ?? 'auto'),
+  });
+}
+
+function dummyWeightFormat({ weightFormat, dtype }: CheckedOptions, announcedDtype: string | null): WeightFormat {
+  if (weightFormat !== 'auto' && weightFormat !== null) return weightFormat;
+  const formats: Readonly<Record<string, WeightFormat>> = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' };
+  return formats[dtype ?? 'auto'] ?? formats[announcedDtype ?? ''] ?? 'bf16';
+}
+
+/** Format that most elements of the matrices are in. */
+function mainFormat(plan: Plan): WeightFormat {
+  const elements = new Map<WeightFormat, number>();
+  for (const { format, shape } of plan.weights) {
+    if (shape.length === 2) elements.set(format, (elements.get(format) ?? 0) + shape[0] * shape[1]);
+  }
+  return [...elements].sort((a, b) => b[1] - a[1])[0]?.[0] ?? 'f32';
+}
+
+function numParameters(plan: Plan): number {
+  return plan.weights.reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
+}
+
+/** What the backend will hold: the reference expands everything to f32, the others keep the stored formats. */
+function weightBytes(plan: Plan, source: WeightSource, backend: Backend): number {
+  if (backend.info.name === 'null') return 0;
+  if (backend.info.name === 'reference') return numParameters(plan) * 4;
+  let sum = 0;
+  for (const { parts } of plan.weights) for (const { tensor } of parts) sum += source.find(tensor)?.sizeBytes ?? 0;
+  return sum;
+}
+
+function describeConfig(options: CheckedOptions, config: ResolvedConfig, backend: Backend, reasons: readonly string[]): LoadedEngine['config'] {
+  const { reasons: sizes, ...resolved } = config;
+  const values = { ...options, ...resolved, backend: backend.info.name, isa: backend.info.isa, threads: backend.info.numThreads };
+  return Object.freeze({ values: Object.freeze(values), reasons: Object.freeze([...reasons, ...sizes]) });
+}

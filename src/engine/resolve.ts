@@ -1,0 +1,203 @@
+/** What each `auto` comes to, and why: the one place where defaults meet the machine and the model. */
+import type { BackendInfo, KvDtype } from '../backends/backend.ts';
+import { MillraceError } from '../base/errors.ts';
+import { gibibytes, type MachineFacts } from '../base/machine.ts';
+import { bytesForAllRows, bytesForOneRow, bytesPerBlock, longestSequence, numBlocksForMemory, type SizingLimits } from '../kv/layout.ts';
+import { ATTENTION_SPLIT } from '../plan/ops/attention.ts';
+import type { CacheGroup, WeightFormat } from '../plan/plan.ts';
+import type { CheckedOptions } from './config.ts';
+
+/** Share of the free memory that K and V may take when nobody says otherwise, and a bound that is ample for one machine's CPU. */
+const KV_MEMORY_SHARE = 0.5;
+const KV_MEMORY_BOUND = 4 * 2 ** 30;
+/** Tokenizer, JavaScript heap, libraries. */
+const PROCESS_BYTES = 256 * 2 ** 20;
+/** Logits of a step are f32 rows of the whole vocabulary. */
+const LOGITS_BYTES = 64 * 2 ** 20;
+
+/** What is known of model, machine and backend before weights are loaded. */
+export interface LoadFacts {
+  readonly machine: MachineFacts;
+  readonly backend: BackendInfo;
+  readonly model: {
+    readonly maxPositions: number;
+    readonly vocabSize: number;
+    readonly groups: readonly CacheGroup[];
+    /** Format that most weight bytes are in. */
+    readonly mainFormat: WeightFormat;
+    /** Bytes that the backend will hold for weights. */
+    readonly weightBytes: number;
+    /** Bytes of activations for these limits. */
+    arenaBytes(limits: { maxTokens: number; maxLogitRows: number }): number;
+  };
+}
+
+export interface ResolvedConfig {
+  readonly maxModelLen: number;
+  readonly maxNumSeqs: number;
+  readonly maxNumBatchedTokens: number;
+  readonly maxQueue: number;
+  readonly blockSize: number;
+  readonly kvDtype: KvDtype;
+  readonly enablePrefixCaching: boolean;
+  /** Blocks of each cache group. */
+  readonly numBlocks: readonly number[];
+  readonly kvCacheMemoryBytes: number;
+  /** A line for each value that was not given. */
+  readonly reasons: readonly string[];
+}
+
+/** @throws CONFIG_INVALID, MEMORY_INSUFFICIENT with the figures */
+export function resolveConfig(options: CheckedOptions, facts: LoadFacts): ResolvedConfig {
+  const reasons: string[] = [...facts.machine.reasons];
+  const { maxNumSeqs, maxNumBatchedTokens } = stepLimits(options, facts, reasons);
+  const blockSize = resolveBlockSize(options, reasons);
+  const kvDtype = resolveKvDtype(options, facts, reasons);
+  const wishedLen = options.maxModelLen === 'auto' ? facts.model.maxPositions : options.maxModelLen;
+  if (wishedLen > facts.model.maxPositions) {
+    throw new MillraceError('CONFIG_INVALID', {
+      message: 'Option max-model-len is longer than the model can be asked for.',
+      expected: `at most ${facts.model.maxPositions}`,
+      received: String(wishedLen),
+    });
+  }
+  const sizing: SizingLimits = { blockSize, dtype: kvDtype, maxModelLen: wishedLen, maxNumSeqs, maxNumBatchedTokens };
+  const kv = sizeCache(options, facts, sizing, reasons);
+  const maxModelLen = Math.min(wishedLen, kv.longest);
+  if (options.maxModelLen === 'auto') {
+    const why = maxModelLen < wishedLen ? `what the KV blocks hold; the model allows ${grouped(wishedLen)}` : 'as the model is trained for';
+    reasons.push(`maxModelLen = ${grouped(maxModelLen)}: ${why}`);
+  } else if (maxModelLen < wishedLen) throw cacheTooSmall(options.maxModelLen, kv, facts, sizing);
+  const { maxQueue, enablePrefixCaching } = options;
+  return Object.freeze({
+    maxModelLen,
+    maxNumSeqs,
+    maxNumBatchedTokens,
+    maxQueue: Number(maxQueue),
+    blockSize,
+    kvDtype,
+    enablePrefixCaching: enablePrefixCaching === true,
+    numBlocks: kv.numBlocks,
+    kvCacheMemoryBytes: kv.bytes,
+    reasons,
+  });
+}
+
+/** Threads to compute with, before there is a backend. */
+export function resolveThreads(threads: number | 'auto', machine: MachineFacts): { numThreads: number; reason: string | null } {
+  if (threads !== 'auto') return { numThreads: threads, reason: null };
+  return { numThreads: machine.numCpus, reason: `threads = ${machine.numCpus}: one a processor` };
+}
+
+function stepLimits(options: CheckedOptions, { backend, model }: LoadFacts, reasons: string[]): { maxNumSeqs: number; maxNumBatchedTokens: number } {
+  let maxNumSeqs = options.maxNumSeqs as number | 'auto';
+  if (maxNumSeqs === 'auto') {
+    const most = backend.name === 'reference' ? 16 : 256;
+    const byLogits = Math.max(8, Math.floor(LOGITS_BYTES / (4 * model.vocabSize)));
+    maxNumSeqs = Math.min(most, byLogits);
+    const why = byLogits < most ? `logits of ${grouped(model.vocabSize)} ids within ${gibibytes(LOGITS_BYTES)}` : `rows that the ${backend.name} backend is meant for`;
+    reasons.push(`maxNumSeqs = ${maxNumSeqs}: ${why}`);
+  }
+  let maxNumBatchedTokens = options.maxNumBatchedTokens as number | 'auto';
+  if (maxNumBatchedTokens === 'auto') {
+    const chunk = backend.name === 'reference' ? 64 : 512;
+    maxNumBatchedTokens = Math.max(chunk, maxNumSeqs);
+    reasons.push(`maxNumBatchedTokens = ${maxNumBatchedTokens}: chunks of a prompt that keep the ${backend.name} backend's steps short`);
+  }
+  if (maxNumBatchedTokens < maxNumSeqs && options.maxNumSeqs === 'auto') {
+    maxNumSeqs = maxNumBatchedTokens;
+    reasons.push(`maxNumSeqs = ${maxNumSeqs}: no more rows than tokens in a step`);
+  }
+  return { maxNumSeqs, maxNumBatchedTokens };
+}
+
+function resolveBlockSize(options: CheckedOptions, reasons: string[]): number {
+  if (options.blockSize === 'auto') {
+    reasons.push('blockSize = 32: whole blocks are read at once, and prefixes are shared to the token anyway');
+    return 32;
+  }
+  if (ATTENTION_SPLIT % options.blockSize === 0) return options.blockSize;
+  throw new MillraceError('CONFIG_INVALID', {
+    message: 'Option block-size does not divide the length of an attention split.',
+    expected: `a divisor of ${ATTENTION_SPLIT}`,
+    received: String(options.blockSize),
+  });
+}
+
+const kvDtypes = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' } as const;
+const kvDtypeOfFormat = { f32: 'f32', f16: 'f16', bf16: 'bf16', q8_0: 'f16' } as const satisfies Record<WeightFormat, KvDtype>;
+
+function resolveKvDtype(options: CheckedOptions, { model }: LoadFacts, reasons: string[]): KvDtype {
+  if (options.kvCacheDtype !== 'auto') return kvDtypes[options.kvCacheDtype];
+  const dtype = options.dtype === 'auto' ? kvDtypeOfFormat[model.mainFormat] : kvDtypes[options.dtype];
+  reasons.push(`kvCacheDtype = ${dtype}: ${options.dtype === 'auto' ? `the weights are ${model.mainFormat}` : `dtype is ${options.dtype}`}`);
+  return dtype;
+}
+
+interface CacheSize {
+  readonly numBlocks: readonly number[];
+  readonly bytes: number;
+  /** Tokens of one sequence that fit. */
+  readonly longest: number;
+}
+
+function sizeCache(options: CheckedOptions, facts: LoadFacts, sizing: SizingLimits, reasons: string[]): CacheSize {
+  const { groups } = facts.model;
+  const free = freeForCache(facts, sizing);
+  let budget: number;
+  let why: string;
+  if (options.kvCacheMemoryBytes !== 'auto') {
+    budget = options.kvCacheMemoryBytes;
+    why = `${gibibytes(budget)} given`;
+    if (budget > free) throw insufficient(facts, sizing, budget);
+  } else {
+    const useful = bytesForAllRows(groups, sizing);
+    const share = Math.max(0, free) * KV_MEMORY_SHARE;
+    budget = Math.min(useful, share, KV_MEMORY_BOUND);
+    why = `${gibibytes(Math.max(0, free))} free x ${KV_MEMORY_SHARE}`;
+    if (budget === KV_MEMORY_BOUND) why = `the bound of ${gibibytes(KV_MEMORY_BOUND)}`;
+    if (budget === useful) why = `${sizing.maxNumSeqs} rows of ${grouped(sizing.maxModelLen)} tokens`;
+  }
+  const numBlocks = numBlocksForMemory(groups, budget, sizing);
+  const sizes = groups.map((group) => bytesPerBlock(group, sizing.blockSize, sizing.dtype));
+  const bytes = numBlocks.reduce((sum, count, g) => sum + count * sizes[g], 0);
+  const perBlock = gibibytes(sizes.reduce((sum, size) => sum + size, 0));
+  reasons.push(`kvBlocks = ${numBlocks.map(grouped).join(' + ')}: ${why} / ${perBlock} a block of ${sizing.blockSize} tokens`);
+  const size = { numBlocks, bytes, longest: longestSequence(groups, numBlocks, sizing) };
+  if (numBlocks.some((count) => count < 2)) throw insufficient(facts, sizing, bytesForOneRow(groups, { ...sizing, maxModelLen: 2 * sizing.blockSize }));
+  return size;
+}
+
+function freeForCache({ machine, backend, model }: LoadFacts, sizing: SizingLimits): number {
+  const memory = Math.min(machine.availableMemoryBytes, backend.memoryBytes ?? Infinity);
+  return memory - model.weightBytes - arenaBytes(model, sizing) - PROCESS_BYTES;
+}
+
+function arenaBytes(model: LoadFacts['model'], { maxNumBatchedTokens, maxNumSeqs }: SizingLimits): number {
+  return model.arenaBytes({ maxTokens: maxNumBatchedTokens, maxLogitRows: maxNumSeqs });
+}
+
+function insufficient(facts: LoadFacts, sizing: SizingLimits, kvBytes: number): MillraceError {
+  const { machine, model } = facts;
+  const parts = `${gibibytes(model.weightBytes)} weights + ${gibibytes(arenaBytes(model, sizing))} activations + ${gibibytes(kvBytes)} KV + ${gibibytes(PROCESS_BYTES)} for the process`;
+  return new MillraceError('MEMORY_INSUFFICIENT', {
+    message: 'The model does not fit the memory; nothing was loaded.',
+    expected: `at most ${gibibytes(machine.availableMemoryBytes)} (free of ${gibibytes(machine.totalMemoryBytes)})`,
+    received: parts,
+    hint: 'Use a smaller model or format, lower --max-model-len, --max-num-seqs or --kv-cache-memory-bytes, or raise the memory limit.',
+  });
+}
+
+function cacheTooSmall(maxModelLen: number, kv: CacheSize, facts: LoadFacts, sizing: SizingLimits): MillraceError {
+  return new MillraceError('MEMORY_INSUFFICIENT', {
+    message: `One request of max-model-len ${grouped(maxModelLen)} tokens does not fit the KV cache; nothing was loaded.`,
+    expected: `at most ${grouped(kv.longest)} tokens, or ${gibibytes(bytesForOneRow(facts.model.groups, sizing))} of KV`,
+    received: `${grouped(maxModelLen)} tokens and ${gibibytes(kv.bytes)} of KV (${gibibytes(facts.machine.availableMemoryBytes)} of memory free)`,
+    hint: 'Lower --max-model-len, or raise --kv-cache-memory-bytes.',
+  });
+}
+
+/** 4812 -> `4,812`, in every locale. */
+function grouped(value: number): string {
+  return String(value).replace(/\B(?=(\d{3})+$)/g, ',');
+}

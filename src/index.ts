@@ -1,0 +1,21 @@
+/** The public surface of Millrace. */
+export { type ErrorCode, type ErrorDetails, errorTable, MillraceError } from './base/errors.ts';
+export { version } from './base/version.ts';
+export type { ChatMessage, ChatTemplateOptions, ContentPart } from './chat/messages.ts';
+export type { LoadOptions } from './engine/config.ts';
+export type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo } from './engine/engine.ts';
+export { type ChatOptions, LLM, type Prompt } from './engine/llm.ts';
+export { type EngineDescription, type LoadedEngine, type LoadHooks, loadEngine } from './engine/load.ts';
+export type {
+  Admission,
+  FinishReason,
+  GenerationChoice,
+  GenerationDelta,
+  GenerationResult,
+  RequestStream,
+  RequestTimings,
+  TokenLogprob,
+  Usage,
+} from './engine/request-stream.ts';
+export type { SamplingParams } from './sampling/params.ts';
+export type { Tokenizer } from './tokenizer/tokenizer.ts';
