@@ -39,7 +39,7 @@ export class ConfigReader {
 
   /** True when the field is written down, even as null. */
   has(field: string): boolean {
-    return Object.hasOwn(this.#fields, field);
+    return Object.hasOwn(this.#fields, field) && this.#fields[field] !== undefined;
   }
 
   integer(field: string, { min = 1, max, fallback }: IntegerRules): number {

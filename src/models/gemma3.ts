@@ -55,6 +55,8 @@ export const gemma3: ModelFamily = {
     normPlacement: 'pre-post',
     extraConfig: (metadata) => ({
       sliding_window: metadata.number('attention.sliding_window'),
+      sliding_window_pattern: metadata.number('attention.sliding_window_pattern'),
+      rope_local_base_freq: metadata.number('rope.freq_base_swa'),
       attn_logit_softcapping: null,
       final_logit_softcapping: metadata.number('final_logit_softcapping') ?? null,
       // the file does not say it: the 27B model alone (62 layers) divides by hidden size / heads

@@ -49,6 +49,12 @@ export function translateGguf(contents: GgufContents, family: GgufFamily): GgufT
 
 function readConfig(contents: GgufContents, family: GgufFamily): Record<string, unknown> {
   const metadata = metadataOf(contents.metadata, family.architecture);
+  if ((metadata.number('expert_count') ?? 0) > 0) {
+    throw new MillraceError('MODEL_ARCHITECTURE_UNKNOWN', {
+      message: `This ${family.architecture} file is a mixture of experts, which no family reads yet.`,
+      expected: 'a dense model',
+    });
+  }
   const embedding = contents.tensorShape('token_embd.weight');
   const hiddenSize = metadata.number('embedding_length');
   const numHeads = metadata.number('attention.head_count');
