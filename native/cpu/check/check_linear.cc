@@ -1,0 +1,188 @@
+// linear and packing against scalar f64, and bit for bit across row counts and threads.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include "../thread_pool.h"
+#include "check.h"
+
+namespace millrace::cpu::check {
+
+float bf16Value(uint16_t h) {
+  const uint32_t u = static_cast<uint32_t>(h) << 16;
+  float f;
+  std::memcpy(&f, &u, 4);
+  return f;
+}
+uint16_t bf16Bits(float f) {
+  uint32_t u;
+  std::memcpy(&u, &f, 4);
+  const uint32_t low = u & 0xffffu;
+  u >>= 16;
+  if (low > 0x8000u || (low == 0x8000u && (u & 1u))) u++;
+  return static_cast<uint16_t>(u);
+}
+float f16Value(uint16_t h) {
+  const int exponent = (h >> 10) & 31, fraction = h & 1023;
+  const double magnitude = exponent == 0 ? std::ldexp(fraction, -24) : exponent == 31 ? (fraction ? NAN : INFINITY) : std::ldexp(1024 + fraction, exponent - 25);
+  return static_cast<float>(h & 0x8000 ? -magnitude : magnitude);
+}
+uint16_t f16Bits(float f) {
+  const uint16_t sign = std::signbit(f) ? 0x8000 : 0;
+  const double m = std::fabs(static_cast<double>(f));
+  if (m >= 65520.0) return sign | 0x7c00;
+  int exponent = 0;
+  std::frexp(m, &exponent);
+  const int unit = exponent - 11 < -24 ? -24 : exponent - 11;
+  const double steps = std::nearbyint(std::ldexp(m, -unit));
+  const int biased = unit + 25;
+  const int value = biased <= 1 ? static_cast<int>(steps) : static_cast<int>(steps) - 1024 + (biased << 10);
+  return static_cast<uint16_t>(sign | value);
+}
+
+namespace {
+
+const char* const kFormats[] = {"f32", "f16", "bf16", "q8_0"};
+const char* const kActivations[] = {"f32", "bf16", "int8-group32", "int8-token"};
+
+struct Matrix {
+  std::vector<uint8_t> source;
+  std::vector<float> values;  // [n, k]
+};
+
+Matrix makeMatrix(WeightFormat format, int n, int k, Random& random) {
+  Matrix m;
+  m.values.resize(static_cast<size_t>(n) * k);
+  const size_t rowBytes = format == WeightFormat::q8_0 ? k / 32 * 34 : format == WeightFormat::f32 ? k * 4 : k * 2;
+  m.source.resize(rowBytes * n);
+  for (int r = 0; r < n; r++) {
+    uint8_t* row = m.source.data() + r * rowBytes;
+    for (int c = 0; c < k; c++) {
+      float& value = m.values[static_cast<size_t>(r) * k + c];
+      value = random.normal() * 0.05f;
+      if (format == WeightFormat::f32) std::memcpy(row + c * 4, &value, 4);
+      if (format == WeightFormat::f16 || format == WeightFormat::bf16) {
+        const uint16_t h = format == WeightFormat::f16 ? f16Bits(value) : bf16Bits(value);
+        std::memcpy(row + c * 2, &h, 2);
+        value = format == WeightFormat::f16 ? f16Value(h) : bf16Value(h);
+      }
+      if (format == WeightFormat::q8_0) {
+        uint8_t* block = row + c / 32 * 34;
+        const uint16_t scale = f16Bits(0.001f + 0.0001f * static_cast<float>((r + c / 32) % 7));
+        const int8_t q = random.below(50) == 0 ? -128 : static_cast<int8_t>(random.below(255) - 127);
+        std::memcpy(block, &scale, 2);
+        std::memcpy(block + 2 + c % 32, &q, 1);
+        value = f16Value(scale) * static_cast<float>(q);
+      }
+    }
+  }
+  return m;
+}
+
+void roundRow(const float* x, int k, Activation activation, double* out) {
+  const int run = activation == Activation::int8Token ? k : 32;
+  for (int begin = 0; begin < k; begin += run) {
+    const int end = begin + run < k ? begin + run : k;
+    float largest = 0;
+    for (int i = begin; i < end; i++) largest = std::fmax(largest, std::fabs(x[i]));
+    const float scale = largest / 127.0f, inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    for (int i = begin; i < end; i++) {
+      if (activation == Activation::f32) out[i] = x[i];
+      else if (activation == Activation::bf16) out[i] = bf16Value(bf16Bits(x[i]));
+      else out[i] = static_cast<double>(scale) * std::nearbyint(x[i] * inverse);
+    }
+  }
+}
+
+struct Shape {
+  int rows, n, k;
+  bool bias;
+};
+
+void runLinear(const KernelTable& table, const LinearArgs& base, const float* x, float* y, int rows, ThreadPool& pool) {
+  LinearArgs args = base;
+  args.x.data = x;
+  args.y.data = y;
+  args.rows = rows;
+  table.linear(args, pool);
+}
+
+void checkCase(const KernelTable& table, WeightFormat format, Activation activation, const Shape& shape, ThreadPool& one, ThreadPool& two) {
+  const auto [rows, n, k, hasBias] = shape;
+  const std::string where = std::string(table.isa) + " " + kFormats[int(format)] + " by " + kActivations[int(activation)] + " rows " + std::to_string(rows) +
+                            " n " + std::to_string(n) + " k " + std::to_string(k);
+  Random random(static_cast<uint64_t>(n * 7919 + k * 31 + rows));
+  const Matrix matrix = makeMatrix(format, n, k, random);
+  Buffer packed(table.packedBytes(format, n, k)), scratch(table.linearScratchBytes(rows, k));
+  PackedMatrix weight{format, n, k, packed.data()};
+  const size_t rowBytes = matrix.source.size() / n;
+  const int cut = n > 100 ? 71 : 0;  // parts that do not start at a tile, as concatenated projections do
+  if (cut) table.packRows(&weight, 0, cut, matrix.source.data());
+  table.packRows(&weight, cut, n - cut, matrix.source.data() + cut * rowBytes);
+
+  std::vector<float> row(k);
+  for (int r : {0, n / 2, n - 1}) {
+    table.unpackRow(weight, r, row.data());
+    expect(std::memcmp(row.data(), matrix.values.data() + static_cast<size_t>(r) * k, k * 4) == 0, "unpackRow", where);
+  }
+
+  const int xStride = k + 3, yStride = n + 5;
+  std::vector<float> x(static_cast<size_t>(rows) * xStride), y(static_cast<size_t>(rows) * yStride, 777.0f), again(y), bias(n);
+  for (float& v : x) v = random.normal() * (random.below(300) == 0 ? 50.0f : 1.0f);
+  for (float& v : bias) v = random.normal();
+  Counters counters;
+  const LinearArgs base{{nullptr, xStride}, {nullptr, yStride}, 0, &weight, hasBias ? bias.data() : nullptr, activation, scratch.data(), &counters, false};
+  runLinear(table, base, x.data(), y.data(), rows, one);
+  runLinear(table, base, x.data(), again.data(), rows, two);
+  expect(std::memcmp(y.data(), again.data(), y.size() * 4) == 0, "threads", where);
+
+  std::vector<double> rounded(k);
+  double worst = 0;
+  for (int t = 0; t < rows; t += rows > 20 ? 13 : 1) {
+    roundRow(x.data() + static_cast<size_t>(t) * xStride, k, activation, rounded.data());
+    for (int o = 0; o < n; o++) {
+      double sum = hasBias ? bias[o] : 0.0, size = 1e-9 + std::fabs(sum);
+      for (int i = 0; i < k; i++) {
+        const double product = rounded[i] * matrix.values[static_cast<size_t>(o) * k + i];
+        sum += product, size += std::fabs(product);
+      }
+      const double error = std::fabs(sum - y[static_cast<size_t>(t) * yStride + o]) / size;
+      worst = error > worst || std::isnan(error) ? error : worst;
+    }
+    for (int o = n; o < yStride; o++) expect(y[static_cast<size_t>(t) * yStride + o] == 777.0f, "writes past n", where);
+  }
+  expect(worst < 2e-6, "error", where + ": " + std::to_string(worst * 1e6) + "e-6");
+
+  // Any run of rows alone gives the same bits.
+  for (int begin = 0, count = 1; begin < rows; begin += count, count = count % 9 + 1) {
+    const int some = begin + count < rows ? count : rows - begin;
+    std::fill(again.begin(), again.end(), 777.0f);
+    runLinear(table, base, x.data() + static_cast<size_t>(begin) * xStride, again.data(), some, two);
+    for (int t = 0; t < some; t++)
+      expect(std::memcmp(again.data() + static_cast<size_t>(t) * yStride, y.data() + static_cast<size_t>(begin + t) * yStride, n * 4) == 0, "row count", where);
+  }
+  if (rows > 64 && k > 1024) {
+    LinearArgs faulty = base;
+    faulty.plantedOrderFault = true;
+    runLinear(table, faulty, x.data(), again.data(), rows, one);
+    expect(std::memcmp(y.data(), again.data(), y.size() * 4) != 0, "planted fault shows", where);
+  }
+}
+
+}  // namespace
+
+void checkLinear(const KernelTable& table) {
+  WorkerPool one(1), two(2);
+  const Shape shapes[] = {{1, 1, 32, true}, {2, 63, 64, false}, {3, 65, 96, true}, {5, 130, 1056, true}, {8, 17, 2080, false}, {9, 200, 224, true},
+                          {64, 70, 1024, false}, {65, 129, 1120, true}, {70, 96, 2144, true}, {300, 257, 1088, true}};
+  const Shape oddShapes[] = {{1, 5, 1, true}, {4, 33, 7, false}, {7, 71, 1027, true}, {71, 67, 1025, true}, {10, 3, 333, false}};
+  for (int f = 0; f < 4; f++) {
+    for (int a = 0; a < 4; a++) {
+      for (const Shape& shape : shapes) checkCase(table, WeightFormat(f), Activation(a), shape, one, two);
+      if (f != 3 && a != 2)
+        for (const Shape& shape : oddShapes) checkCase(table, WeightFormat(f), Activation(a), shape, one, two);
+    }
+  }
+}
+
+}  // namespace millrace::cpu::check

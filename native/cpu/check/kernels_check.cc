@@ -1,0 +1,54 @@
+// Developer tool: checks the CPU kernels of all instruction sets against scalar f64 arithmetic, checks bit equality across row counts, chunkings and
+// thread counts, and measures speed beside the machine's measured peaks. Build and run: native/cpu/check/run.sh [check|bench] [isa...]
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../thread_pool.h"
+#include "check.h"
+
+namespace millrace::cpu::check {
+
+std::vector<const KernelTable*> tables(const std::vector<std::string>& wanted) {
+  std::vector<const KernelTable*> all = {&portable::kernelTable()};
+  all.push_back(&avx2::kernelTable());
+  all.push_back(&avx512::kernelTable());
+  std::vector<const KernelTable*> chosen;
+  for (const KernelTable* table : all) {
+    bool take = wanted.empty();
+    for (const std::string& name : wanted) take = take || name == table->isa;
+    if (take) chosen.push_back(table);
+  }
+  return chosen;
+}
+
+int failures = 0;
+void expect(bool good, const char* what, const std::string& where) {
+  if (good) return;
+  failures++;
+  if (failures <= 40) std::printf("FAILED %s: %s\n", what, where.c_str());
+}
+
+}  // namespace millrace::cpu::check
+
+int main(int argc, char** argv) {
+  using namespace millrace::cpu::check;
+  const std::string mode = argc > 1 ? argv[1] : "check";
+  std::vector<std::string> wanted;
+  for (int i = 2; i < argc; i++) wanted.push_back(argv[i]);
+  for (const millrace::cpu::KernelTable* table : tables(wanted)) {
+    if (mode == "bench") {
+      bench(*table);
+      continue;
+    }
+    checkLinear(*table);
+    checkAttention(*table);
+    checkRope(*table);
+    std::printf("%s: checked, %d failures so far\n", table->isa, failures);
+  }
+  return failures == 0 ? 0 : 1;
+}
