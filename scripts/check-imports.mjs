@@ -40,7 +40,7 @@ export const rooms = {
 
 /** Tables of all known things; importing one pulls in everything, so only those who compose may. */
 export const registries = {
-  'models/index': ['engine/load', 'worker', 'quantize'],
+  'models/index': ['engine/load', 'engine/open-model', 'worker', 'quantize'],
   'backends/index': ['engine/load', 'worker', 'quantize'],
 };
 
