@@ -88,7 +88,7 @@ export function sumLanes(values: Float32Array, begin: number, end: number): numb
   const whole = begin + Math.floor((end - begin) / LANES) * LANES;
   for (let i = begin; i < whole; i += LANES) for (let l = 0; l < LANES; l++) lanes[l] += values[i + l];
   for (let i = whole; i < end; i++) lanes[i - whole] += values[i];
-  for (let width = LANES / 2; width > 0; width /= 2) for (let l = 0; l < width; l++) lanes[l] += lanes[l + width];
+  for (let width = LANES / 2; width >= 1; width /= 2) for (let l = 0; l < width; l++) lanes[l] += lanes[l + width];
   return lanes[0];
 }
 
