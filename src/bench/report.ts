@@ -3,10 +3,12 @@ import type { OfflineReport } from './offline.ts';
 import type { ServeLoadReport } from './serve-load.ts';
 import type { Distribution } from './statistics.ts';
 
-/** Columns padded to the same width, numbers to the right. */
-export function textTable(rows: readonly (readonly string[])[]): string {
+/** Columns padded to the same width; `align` says `l` or `r` for each, the first left and the others right when absent. */
+export function textTable(rows: readonly (readonly string[])[], align?: string): string {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
-  return rows.map((row) => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join('  ')).join('\n');
+  const pad = (cell: string, i: number): string =>
+    (align?.[i] ?? (i === 0 ? 'l' : 'r')) === 'l' ? cell.padEnd(widths[i]) : cell.padStart(widths[i]);
+  return rows.map((row) => row.map(pad).join('  ').trimEnd()).join('\n');
 }
 
 const oneDecimal = (value: number): string => value.toFixed(1);

@@ -7,6 +7,7 @@ import { MillraceError } from '../../src/base/errors.ts';
 import { parseGoodput } from '../../src/cli/commands/bench.ts';
 import { curlLine } from '../../src/cli/commands/serve.ts';
 import { defaultModel } from '../../src/cli/default-model.ts';
+import { forScreen } from '../../src/cli/terminal-text.ts';
 import { fakeEngine } from './fake-engine.ts';
 import { cli } from './run-cli.ts';
 
@@ -253,4 +254,10 @@ test('the curl line survives names with quotes', () => {
 
 test('goodput bounds are read as vLLM writes them', () => {
   expect(parseGoodput(['ttft:200 tpot:50', 'e2el:1000'])).toEqual({ ttft: 200, tpot: 50, e2el: 1000 });
+});
+
+test('control sequences of a model do not reach a terminal, and pipes get the exact text', () => {
+  const text = 'a\u001b[31mred\u009b2J\r\n\tü';
+  expect(forScreen(text, true)).toBe('a\ufffd[31mred\ufffd2J\ufffd\n\tü');
+  expect(forScreen(text, false)).toBe(text);
 });

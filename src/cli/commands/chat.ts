@@ -10,6 +10,7 @@ import type { CliContext } from '../context.ts';
 import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
 import { addFlags, readFlags } from '../flags.ts';
 import { samplingFlags, samplingParams } from '../sampling-flags.ts';
+import { forScreen } from '../terminal-text.ts';
 
 export function chatCommand(context: CliContext): Command {
   const command = new Command('chat')
@@ -84,7 +85,7 @@ async function say(context: Pick<CliContext, 'stdout' | 'stderr'>, answer: Reque
   try {
     for await (const delta of answer) {
       text += delta.text;
-      context.stdout.write(delta.text);
+      context.stdout.write(forScreen(delta.text, context.stdout.isTTY));
     }
   } catch (thrown) {
     const aborted = thrown instanceof MillraceError && thrown.code === 'REQUEST_ABORTED';

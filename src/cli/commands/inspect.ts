@@ -75,7 +75,7 @@ function inspectText(report: InspectReport, wholePlan: boolean): string {
       const stored = weight === undefined ? ['', '', ''] : [weight.format, weight.shape.join(' x '), mebibytes(weight.sizeBytes)];
       return [node.node, node.op, ...stored, node.activation ?? '', node.kernel ?? ''];
     });
-  return `${lines.join('\n')}\n\n${textTable([['node', 'op', 'format', 'shape', 'size', 'activation', 'kernel'], ...rows])}\n`;
+  return `${lines.join('\n')}\n\n${textTable([['node', 'op', 'format', 'shape', 'size', 'activation', 'kernel'], ...rows], 'lllrrll')}\n`;
 }
 
 function mebibytes(bytes: number): string {

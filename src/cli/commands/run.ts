@@ -10,6 +10,7 @@ import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
 import { addFlags, readFlags } from '../flags.ts';
 import { Interrupted } from '../interrupted.ts';
 import { samplingFlags, samplingParams } from '../sampling-flags.ts';
+import { forScreen } from '../terminal-text.ts';
 
 interface RunFlags {
   readonly file?: string;
@@ -83,7 +84,7 @@ async function printText(context: CliContext, stream: RequestStream): Promise<vo
   });
   try {
     for await (const delta of stream) {
-      if (!context.stdout.write(delta.text)) await new Promise((resolve) => context.stdout.once('drain', resolve));
+      if (!context.stdout.write(forScreen(delta.text, context.stdout.isTTY))) await new Promise((resolve) => context.stdout.once('drain', resolve));
     }
   } catch (error) {
     if (!interrupted) throw error;
