@@ -1,7 +1,7 @@
 import type { FastifyReply } from 'fastify';
-import { invariant, MillraceError, toMillraceError } from '../base/errors.ts';
+import { invariant, MillraceError } from '../base/errors.ts';
 import type { Admission, GenerationResult, RequestStream } from '../engine/request-stream.ts';
-import { errorBody } from './errors.ts';
+import { errorBody, fromThrown } from './errors.ts';
 import type { Exchange } from './exchange.ts';
 import type { ServedModel } from './model-table.ts';
 import type { GenerationRequest } from './openai/request.ts';
@@ -41,12 +41,18 @@ export async function answer(generation: Generation, exchange: Exchange, reply: 
     const format = generation.format(headOf(generation, exchange), sourcesOf(request, admissions));
     reply.header('x-request-id', exchange.id);
     if (!request.shape.stream) return format.whole(await Promise.all(streams.map(whole)));
-    await sendStream(format, streams, request, reply, sse);
+    await sendStream(format, streams, request, reply, exchange, sse);
     return undefined;
   } catch (thrown) {
     abortAll(streams);
-    throw thrown;
+    throw reasonOf(thrown, exchange);
   }
+}
+
+/** Who aborted the exchange knows why; the engine only knows that it was aborted. */
+function reasonOf(thrown: unknown, { signal }: Exchange): MillraceError {
+  const error = fromThrown(thrown, 0);
+  return error.code === 'REQUEST_ABORTED' && signal.reason instanceof MillraceError ? signal.reason : error;
 }
 
 function headOf({ model, modelName, idPrefix, request }: Generation, exchange: Exchange): ResponseHead {
@@ -82,6 +88,7 @@ async function sendStream(
   streams: readonly RequestStream[],
   { shape }: GenerationRequest,
   reply: FastifyReply,
+  exchange: Exchange,
   options: SseOptions,
 ): Promise<void> {
   const headers = reply.getHeaders();
@@ -95,8 +102,8 @@ async function sendStream(
   } catch (thrown) {
     abortAll(streams);
     await Promise.allSettled(pumps); // no frame may follow the error
-    const error = toMillraceError(thrown);
-    if (error.status >= 500) reply.log.error({ err: error }, 'generation failed while streaming');
+    const error = reasonOf(thrown, exchange);
+    if (error.status >= 500) reply.log.error({ err: error.cause ?? error }, 'generation failed while streaming');
     sse.send(errorBody(error));
   }
   sse.end();

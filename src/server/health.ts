@@ -5,7 +5,8 @@ export interface ModelHealth {
   readonly status: 'ok' | 'stalled' | 'closed';
   readonly running: number;
   readonly waiting: number;
-  readonly sinceProgressMs: number;
+  /** null when there will be none. */
+  readonly sinceProgressMs: number | null;
 }
 
 export interface Health {
@@ -23,10 +24,13 @@ export function readHealth(models: ModelTable, stallMs: number, isDraining: bool
 function modelHealth({ engine }: ServedModel, stallMs: number): ModelHealth {
   try {
     const { numRunning, numWaiting, sinceProgressMs } = engine.stats();
+    if (sinceProgressMs === Number.POSITIVE_INFINITY) return closed; // its loop has ended: nothing will ever progress
     const isStalled = numRunning + numWaiting > 0 && sinceProgressMs > stallMs;
     return { status: isStalled ? 'stalled' : 'ok', running: numRunning, waiting: numWaiting, sinceProgressMs: Math.round(sinceProgressMs) };
   } catch (thrown) {
     if (toMillraceError(thrown).code !== 'ENGINE_CLOSED') throw thrown;
-    return { status: 'closed', running: 0, waiting: 0, sinceProgressMs: 0 };
+    return closed;
   }
 }
+
+const closed: ModelHealth = Object.freeze({ status: 'closed', running: 0, waiting: 0, sinceProgressMs: null });

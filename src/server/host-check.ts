@@ -17,7 +17,7 @@ export function hostCheck(options: ResolvedServerOptions): ((host: string | unde
     if (allowed.has(name)) return;
     throw new MillraceError('HOST_NOT_ALLOWED', {
       message: `The Host header names ${JSON.stringify(host.slice(0, 200))}, which this loopback server does not serve.`,
-      hint: 'Behind a proxy, start with --allowed-hosts NAME or set an API key.',
+      hint: 'Behind a proxy, start with --allowed-host NAME or set an API key.',
     });
   };
 }

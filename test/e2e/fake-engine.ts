@@ -299,17 +299,15 @@ class FakeStream implements RequestStream {
     this.#usage = { ...this.#usage, completionTokens: this.#usage.completionTokens + 1 };
     this.#engine.counters.generation++;
     if (params.stopTokenIds.includes(id)) Object.assign(choice, { finishReason: 'stop', stopReason: id });
-    choice.text += choice.decoder.write(Buffer.alloc(this.#engine.options.charactersPerToken ?? 1, id));
+    const piece = choice.decoder.write(Buffer.alloc(this.#engine.options.charactersPerToken ?? 1, id));
+    choice.text += piece;
     const stop = params.stop.find((string) => choice.text.includes(string));
     if (stop !== undefined) {
       choice.text = choice.text.slice(0, choice.text.indexOf(stop) + (params.includeStopStringInOutput ? stop.length : 0));
       Object.assign(choice, { finishReason: 'stop', stopReason: stop });
     }
     if (choice.finishReason === null && choice.tokenIds.length >= params.maxTokens) choice.finishReason = 'length';
-    const held = choice.finishReason !== null ? 0 : Math.max(0, ...params.stop.map((string) => string.length - 1));
-    const end = Math.max(choice.released, choice.text.length - held);
-    const text = choice.text.slice(choice.released, end);
-    choice.released = end;
+    const text = params.stop.length === 0 ? piece : this.#release(choice, params);
     return {
       index,
       text,
@@ -318,6 +316,15 @@ class FakeStream implements RequestStream {
       finishReason: choice.finishReason,
       stopReason: choice.stopReason,
     };
+  }
+
+  /** Text that no stop string can still take back. */
+  #release(choice: ChoiceState, { stop }: ResolvedSamplingParams): string {
+    const held = choice.finishReason !== null ? 0 : Math.max(0, ...stop.map((string) => string.length - 1));
+    const end = Math.max(choice.released, choice.text.length - held);
+    const text = choice.text.slice(choice.released, end);
+    choice.released = end;
+    return text;
   }
 
   #token(index: number, step: number, params: ResolvedSamplingParams): number {
