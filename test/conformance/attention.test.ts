@@ -1,0 +1,225 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Backend, ForwardBatch, KvDtype } from '../../src/backends/backend.ts';
+import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
+import { PlanBuilder } from '../../src/plan/builder.ts';
+import type { CacheGroup, Plan } from '../../src/plan/plan.ts';
+import { type Chunk, TestRows } from '../fixtures/rows.ts';
+import { normals } from '../fixtures/weights.ts';
+import { candidates, normalisedError } from './backends.ts';
+import { compile } from './single-op.ts';
+
+interface Case {
+  name: string;
+  numHeads: number;
+  numKvHeads: number;
+  headDim: number;
+  window: number;
+  softCap: number;
+  sinks: boolean;
+  dtype: KvDtype;
+  blockSize: number;
+  /** rope-kv-write in place of kv-write. */
+  fused: boolean;
+}
+
+const plain: Case = {
+  name: 'plain',
+  numHeads: 4,
+  numKvHeads: 2,
+  headDim: 32,
+  window: 0,
+  softCap: 0,
+  sinks: false,
+  dtype: 'f32',
+  blockSize: 16,
+  fused: false,
+};
+const cases: Case[] = [
+  plain,
+  { ...plain, name: 'one KV head for five, odd head size', numHeads: 5, numKvHeads: 1, headDim: 20 },
+  { ...plain, name: 'head size 128 in bf16', numHeads: 2, numKvHeads: 2, headDim: 128, dtype: 'bf16' },
+  { ...plain, name: 'head size 6 in f16, blocks of 4', numHeads: 3, numKvHeads: 3, headDim: 6, dtype: 'f16', blockSize: 4 },
+  { ...plain, name: 'window of 20', window: 20 },
+  { ...plain, name: 'window of 300 in bf16', window: 300, dtype: 'bf16', blockSize: 64 },
+  { ...plain, name: 'soft cap', softCap: 5 },
+  { ...plain, name: 'sinks', sinks: true },
+  { ...plain, name: 'all at once in f16', numHeads: 8, window: 270, softCap: 10, sinks: true, dtype: 'f16', blockSize: 32 },
+  { ...plain, name: 'rope-kv-write', fused: true },
+  { ...plain, name: 'rope-kv-write in bf16, window 20', fused: true, dtype: 'bf16', window: 20, headDim: 34 },
+];
+
+/** q, k, v side by side in; attention out. Two layers of the cache are written, the second is read. */
+function attentionPlan({ numHeads, numKvHeads, headDim, window, softCap, sinks, fused }: Case): Plan {
+  const builder = new PlanBuilder({ formatOf: () => 'f32', activationFor: () => 'f32' });
+  const [qWidth, kvWidth] = [numHeads * headDim, numKvHeads * headDim];
+  const input = builder.embeddings(qWidth + 2 * kvWidth);
+  const group: CacheGroup = { name: 'g', kind: window > 0 ? 'window' : 'full', ...(window > 0 ? { window } : {}), numLayers: 2, numKvHeads, headDim };
+  builder.cacheGroup(group);
+  let q = builder.view('q', input, 0, qWidth);
+  const k = builder.view('k', input, qWidth, kvWidth);
+  const v = builder.view('v', input, qWidth + kvWidth, kvWidth);
+  if (fused) {
+    const constants = [
+      builder.constant(
+        'f',
+        Float32Array.from({ length: headDim / 2 }, (_, i) => 10000 ** ((-2 * i) / headDim)),
+      ),
+    ];
+    const rotated = builder.value('rotated', 'tokens', qWidth);
+    const attrs = { headDim, rotaryDim: headDim, style: 'half', magnitude: 1, group: 0, layer: 1 } as const;
+    builder.emit('rope-kv-write', 'w', { inputs: [q, k, v], outputs: [rotated], constants, attrs });
+    q = rotated;
+  } else {
+    builder.emit('kv-write', 'w0', { inputs: [v, k], attrs: { group: 0, layer: 0 } });
+    builder.emit('kv-write', 'w1', { inputs: [k, v], attrs: { group: 0, layer: 1 } });
+  }
+  const out = builder.value('out', 'tokens', qWidth);
+  const weights = sinks ? [builder.vector('sinks', numHeads)] : [];
+  const attrs = { group: 0, layer: 1, numHeads, headDim, scale: headDim ** -0.5, softCap, window };
+  builder.emit('attention', 'a', { inputs: [q], outputs: [out], weights, attrs });
+  return builder.build('attention', { out });
+}
+
+/** Contexts that end within, at and beyond splits of 256; then decode rows, a chunk and a fresh row together. */
+const lengths = [1, 15, 16, 17, 255, 256, 257, 530];
+const script: Chunk[][] = [
+  ...lengths.map((length, row) => [{ row, tokenIds: Array<number>(length).fill(0) }]),
+  [...lengths.map((_, row) => ({ row, tokenIds: [0] })), { row: 8, tokenIds: [0, 0, 0] }],
+  [
+    { row: 4, tokenIds: Array<number>(9).fill(0) },
+    { row: 2, tokenIds: [0] },
+    { row: 7, tokenIds: Array<number>(70).fill(0) },
+  ],
+];
+const maxTokens = 530;
+
+/** Fills every slot of the cache with NaN: whoever looks beyond what is visible is found out. */
+async function poison(
+  run: Awaited<ReturnType<typeof compile>>['run'],
+  rows: TestRows,
+  cache: Parameters<typeof run>[2],
+  width: number,
+): Promise<void> {
+  const { numBlocks } = rows.spec.groups[0];
+  const numSlots = numBlocks * rows.spec.blockSize;
+  for (let begin = 0; begin < numSlots; begin += maxTokens) {
+    const count = Math.min(maxTokens, numSlots - begin);
+    const batch: ForwardBatch = {
+      numTokens: count,
+      numRows: 1,
+      numLogitRows: 0,
+      tokenIds: new Int32Array(count),
+      positions: new Int32Array(count),
+      rowStart: Int32Array.of(0, count),
+      cacheIndex: new Int32Array(count),
+      visibleEnd: new Int32Array(count),
+      blockTables: Int32Array.of(0),
+      maxBlocks: 1,
+      slotMapping: Int32Array.from({ length: count }, (_, i) => begin + i),
+      logitTokens: new Int32Array(0),
+      copies: new Int32Array(0),
+      numCopies: 0,
+    };
+    await run(new Float32Array(count * width).fill(NaN), batch, cache);
+  }
+}
+
+for (const { name, open } of await candidates()) {
+  describe(name, () => {
+    let backend: Backend;
+    const reference = new ReferenceBackend();
+    beforeAll(async () => {
+      backend = await open();
+    });
+    afterAll(() => backend?.close());
+
+    test.each(cases)('attention is the reference’s for rows of many lengths: $name', async (options) => {
+      const plan = attentionPlan(options);
+      const { width } = plan.values[plan.input.value];
+      const outputs = await Promise.all(
+        [backend, reference].map(async (b) => {
+          const rows = new TestRows(plan.cacheGroups, {
+            blockSize: options.blockSize,
+            numBlocks: Math.ceil(1800 / options.blockSize) + 9,
+            dtype: options.dtype,
+          });
+          const cache = await b.createCache(rows.spec);
+          const { run, program } = await compile(b, plan, maxTokens);
+          await poison(run, rows, cache, width);
+          const all: Float32Array[] = [];
+          for (const [i, chunks] of script.entries()) {
+            const batch = rows.batch(chunks);
+            all.push((await run(normals(i, batch.numTokens * width), batch, cache)).out);
+          }
+          program.close();
+          cache.close();
+          return all;
+        }),
+      );
+      outputs[1].forEach((expected, i) => {
+        expect(expected.every(Number.isFinite), `step ${i} sees nothing but what is visible`).toBe(true);
+        expect(normalisedError(outputs[0][i], expected), `step ${i}`).toBeLessThan(1e-11);
+      });
+    });
+
+    test('a row’s attention is the same bits alone, in any chunks and beside other rows', async () => {
+      const options = { ...plain, window: 0, dtype: 'bf16' as const };
+      const plan = attentionPlan(options);
+      const { width } = plan.values[plan.input.value];
+      const { run } = await compile(backend, plan, maxTokens);
+      const length = 520;
+      const input = normals(3, length * width);
+      const part = (begin: number, end: number) => input.subarray(begin * width, end * width);
+      const lastOf = async (chunkSize: number, beside: boolean): Promise<Float32Array> => {
+        const rows = new TestRows(plan.cacheGroups, { numBlocks: 128, dtype: 'bf16', scatter: chunkSize });
+        const cache = await backend.createCache(rows.spec);
+        let out = new Float32Array(0);
+        for (let begin = 0; begin < length; begin += chunkSize) {
+          const count = Math.min(chunkSize, length - begin);
+          const others = beside && count < 500 ? [1, 2, 3].map((row) => ({ row, tokenIds: [0, 0] })) : [];
+          const batch = rows.batch([...others, { row: 0, tokenIds: Array<number>(count).fill(0) }]);
+          const data = new Float32Array([...normals(begin, others.length * 2 * width), ...part(begin, begin + count)]);
+          out = (await run(data, batch, cache)).out as Float32Array<ArrayBuffer>;
+        }
+        return out.slice(-options.numHeads * options.headDim);
+      };
+      const whole = await lastOf(length, false);
+      expect(await lastOf(64, true)).toEqual(whole);
+      expect(await lastOf(37, false)).toEqual(whole);
+    });
+
+    test('draft tokens that name their ancestors attend as the linear computation does, bit for bit', async () => {
+      const plan = attentionPlan({ ...plain, window: 250 });
+      const { width } = plan.values[plan.input.value];
+      const { run } = await compile(backend, plan, maxTokens);
+      const context = 254; // the drafts cross a split
+      const input = normals(4, (context + 4) * width);
+      const tokens = (...indices: number[]) => new Float32Array(indices.flatMap((i) => [...input.subarray(i * width, (i + 1) * width)]));
+      const all = Array.from({ length: context }, (_, i) => i);
+      const linear = async (drafts: number[]): Promise<Float32Array> => {
+        const rows = new TestRows(plan.cacheGroups);
+        const cache = await backend.createCache(rows.spec);
+        const batch = rows.batch([{ row: 0, tokenIds: Array<number>(context + drafts.length).fill(0) }]);
+        return (await run(tokens(...all, ...drafts), batch, cache)).out.slice(-plain.numHeads * plain.headDim);
+      };
+      const rows = new TestRows(plan.cacheGroups);
+      const cache = await backend.createCache(rows.spec);
+      await run(tokens(...all), rows.batch([{ row: 0, tokenIds: Array<number>(context).fill(0) }]), cache);
+      const flat = rows.batch([{ row: 0, tokenIds: [0, 0, 0, 0] }]);
+      const [a, b, d, c] = flat.slotMapping; // branches a-b-c and a-d
+      const batch = {
+        ...flat,
+        cacheIndex: Int32Array.of(context, context + 1, context + 1, context + 2),
+        visibleEnd: new Int32Array(4).fill(context),
+        ancestors: { start: Int32Array.of(0, 1, 3, 5, 8), slots: Int32Array.of(a, a, b, a, d, a, b, c) },
+      };
+      const { out } = await run(tokens(context, context + 1, context + 3, context + 2), batch, cache);
+      const row = (i: number) => out.slice(i * plain.numHeads * plain.headDim, (i + 1) * plain.numHeads * plain.headDim);
+      const at = context;
+      expect(row(0)).toEqual(await linear([at]));
+      expect(row(1)).toEqual(await linear([at, at + 1]));
+      expect(row(2)).toEqual(await linear([at, at + 3]));
+      expect(row(3)).toEqual(await linear([at, at + 1, at + 2]));
+    });
+  });
+}

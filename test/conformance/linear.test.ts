@@ -1,0 +1,79 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Backend } from '../../src/backends/backend.ts';
+import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
+import type { Activation, WeightFormat } from '../../src/plan/plan.ts';
+import { singleOpPlan } from '../fixtures/decoder.ts';
+import { normals } from '../fixtures/weights.ts';
+import { candidates, F32_ERROR, normalisedError, rowCounts } from './backends.ts';
+import { compile, plainBatch } from './single-op.ts';
+
+const formats: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0'];
+const activations: Activation[] = ['f32', 'bf16', 'int8-group32', 'int8-token'];
+/** [outputs, inputs]: odd ones, one group, beyond one segment and beyond two. */
+const shapes = [
+  [1, 32],
+  [3, 1],
+  [17, 33],
+  [33, 96],
+  [100, 160],
+  [7, 1025],
+  [19, 2080],
+  [130, 1056],
+];
+const maxRows = Math.max(...rowCounts);
+
+/** Numbers with a few columns a hundred times the rest, as real activations have, and one row of zeros. */
+function activationRows(k: number): Float32Array {
+  const rows = normals(99, maxRows * k);
+  for (let i = 0; i < rows.length; i++) if ((i % k) % 37 === 5) rows[i] *= 100;
+  rows.fill(0, 4 * k, 5 * k);
+  return rows;
+}
+
+function linearPlan(format: WeightFormat, activation: Activation, n: number, k: number) {
+  return singleOpPlan(k, { format, activation }, (builder, input) => ({
+    out: builder.linear('linear', input, builder.matrix('w', n, k), builder.vector('b', n)),
+  }));
+}
+
+for (const { name, open } of await candidates()) {
+  describe(name, () => {
+    let backend: Backend;
+    const reference = new ReferenceBackend();
+    beforeAll(async () => {
+      backend = await open();
+    });
+    afterAll(() => backend?.close());
+
+    for (const format of formats) {
+      for (const activation of activations) {
+        test(`linear of ${format} weights with ${activation} activations is the reference's, and a row's result does not depend on the number of rows`, async () => {
+          for (const [n, k] of shapes) {
+            if (k % 32 !== 0 && (format === 'q8_0' || activation === 'int8-group32')) continue;
+            const plan = linearPlan(format, activation, n, k);
+            const rows = activationRows(k);
+            const [actual, expected] = await Promise.all([backend, reference].map((b) => compile(b, plan, maxRows)));
+            const { out: all } = await expected.run(rows, plainBatch(maxRows));
+            const { out: whole } = await actual.run(rows, plainBatch(maxRows));
+            expect(normalisedError(whole, all), `n ${n}, k ${k}`).toBeLessThan(10 * F32_ERROR);
+            for (const numRows of rowCounts) {
+              const { out } = await actual.run(rows, plainBatch(numRows));
+              expect(out, `n ${n}, k ${k}, ${numRows} rows`).toEqual(whole.subarray(0, numRows * n));
+            }
+            actual.program.close();
+            expected.program.close();
+          }
+        });
+      }
+    }
+  });
+}
+
+test('the measure of error sees a single wrong number', () => {
+  const right = normals(1, 1000);
+  const wrong = right.slice();
+  wrong[500] += 1e-3;
+  expect(normalisedError(wrong, right)).toBeGreaterThan(10 * F32_ERROR);
+  wrong[500] = NaN;
+  expect(normalisedError(wrong, right)).toBe(Infinity);
+});
