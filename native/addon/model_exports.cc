@@ -1,0 +1,108 @@
+#include "exports.h"
+
+namespace millrace::addon {
+namespace {
+
+template <class T>
+T readEnum(napi_env env, napi_value value, int32_t last, const char* what) {
+  const int32_t index = readInt(env, value, what);
+  if (index < 0 || index > last) throw Error("INTERNAL", std::string("The native addon was given an unknown ") + what + ".");
+  return static_cast<T>(index);
+}
+
+// { file, offset } or { bytes }, with sizeBytes, format, rows, ropeHeadDim, shift.
+cpu::WeightPart readPart(napi_env env, napi_value value) {
+  cpu::WeightPart part;
+  part.format = readEnum<cpu::WeightFormat>(env, property(env, value, "format"), 3, "format");
+  part.rows = readInt(env, property(env, value, "rows"), "rows");
+  part.ropeHeadDim = readInt(env, property(env, value, "ropeHeadDim"), "ropeHeadDim");
+  part.shift = static_cast<float>(readNumber(env, property(env, value, "shift"), "shift"));
+  part.sizeBytes = static_cast<size_t>(readSize(env, property(env, value, "sizeBytes"), "sizeBytes"));
+  napi_value file = property(env, value, "file");
+  if (isNothing(env, file)) {
+    const cpu::Span<uint8_t> bytes = readBytes(env, property(env, value, "bytes"), "bytes");
+    require(static_cast<size_t>(bytes.length) == part.sizeBytes, "WEIGHTS_FILE_INVALID", "A tensor does not have the bytes that it says.");
+    part.bytes = bytes.data;
+    return part;
+  }
+  part.file = readHandle<MappedFile>(env, file);
+  part.offset = static_cast<size_t>(readSize(env, property(env, value, "offset"), "offset"));
+  require(part.offset <= part.file->size() && part.sizeBytes <= part.file->size() - part.offset, "WEIGHTS_FILE_INVALID", "A tensor lies beyond the end of its file.");
+  part.bytes = part.file->data() + part.offset;
+  return part;
+}
+
+}  // namespace
+
+// (path) -> handle
+napi_value mapFile(napi_env env, napi_callback_info info) {
+  return guarded(env, info, 1, [](napi_env env, napi_value* arguments) {
+    return makeHandle(env, std::make_shared<MappedFile>(readString(env, arguments[0], "path")));
+  });
+}
+
+// (device, format, rank, rows, columns, parts) -> promise of { weight, sizeBytes }
+napi_value packWeight(napi_env env, napi_callback_info info) {
+  return guarded(env, info, 6, [](napi_env env, napi_value* arguments) {
+    const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
+    PlanWeight shape;
+    shape.format = readEnum<int32_t>(env, arguments[1], 3, "format");
+    shape.rank = readInt(env, arguments[2], "rank");
+    shape.rows = readInt(env, arguments[3], "rows");
+    shape.columns = readInt(env, arguments[4], "columns");
+    const bool vector = shape.rank == 1 && shape.columns == 1 && shape.format == 0;
+    const bool matrix = shape.rank == 2 && shape.columns > 0 && shape.columns <= (1 << 28) && (shape.format != 3 || shape.columns % 32 == 0);
+    require(shape.rows > 0 && (vector || matrix), "INTERNAL", "The native addon was given a weight of an impossible shape.");
+    std::vector<cpu::WeightPart> parts;
+    const uint32_t numParts = arrayLength(env, arguments[5], "parts");
+    for (uint32_t i = 0; i < numParts; i++) parts.push_back(readPart(env, element(env, arguments[5], i)));
+    return worker->submit(env, arguments[5], [shape, parts = std::move(parts)](cpu::Device& device) -> Worker::Result {
+      const auto weight = std::make_shared<cpu::Weight>(shape, parts, device.kernels(), device.pool());
+      return [weight](napi_env env) {
+        napi_value result = makeObject(env);
+        setProperty(env, result, "sizeBytes", makeNumber(env, static_cast<double>(weight->sizeBytes())));
+        setProperty(env, result, "weight", makeHandle(env, weight));
+        return result;
+      };
+    });
+  });
+}
+
+// (device, encodedPlan, weights, maxTokens, maxLogitRows) -> { program, arenaBytes, kernels }
+napi_value createProgram(napi_env env, napi_callback_info info) {
+  return guarded(env, info, 5, [](napi_env env, napi_value* arguments) {
+    const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
+    const cpu::Span<int32_t> words = readInt32s(env, arguments[1], "plan");
+    std::vector<std::shared_ptr<cpu::Weight>> weights;
+    const uint32_t numWeights = arrayLength(env, arguments[2], "weights");
+    for (uint32_t i = 0; i < numWeights; i++) weights.push_back(readHandle<cpu::Weight>(env, element(env, arguments[2], i)));
+    const int32_t maxTokens = readInt(env, arguments[3], "maxTokens"), maxLogitRows = readInt(env, arguments[4], "maxLogitRows");
+    const auto program = std::make_shared<cpu::Program>(decodePlan(words.data, static_cast<size_t>(words.length)), std::move(weights), worker->device().kernels(),
+                                                        maxTokens, maxLogitRows, worker->device().pool().numThreads());
+    napi_value result = makeObject(env);
+    setProperty(env, result, "arenaBytes", makeNumber(env, static_cast<double>(program->arenaBytes())));
+    setProperty(env, result, "kernels", makeStrings(env, program->kernelNames()));
+    setProperty(env, result, "program", makeHandle(env, program));
+    return result;
+  });
+}
+
+// (device, groups [numGroups, 4]: numLayers, numKvHeads, headDim, numBlocks; blockSize; dtype) -> { cache, sizeBytes }
+napi_value createCache(napi_env env, napi_callback_info info) {
+  return guarded(env, info, 4, [](napi_env env, napi_value* arguments) {
+    const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
+    const cpu::Span<int32_t> words = readInt32s(env, arguments[1], "groups");
+    require(words.length % 4 == 0, "INTERNAL", "The native addon was given cache groups that are not of four words.");
+    std::vector<cpu::CacheGroupSpec> groups;
+    for (int64_t i = 0; i < words.length; i += 4) groups.push_back({words.data[i], words.data[i + 1], words.data[i + 2], words.data[i + 3]});
+    const int32_t blockSize = readInt(env, arguments[2], "blockSize");
+    const auto dtype = readEnum<cpu::KvDtype>(env, arguments[3], 2, "dtype");
+    const auto cache = std::make_shared<cpu::Cache>(groups, blockSize, dtype, worker->device().kernels());
+    napi_value result = makeObject(env);
+    setProperty(env, result, "sizeBytes", makeNumber(env, static_cast<double>(cache->sizeBytes())));
+    setProperty(env, result, "cache", makeHandle(env, cache));
+    return result;
+  });
+}
+
+}  // namespace millrace::addon

@@ -1,0 +1,133 @@
+#include "worker.h"
+
+#include <new>
+#include <utility>
+
+namespace millrace::addon {
+
+struct Worker::Job {
+  std::function<Result(cpu::Device&)> work;
+  napi_deferred deferred = nullptr;
+  napi_ref keepAlive = nullptr;
+  std::shared_ptr<Worker> worker;
+  Result result;
+  const char* errorCode = nullptr;  // a literal; null when it went well
+  std::string errorMessage;
+};
+
+std::shared_ptr<Worker> Worker::start(napi_env env, const std::string& isa, int32_t numThreads) {
+  std::shared_ptr<Worker> worker(new Worker(env));
+  worker->device_ = std::make_unique<cpu::Device>(isa, numThreads);
+  check(env, napi_create_threadsafe_function(env, nullptr, nullptr, makeString(env, "millrace"), 0, 1, nullptr, nullptr, nullptr, settle, &worker->completions_));
+  // An idle device does not keep the process alive.
+  check(env, napi_unref_threadsafe_function(env, worker->completions_));
+  // Registered after the threadsafe function's own hook, so it runs before that one: the thread is gone before what it calls is.
+  check(env, napi_add_env_cleanup_hook(env, onExit, worker.get()));
+  worker->thread_ = std::thread([raw = worker.get()] { raw->run(); });
+  return worker;
+}
+
+Worker::~Worker() { shutDown(); }
+
+void Worker::onExit(void* self) { static_cast<Worker*>(self)->shutDown(); }
+
+napi_value Worker::submit(napi_env env, napi_value keepAlive, std::function<Result(cpu::Device&)> work) {
+  if (completions_ == nullptr) throw Error("ENGINE_CLOSED", "The backend is closed.");
+  std::unique_ptr<Job> job = std::make_unique<Job>();
+  job->work = std::move(work);
+  job->worker = shared_from_this();
+  napi_value promise = nullptr;
+  check(env, napi_create_reference(env, keepAlive, 1, &job->keepAlive));
+  check(env, napi_create_promise(env, &job->deferred, &promise));
+  if (pending_++ == 0) check(env, napi_ref_threadsafe_function(env, completions_));
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    queue_.push_back(job.release());
+  }
+  wake_.notify_one();
+  return promise;
+}
+
+void Worker::run() {
+  for (;;) {
+    Job* job = nullptr;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [this] { return stopping_ || !queue_.empty(); });
+      if (stopping_) return;
+      job = queue_.front();
+      queue_.pop_front();
+    }
+    execute(*job);
+    finish(job);
+  }
+}
+
+void Worker::execute(Job& job) {
+  try {
+    job.result = job.work(*device_);
+  } catch (const Error& error) {
+    job.errorCode = error.code();
+    job.errorMessage = error.what();
+  } catch (const std::bad_alloc&) {
+    job.errorCode = "MEMORY_INSUFFICIENT";
+    job.errorMessage = "The process is out of memory.";
+  } catch (const std::exception& error) {
+    job.errorCode = "BACKEND_STEP_FAILED";
+    job.errorMessage = error.what();
+  }
+  job.work = nullptr;
+}
+
+void Worker::finish(Job* job) {
+  // Fails only while the environment closes: then nobody waits for the promise, and references die with it. The job is left to the process's end,
+  // since it may hold the last share of this worker, which must not be joined from its own thread.
+  napi_call_threadsafe_function(completions_, job, napi_tsfn_nonblocking);
+}
+
+void Worker::settle(napi_env env, napi_value, void*, void* data) {
+  const std::unique_ptr<Job> job(static_cast<Job*>(data));
+  if (env == nullptr) return;
+  Worker& worker = *job->worker;
+  if (--worker.pending_ == 0 && worker.completions_ != nullptr) napi_unref_threadsafe_function(env, worker.completions_);
+  napi_delete_reference(env, job->keepAlive);
+  napi_value value = nullptr;
+  if (job->errorCode == nullptr) {
+    try {
+      value = job->result(env);
+      napi_resolve_deferred(env, job->deferred, value);
+      return;
+    } catch (const Error& error) {
+      job->errorCode = error.code();
+      job->errorMessage = error.what();
+    } catch (const std::exception& error) {
+      job->errorCode = "INTERNAL";
+      job->errorMessage = error.what();
+    }
+  }
+  try {
+    napi_reject_deferred(env, job->deferred, makeError(env, job->errorCode, job->errorMessage.c_str()));
+  } catch (const Error&) {
+    // Not even an error can be made any more: the environment is going down.
+  }
+}
+
+void Worker::shutDown() {
+  if (completions_ == nullptr) return;
+  device_->stop();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+  }
+  wake_.notify_one();
+  if (thread_.joinable()) thread_.join();
+  for (Job* job : std::exchange(queue_, {})) {
+    job->errorCode = "ENGINE_CLOSED";
+    job->errorMessage = "The backend was closed.";
+    finish(job);
+  }
+  napi_remove_env_cleanup_hook(env_, onExit, this);
+  napi_release_threadsafe_function(std::exchange(completions_, nullptr), napi_tsfn_release);
+}
+
+}  // namespace millrace::addon

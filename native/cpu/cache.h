@@ -1,0 +1,35 @@
+// The paged KV cache: for each group and layer, numBlocks blocks side by side. The layout inside a block is the attention kernels' own.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "../common/memory.h"
+#include "kernels.h"
+
+namespace millrace::cpu {
+
+struct CacheGroupSpec {
+  int32_t numLayers, numKvHeads, headDim, numBlocks;
+};
+
+class Cache {
+ public:
+  // Throws CONFIG_INVALID for sizes that make no cache, MEMORY_INSUFFICIENT.
+  Cache(const std::vector<CacheGroupSpec>& groups, int32_t blockSize, KvDtype dtype, const KernelTable& kernels);
+
+  const std::vector<CacheGroupSpec>& groups() const { return groups_; }
+  int32_t blockSize() const { return blockSize_; }
+  size_t sizeBytes() const { return sizeBytes_; }
+  KvLayer layer(int32_t group, int32_t layer) const;
+
+ private:
+  std::vector<CacheGroupSpec> groups_;
+  std::vector<size_t> layerBytes_;
+  std::vector<Memory> memory_;  // one a group
+  int32_t blockSize_;
+  KvDtype dtype_;
+  size_t sizeBytes_ = 0;
+};
+
+}  // namespace millrace::cpu

@@ -1,0 +1,206 @@
+// Ops on single elements and single rows: rmsNorm, addRmsNorm, add, scale, softCap, gatedActivation.
+//
+// Written as plain loops that the compiler vectorises for each instruction set. There are no fused multiply-adds and no reassociation, so a loop's
+// tail computes what its body would, and every instruction set gives the same bits. A row is a function of that row alone: sums of squares
+// run over kLanes partial sums, column c in lane c % kLanes, lanes added as a fixed tree. Work is split over rows (and, for ops without a
+// sum, over columns) by size; who computes what never shows.
+// All of these stream: 2 to 4 f32 per element, bound by cache or memory bandwidth.
+#include <cmath>
+#include <cstring>
+
+#include "elementwise.h"
+
+namespace millrace::cpu::MILLRACE_ISA {
+namespace {
+
+constexpr int kLanes = 64;             // four 512-bit or eight 256-bit accumulators: enough to hide the latency of an add
+constexpr int64_t kTileElements = 8192;  // per tile: about a microsecond of work, so that handing it out does not show
+
+inline float bitsToFloat(int32_t bits) {
+  float value;
+  std::memcpy(&value, &bits, sizeof value);
+  return value;
+}
+inline int32_t floatToBits(float value) {
+  int32_t bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+// e^x within 2 ulp for x in [-87, 88]; beyond, the value at the end of that range. NaN gives NaN.
+// x = n ln 2 + r, |r| <= ln(2) / 2; e^r = 1 + r + r^2 p(r), p by least maximum error (Lawson's iteration).
+inline float expApprox(float x) {
+  const float clamped = x < -87.0f ? -87.0f : (x > 88.0f ? 88.0f : x);
+  constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  const float shifted = clamped * 1.442695041f + kRound;
+  const float n = shifted - kRound;
+  float r = clamped - n * 0.693359375f;  // ln 2 in two parts, the first exact in 9 bits
+  r = r - n * -2.12194440e-4f;
+  float p = 1.394216553e-3f;
+  p = p * r + 8.363775909e-3f;
+  p = p * r + 4.166636243e-2f;
+  p = p * r + 1.666657329e-1f;
+  p = p * r + 5.000000000e-1f;
+  const float e = p * (r * r) + r + 1.0f;
+  const int32_t exponent = (floatToBits(shifted) - floatToBits(kRound)) << 23;
+  return bitsToFloat(floatToBits(e) + exponent);
+}
+
+// tanh x within 1e-6 relative: an odd polynomial near 0, where 1 - 2 / (e^2x + 1) would cancel.
+inline float tanhApprox(float x) {
+  const float magnitude = std::fabs(x);
+  const float square = x * x;
+  float p = 2.064665314e-3f;
+  p = p * square - 8.091968484e-3f;
+  p = p * square + 2.166634612e-2f;
+  p = p * square - 5.394056439e-2f;
+  p = p * square + 1.333315820e-1f;
+  p = p * square - 3.333332837e-1f;
+  const float near = x + x * square * p;
+  const float capped = magnitude > 20.0f ? 20.0f : magnitude;
+  const float far = 1.0f - 2.0f / (expApprox(2.0f * capped) + 1.0f);
+  return magnitude < 0.625f ? near : std::copysign(far, x) + (x - x);  // x - x keeps a NaN
+}
+
+// erfc z for z >= 0: e^(-z^2) t p(t), t = 1 / (1 + z / 2), p by least maximum relative error on z in [0, 14].
+inline float erfcApprox(float z) {
+  const float t = 1.0f / (1.0f + 0.5f * z);
+  float p = -5.938635021e-2f;
+  p = p * t + 2.861235142e-1f;
+  p = p * t - 4.904055893e-1f;
+  p = p * t + 2.817325890e-1f;
+  p = p * t - 2.914821729e-2f;
+  p = p * t + 2.037524730e-1f;
+  p = p * t + 2.428351045e-1f;
+  p = p * t + 2.824121118e-1f;
+  p = p * t + 2.820843458e-1f;
+  return expApprox(-(z * z)) * t * p;
+}
+
+inline float silu(float x) { return x / (1.0f + expApprox(-x)); }
+
+// x/2 (1 + tanh u) = x / (1 + e^(-2u)): no cancellation for negative x.
+inline float geluTanh(float x) {
+  const float u = 0.7978845608f * (x + 0.044715f * (x * x * x));
+  return x / (1.0f + expApprox(-2.0f * u));
+}
+
+inline float geluErf(float x) {
+  const float half = 0.5f * erfcApprox(std::fabs(x) * 0.7071067812f);
+  return x * (x < 0.0f ? half : 1.0f - half);
+}
+
+// Tree over the lanes, in place.
+inline float sumLanes(float* lanes) {
+  for (int width = kLanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
+  return lanes[0];
+}
+
+inline float sumOfSquares(const float* x, int32_t width) {
+  alignas(64) float lanes[kLanes] = {};
+  int32_t c = 0;
+  for (; c + kLanes <= width; c += kLanes)
+    for (int i = 0; i < kLanes; i++) lanes[i] += x[c + i] * x[c + i];
+  for (int i = 0; c + i < width; i++) lanes[i] += x[c + i] * x[c + i];
+  return sumLanes(lanes);
+}
+
+inline void normRow(const float* x, float* y, int32_t width, int32_t groupWidth, const float* weight, float weightOffset, float epsilon) {
+  for (int32_t begin = 0; begin < width; begin += groupWidth) {
+    const float meanSquare = sumOfSquares(x + begin, groupWidth) / static_cast<float>(groupWidth);
+    const float inverse = 1.0f / std::sqrt(meanSquare + epsilon);
+    for (int32_t c = 0; c < groupWidth; c++) y[begin + c] = x[begin + c] * inverse * (weight[c] + weightOffset);
+  }
+}
+
+inline int64_t rowsPerTile(int32_t width) { return width >= kTileElements ? 1 : kTileElements / width; }
+
+// f(first row, end) over tiles of whole rows.
+template <class F>
+void forRows(int32_t rows, int32_t width, ThreadPool& pool, F f) {
+  const int64_t step = rowsPerTile(width);
+  pool.parallel((rows + step - 1) / step, [&](int64_t tile, int) {
+    const int64_t begin = tile * step;
+    const int64_t end = begin + step < rows ? begin + step : rows;
+    f(begin, end);
+  });
+}
+
+// f(row, first column, count) over tiles of whole rows or, where rows are long, pieces of one.
+template <class F>
+void forElements(int32_t rows, int32_t width, ThreadPool& pool, F f) {
+  const int32_t pieces = static_cast<int32_t>((width + kTileElements - 1) / kTileElements);
+  if (pieces <= 1) {
+    forRows(rows, width, pool, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; row++) f(row, 0, width);
+    });
+    return;
+  }
+  pool.parallel(int64_t{rows} * pieces, [&](int64_t tile, int) {
+    const int32_t begin = static_cast<int32_t>(tile % pieces * kTileElements);
+    const int32_t left = width - begin;
+    f(tile / pieces, begin, left < kTileElements ? left : static_cast<int32_t>(kTileElements));
+  });
+}
+
+template <class F>
+void mapPairs(ConstRows a, ConstRows b, Rows y, int32_t rows, int32_t width, ThreadPool& pool, F f) {
+  forElements(rows, width, pool, [&](int64_t row, int32_t begin, int32_t count) {
+    const float* pa = a.data + row * a.stride + begin;
+    const float* pb = b.data + row * b.stride + begin;
+    float* py = y.data + row * y.stride + begin;
+    for (int32_t i = 0; i < count; i++) py[i] = f(pa[i], pb[i]);
+  });
+}
+
+template <class F>
+void map(ConstRows x, Rows y, int32_t rows, int32_t width, ThreadPool& pool, F f) {
+  forElements(rows, width, pool, [&](int64_t row, int32_t begin, int32_t count) {
+    const float* px = x.data + row * x.stride + begin;
+    float* py = y.data + row * y.stride + begin;
+    for (int32_t i = 0; i < count; i++) py[i] = f(px[i]);
+  });
+}
+
+}  // namespace
+
+void rmsNorm(ConstRows x, Rows y, int32_t rows, int32_t width, int32_t groupWidth, const float* weight, float weightOffset, float epsilon, ThreadPool& pool) {
+  forRows(rows, width, pool, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++)
+      normRow(x.data + row * x.stride, y.data + row * y.stride, width, groupWidth, weight, weightOffset, epsilon);
+  });
+}
+
+void addRmsNorm(ConstRows a, ConstRows b, Rows sum, Rows normed, int32_t rows, int32_t width, int32_t groupWidth, const float* weight, float weightOffset,
+                float epsilon, ThreadPool& pool) {
+  forRows(rows, width, pool, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) {
+      const float* pa = a.data + row * a.stride;
+      const float* pb = b.data + row * b.stride;
+      float* ps = sum.data + row * sum.stride;
+      for (int32_t c = 0; c < width; c++) ps[c] = pa[c] + pb[c];
+      normRow(ps, normed.data + row * normed.stride, width, groupWidth, weight, weightOffset, epsilon);
+    }
+  });
+}
+
+void add(ConstRows a, ConstRows b, Rows y, int32_t rows, int32_t width, ThreadPool& pool) {
+  mapPairs(a, b, y, rows, width, pool, [](float x, float z) { return x + z; });
+}
+
+void scale(ConstRows x, Rows y, int32_t rows, int32_t width, float factor, ThreadPool& pool) {
+  map(x, y, rows, width, pool, [factor](float v) { return v * factor; });
+}
+
+void softCap(ConstRows x, Rows y, int32_t rows, int32_t width, float cap, ThreadPool& pool) {
+  map(x, y, rows, width, pool, [cap](float v) { return cap * tanhApprox(v / cap); });
+}
+
+void gatedActivation(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool& pool) {
+  if (function == 0) mapPairs(gate, up, y, rows, width, pool, [](float g, float u) { return silu(g) * u; });
+  else if (function == 1) mapPairs(gate, up, y, rows, width, pool, [](float g, float u) { return geluTanh(g) * u; });
+  else mapPairs(gate, up, y, rows, width, pool, [](float g, float u) { return geluErf(g) * u; });
+}
+
+}  // namespace millrace::cpu::MILLRACE_ISA

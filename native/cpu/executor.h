@@ -1,0 +1,27 @@
+// Runs the nodes of one entry of a step.
+#pragma once
+
+#include <atomic>
+#include <vector>
+
+#include "step.h"
+
+namespace millrace::cpu {
+
+// What the nodes of a step share.
+struct ExecutionContext {
+  const KernelTable& kernels;
+  ThreadPool& pool;
+  Counters& counters;
+  bool plantedOrderFault;
+  const std::atomic<bool>& stopping;
+  const std::vector<int32_t>& lastTokens;
+};
+
+// Checks every index of a batch that a kernel will follow, before anything runs. Throws BACKEND_STEP_FAILED.
+void checkEntry(const std::vector<StepEntry>& entries, size_t index, const ExecutionContext& context);
+
+// Copies blocks, brings in the input, runs the nodes. Entries before `index` have run.
+void runEntry(const std::vector<StepEntry>& entries, size_t index, const ExecutionContext& context);
+
+}  // namespace millrace::cpu

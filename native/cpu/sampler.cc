@@ -1,0 +1,300 @@
+#include "sampler.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "../common/error.h"
+#include "../common/philox.h"
+#include "../common/sampling_math.h"
+
+namespace millrace::cpu {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+struct Shape {
+  float temperature, topP, minP;
+  int32_t topK;
+};
+
+// A word that falls as the number rises, over the id: sorting ascending gives logit descending, ties to the lower id. -0 and 0 are one number.
+uint64_t descendingKey(float logit, int32_t id) {
+  const float settled = logit + 0.0f;
+  uint32_t bits;
+  std::memcpy(&bits, &settled, sizeof bits);
+  const uint32_t word = (bits & 0x80000000u) != 0 ? bits : ~bits & 0x7fffffffu;
+  return (uint64_t{word} << 32) | static_cast<uint32_t>(id);
+}
+
+}  // namespace
+
+// One row on one worker. Steps and their order are those of sampler.ts; draw.ts and logprobs.ts name the rest.
+class RowSampler {
+ public:
+  RowSampler(const SamplerKernels& kernels, Sampler::RowScratch& scratch, int32_t vocabSize) : kernels_(kernels), scratch_(scratch), n_(vocabSize) {}
+
+  void sample(int32_t row, const float* raw, const SamplingColumns& columns, const uint32_t* masks, SampledRows& result) {
+    logits_ = raw;
+    bool infinite = false;
+    float maximum = settledMaximum(infinite);
+    if ((result.corrupted[row] = stateOf(maximum)) != 0) return;
+    const int32_t numLogprobs = columns.numLogprobs[row];
+    const float rawMaximum = maximum;
+    float logSum = 0;
+    if (numLogprobs >= 0) logSum = logSumOf(maximum);
+    if (numLogprobs > 0) reportAlternatives(row, numLogprobs, maximum, logSum, result);
+    if (process(row, columns, masks)) {
+      bool unused = false;
+      maximum = settledMaximum(unused);
+      if ((result.corrupted[row] = stateOf(maximum)) != 0) return;
+    }
+    const int32_t token = choose(row, columns, maximum);
+    result.tokenIds[row] = token;
+    if (numLogprobs < 0) return;
+    const float logit = !infinite ? raw[token] : raw[token] == kInfinity ? 0.0f : -kInfinity;
+    result.logprobs[row] = (logit - rawMaximum) - logSum;
+  }
+
+ private:
+  static uint8_t stateOf(float maximum) { return std::isnan(maximum) ? 1 : maximum == -kInfinity ? 2 : 0; }
+
+  // Makes logits_ a copy that may be changed.
+  float* own() {
+    scratch_.logits.resize(static_cast<size_t>(n_));
+    if (logits_ != scratch_.logits.data()) std::memcpy(scratch_.logits.data(), logits_, sizeof(float) * static_cast<size_t>(n_));
+    logits_ = scratch_.logits.data();
+    return scratch_.logits.data();
+  }
+
+  float settledMaximum(bool& infinite) {
+    const float maximum = kernels_.maximum(logits_, n_);
+    if (maximum == 0.0f) return logits_[kernels_.firstEqual(logits_, n_, 0.0f)];  // the sign of the first zero
+    if (maximum != kInfinity) return maximum;
+    infinite = true;
+    float* logits = own();
+    for (int32_t id = 0; id < n_; id++) logits[id] = logits[id] == kInfinity ? 0.0f : -kInfinity;
+    return 0.0f;
+  }
+
+  float* weights() {
+    scratch_.weights.resize(static_cast<size_t>(n_));
+    return scratch_.weights.data();
+  }
+
+  float logSumOf(float maximum) {
+    kernels_.weights(logits_, n_, maximum, 1.0f, 0.0f, weights());
+    return samplingMath::logF32(kernels_.sumBlocks(weights(), n_, nullptr));
+  }
+
+  void reportAlternatives(int32_t row, int32_t k, float maximum, float logSum, SampledRows& result) {
+    int32_t* ids = result.topTokenIds.data() + int64_t{row} * result.maxTopLogprobs;
+    float* values = result.topLogprobs.data() + int64_t{row} * result.maxTopLogprobs;
+    int32_t count = 0;
+    for (int32_t id = 0; id < n_; id++) {
+      if (count == k && !(logits_[id] > logits_[ids[count - 1]])) continue;
+      int32_t place = count < k ? count++ : k - 1;
+      for (; place > 0 && logits_[id] > logits_[ids[place - 1]]; place--) ids[place] = ids[place - 1];
+      ids[place] = id;
+    }
+    for (int32_t i = 0; i < count; i++) values[i] = (logits_[ids[i]] - maximum) - logSum;
+  }
+
+  bool process(int32_t row, const SamplingColumns& c, const uint32_t* masks) {
+    const int32_t biasBegin = c.biasStart[row], biasEnd = c.biasStart[row + 1];
+    const int32_t begin = c.historyStart[row], end = c.historyStart[row + 1];
+    const bool penalised = end > begin && (c.repetitionPenalty[row] != 1.0f || c.presencePenalty[row] != 0.0f || c.frequencyPenalty[row] != 0.0f);
+    if (biasEnd <= biasBegin && !penalised && masks == nullptr) return false;
+    float* logits = own();
+    for (int32_t i = biasBegin; i < biasEnd; i++) {
+      const int32_t id = c.biasIds[i];
+      if (id < 0 || id >= n_) continue;
+      logits[id] = c.biasValues[i] == -kInfinity ? -kInfinity : logits[id] + c.biasValues[i];
+    }
+    if (penalised) penalise(row, c, logits);
+    if (masks != nullptr) applyMask(masks + int64_t{row} * ((n_ + 31) / 32), logits);
+    return true;
+  }
+
+  void penalise(int32_t row, const SamplingColumns& c, float* logits) {
+    const int32_t begin = c.historyStart[row], end = c.historyStart[row + 1], outputBegin = begin + c.historyPrompt[row];
+    if (scratch_.counts.size() < static_cast<size_t>(n_)) scratch_.counts.resize(static_cast<size_t>(n_), -1);
+    int32_t* counts = scratch_.counts.data();
+    for (int32_t i = begin; i < end; i++) {
+      const int32_t id = c.historyIds[i];
+      if (id < 0 || id >= n_) continue;
+      if (counts[id] < 0) counts[id] = 0;
+      if (i >= outputBegin) counts[id]++;
+    }
+    const float repetition = c.repetitionPenalty[row];
+    for (int32_t i = begin; i < end; i++) {
+      const int32_t id = c.historyIds[i];
+      if (id < 0 || id >= n_ || counts[id] < 0) continue;
+      float logit = logits[id];
+      if (repetition != 1.0f) logit = logit > 0 ? logit / repetition : logit * repetition;
+      if (counts[id] > 0) {
+        logit = logit - static_cast<float>(counts[id]) * c.frequencyPenalty[row];
+        logit = logit - c.presencePenalty[row];
+      }
+      logits[id] = logit;
+      counts[id] = -1;
+    }
+  }
+
+  void applyMask(const uint32_t* mask, float* logits) {
+    for (int32_t begin = 0; begin < n_; begin += 32) {
+      const uint32_t word = mask[begin / 32];
+      if (word == 0xffffffffu) continue;
+      const int32_t count = std::min(32, n_ - begin);
+      for (int32_t i = 0; i < count; i++)
+        if (((word >> i) & 1) == 0) logits[begin + i] = -kInfinity;
+    }
+  }
+
+  int32_t choose(int32_t row, const SamplingColumns& c, float maximum) {
+    if (c.temperature[row] == 0.0f) return kernels_.firstEqual(logits_, n_, maximum);
+    const int32_t topK = c.topK[row] > 0 && c.topK[row] < n_ ? c.topK[row] : 0;
+    const Shape shape{c.temperature[row], c.topP[row], c.minP[row], topK};
+    const float u = uniformAt(c.seed[2 * row], c.seed[2 * row + 1], c.choice[row], c.position[row], 0);
+    if (topK == 0 && shape.topP >= 1.0f) return drawInVocabularyOrder(shape, maximum, u);
+    return drawInDescendingOrder(shape, maximum, u);
+  }
+
+  int32_t drawInVocabularyOrder(const Shape& shape, float maximum, float u) {
+    float* weights = this->weights();
+    const int32_t numBlocks = (n_ + samplingMath::kSumBlock - 1) / samplingMath::kSumBlock;
+    scratch_.blockSums.resize(static_cast<size_t>(numBlocks));
+    kernels_.weights(logits_, n_, maximum, shape.temperature, shape.minP > 0 ? shape.minP : 0.0f, weights);
+    const float target = u * kernels_.sumBlocks(weights, n_, scratch_.blockSums.data());
+    float sum = 0;
+    int32_t block = 0;
+    for (; block < numBlocks - 1 && sum + scratch_.blockSums[block] <= target; block++) sum = sum + scratch_.blockSums[block];
+    const int32_t end = std::min(n_, (block + 1) * samplingMath::kSumBlock);
+    int32_t token = block * samplingMath::kSumBlock;
+    for (int32_t id = token; id < end; id++) {
+      if (weights[id] > 0) token = id;
+      sum = sum + weights[id];
+      if (sum > target) break;
+    }
+    return token;
+  }
+
+  static float weightOf(float logit, float maximum, float temperature) { return samplingMath::expF32((logit - maximum) / temperature); }
+
+  int32_t drawInDescendingOrder(const Shape& shape, float maximum, float u) {
+    startOrder(maximum);
+    int32_t kept = 0;
+    float total = 0, threshold = kInfinity;
+    float* weights = this->weights();
+    if (shape.topK == 0) {
+      kernels_.weights(logits_, n_, maximum, shape.temperature, 0.0f, weights);
+      threshold = shape.topP * kernels_.sumBlocks(weights, n_, nullptr);
+    } else if (shape.topP < 1.0f) {
+      float sum = 0;
+      for (int32_t i = 0; i < shape.topK && has(i); i++) sum = sum + weightOf(logits_[idAt(i)], maximum, shape.temperature);
+      threshold = shape.topP * sum;
+    }
+    while (has(kept) && (shape.topK == 0 || kept < shape.topK)) {
+      const float weight = weightOf(logits_[idAt(kept)], maximum, shape.temperature);
+      if (kept > 0 && (weight == 0.0f || weight < shape.minP)) break;
+      weights[kept++] = weight;
+      total = total + weight;
+      if (total >= threshold) break;
+    }
+    const float target = u * total;
+    float sum = 0;
+    for (int32_t i = 0; i < kept; i++) {
+      sum = sum + weights[i];
+      if (sum > target) return idAt(i);
+    }
+    return idAt(kept - 1);
+  }
+
+  // Ids in descending order, sorted only as far as they are asked for: keys_[0, sorted_) are in place, the rest are not smaller. Keys hold the ids
+  // down to `depth_` below the maximum; asking for more starts again deeper, which changes nothing above.
+  void startOrder(float maximum) {
+    maximum_ = maximum;
+    depth_ = 0.5f;
+    sorted_ = 0;
+    scratch_.keys.clear();
+  }
+
+  bool has(int32_t i) {
+    while (static_cast<size_t>(i) >= scratch_.keys.size() && depth_ < kInfinity) gatherDeeper();
+    if (static_cast<size_t>(i) >= scratch_.keys.size()) return false;
+    if (i >= sorted_) sortFurther(i);
+    return true;
+  }
+
+  int32_t idAt(int32_t i) const { return static_cast<int32_t>(scratch_.keys[static_cast<size_t>(i)] & 0xffffffffu); }
+
+  void gatherDeeper() {
+    depth_ = depth_ > 1000.0f ? kInfinity : depth_ * 4;
+    scratch_.ids.resize(static_cast<size_t>(n_));
+    const int32_t count = kernels_.gather(logits_, n_, maximum_ - depth_, scratch_.ids.data());
+    scratch_.keys.resize(static_cast<size_t>(count));
+    for (int32_t i = 0; i < count; i++) scratch_.keys[static_cast<size_t>(i)] = descendingKey(logits_[scratch_.ids[static_cast<size_t>(i)]], scratch_.ids[static_cast<size_t>(i)]);
+    sorted_ = 0;
+  }
+
+  void sortFurther(int32_t i) {
+    const int64_t count = static_cast<int64_t>(scratch_.keys.size());
+    const int64_t end = std::min(count, std::max<int64_t>({int64_t{i} + 1, int64_t{sorted_} * 4, 256}));
+    const auto keys = scratch_.keys.begin();
+    if (end < count) std::nth_element(keys + sorted_, keys + end, scratch_.keys.end());
+    std::sort(keys + sorted_, keys + end);
+    sorted_ = static_cast<int32_t>(end);
+  }
+
+  const SamplerKernels& kernels_;
+  Sampler::RowScratch& scratch_;
+  const int32_t n_;
+  const float* logits_ = nullptr;
+  float maximum_ = 0, depth_ = 0;
+  int32_t sorted_ = 0;
+};
+
+namespace {
+
+void checkColumns(const SamplingColumns& c) {
+  for (int32_t row = 0; row < c.numRows; row++) {
+    const bool history = c.historyStart[row] >= 0 && c.historyStart[row] <= c.historyStart[row + 1] && c.historyStart[row + 1] <= c.historyLength;
+    const bool bias = c.biasStart[row] >= 0 && c.biasStart[row] <= c.biasStart[row + 1] && c.biasStart[row + 1] <= c.biasLength;
+    require(history && bias, "BACKEND_STEP_FAILED", "The sampling batch has ranges outside its arrays.");
+    const bool numbers = c.temperature[row] >= 0 && c.topP[row] >= 0 && c.minP[row] >= 0 && c.numLogprobs[row] >= -1 && c.numLogprobs[row] <= 1024;
+    require(numbers, "BACKEND_STEP_FAILED", "The sampling batch has parameters out of range.");
+    require(c.historyPrompt[row] >= 0 && c.historyPrompt[row] <= c.historyStart[row + 1] - c.historyStart[row], "BACKEND_STEP_FAILED",
+            "The sampling batch says that more of a history is prompt than there is.");
+  }
+}
+
+}  // namespace
+
+SampledRows Sampler::sample(ConstRows logits, int32_t vocabSize, const SamplingColumns& columns, const uint32_t* masks, ThreadPool& pool) {
+  checkColumns(columns);
+  const size_t numRows = static_cast<size_t>(columns.numRows);
+  SampledRows result;
+  for (size_t row = 0; row < numRows; row++) result.maxTopLogprobs = std::max(result.maxTopLogprobs, columns.numLogprobs[row]);
+  const size_t numTop = numRows * static_cast<size_t>(result.maxTopLogprobs);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  result.tokenIds.assign(numRows, 0);
+  result.logprobs.assign(numRows, nan);
+  result.topTokenIds.assign(numTop, -1);
+  result.topLogprobs.assign(numTop, nan);
+  result.corrupted.assign(numRows, 0);
+  std::atomic<bool> failed{false};  // out of memory on a worker: tiles must not throw
+  pool.parallel(columns.numRows, [&](int64_t row, int worker) {
+    try {
+      RowSampler sampler(kernels_, scratch_[static_cast<size_t>(worker)], vocabSize);
+      sampler.sample(static_cast<int32_t>(row), logits.data + row * logits.stride, columns, masks, result);
+    } catch (const std::exception&) {
+      failed = true;
+    }
+  });
+  require(!failed, "MEMORY_INSUFFICIENT", "There is no memory for the sampler.");
+  return result;
+}
+
+}  // namespace millrace::cpu

@@ -1,0 +1,137 @@
+/**
+ * Compiles the addon with the system's C++ compiler, straight from Node. All sources are compiled side by side, one process a core, in a folder of
+ * their own; the result is put in its place by one atomic rename, so any number of processes may build at once.
+ */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, renameSync, rmSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { MillraceError } from '../../base/errors.ts';
+import { readMachine } from '../../base/machine.ts';
+import { addonName } from './addon-cache.ts';
+import { type Compiler, takesFlags } from './compiler.ts';
+import { type Isa, isas } from './isa.ts';
+import { baseSources, commonFlags, isaFlags, kernelSources, packageRoot } from './sources.ts';
+
+export interface CompileOptions {
+  /** Kernel variants to compile. One that the compiler does not know is replaced by the next weaker. */
+  readonly isas: readonly Isa[];
+  /** Where the binary goes. */
+  readonly folder: string;
+  /** Called as sources are done. */
+  onProgress?(done: number, total: number): void;
+}
+
+interface Unit {
+  readonly source: string;
+  readonly object: string;
+  readonly flags: readonly string[];
+}
+
+/**
+ * Compiles and links. Returns the path of the binary.
+ * @throws NATIVE_ADDON_UNAVAILABLE with the compiler's own words when it fails
+ */
+export async function compileAddon(compiler: Compiler, options: CompileOptions): Promise<string> {
+  const { folder } = options;
+  const target = join(folder, addonName(options.isas, compiler));
+  const work = join(folder, `.build-${process.pid}-${randomBytes(4).toString('hex')}`);
+  mkdirSync(work, { recursive: true });
+  try {
+    const units = unitsOf(supported(compiler, options.isas), work);
+    let done = 0;
+    options.onProgress?.(0, units.length + 1);
+    await inParallel(units, readMachine().numCpus, async (unit) => {
+      await runCompiler(compiler, [...unit.flags, '-c', unit.source, '-o', unit.object]);
+      options.onProgress?.(++done, units.length + 1);
+    });
+    const linked = join(work, 'millrace.node');
+    await link(
+      compiler,
+      units.map((unit) => unit.object),
+      linked,
+    );
+    renameSync(linked, target);
+    options.onProgress?.(units.length + 1, units.length + 1);
+  } finally {
+    rmSync(work, { recursive: true, force: true });
+  }
+  return target;
+}
+
+/** The variants that the compiler can make, without repeats. */
+function supported(compiler: Compiler, wanted: readonly Isa[]): Isa[] {
+  const able = (isa: Isa) => takesFlags(compiler, isaFlags[isa]);
+  return [...new Set(wanted.map((isa) => isas.slice(0, isas.indexOf(isa) + 1).findLast(able) ?? 'portable'))];
+}
+
+function unitsOf(variants: readonly Isa[], work: string): Unit[] {
+  const root = packageRoot();
+  const headers = join(dirname(createRequire(join(root, 'package.json')).resolve('node-api-headers/package.json')), 'include');
+  const common = [...commonFlags, ...variants.map((isa) => `-DMILLRACE_WITH_${isa.toUpperCase()}`), '-isystem', headers];
+  const unit = (source: string, suffix: string, flags: readonly string[]): Unit => ({
+    source: join(root, 'native', source),
+    object: join(work, `${source.replaceAll('/', '_')}${suffix}.o`),
+    flags,
+  });
+  // Kernels first: they take longest.
+  return [
+    ...variants.flatMap((isa) => kernelSources.map((source) => unit(source, `.${isa}`, [...common, ...isaFlags[isa], `-DMILLRACE_ISA=${isa}`]))),
+    ...baseSources.map((source) => unit(source, '', common)),
+  ];
+}
+
+async function link(compiler: Compiler, objects: readonly string[], output: string): Promise<void> {
+  if (process.platform === 'darwin') {
+    await runCompiler(compiler, ['-bundle', '-undefined', 'dynamic_lookup', ...objects, '-o', output]);
+    return;
+  }
+  const flags = ['-shared', '-pthread', '-Wl,--gc-sections', ...objects, '-o', output];
+  try {
+    await runCompiler(compiler, ['-static-libstdc++', '-static-libgcc', ...flags]);
+  } catch {
+    await runCompiler(compiler, flags); // no static libraries installed: the shared ones do as well
+  }
+}
+
+function runCompiler(compiler: Compiler, args: readonly string[]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(compiler.command, [...compiler.prefix, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    let words = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      if (words.length < 20_000) words += text;
+    });
+    const settle = (problem: string | null) => {
+      if (problem === null) resolve();
+      else reject(compilerFailed(compiler, problem, words));
+    };
+    child.on('error', (error) => settle(error.message));
+    child.on('close', (status, signal) => settle(status === 0 ? null : signal === null ? `exit status ${status}` : `ended by ${signal}`));
+  });
+}
+
+function compilerFailed(compiler: Compiler, problem: string, words: string): MillraceError {
+  const shown = words.split('\n').slice(0, 20).join('\n').slice(0, 2000);
+  return new MillraceError('NATIVE_ADDON_UNAVAILABLE', {
+    message: `The compiler ${compiler.command} (${compiler.version}) failed: ${problem}.\n${shown}`,
+    hint: 'Millrace needs GCC 10 or Clang 12 or later',
+  });
+}
+
+/** Runs `task` on all items, at most `width` at a time; on the first failure starts no more, waits for those under way and throws. */
+async function inParallel<T>(items: readonly T[], width: number, task: (item: T) => Promise<void>): Promise<void> {
+  let next = 0;
+  let failed: { error: unknown } | undefined;
+  const lane = async () => {
+    while (next < items.length && failed === undefined) {
+      try {
+        await task(items[next++]);
+      } catch (error) {
+        failed ??= { error };
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(width, items.length) }, lane));
+  if (failed !== undefined) throw failed.error;
+}

@@ -1,0 +1,257 @@
+/**
+ * The native CPU backend: compiled kernels on threads of their own, one call a step. JavaScript only hands typed arrays over and takes them back; while
+ * a step runs, the event loop is free.
+ */
+import { MillraceError } from '../../base/errors.ts';
+import { readMachine } from '../../base/machine.ts';
+import { encodePlan } from '../../plan/encode.ts';
+import { planMemory } from '../../plan/passes/memory.ts';
+import type { Plan } from '../../plan/plan.ts';
+import type { WeightSource } from '../../weights/weight-source.ts';
+import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, KernelChoice, Program, Step, StepEntry, StepResult } from '../backend.ts';
+import { runHostStage } from '../host-stage.ts';
+import { chooseIsa } from './build-addon.ts';
+import { requestedIsa } from './isa.ts';
+import {
+  type CacheHandle,
+  type DeviceHandle,
+  type KernelCounters,
+  loadAddon,
+  type NativeAddon,
+  type NativeEntry,
+  type NativeForwarded,
+  type NativeSampled,
+  type NativeSampling,
+  type ProgramHandle,
+} from './load-addon.ts';
+import { nativeError } from './native-error.ts';
+import { type BoundWeights, WeightPool } from './weights.ts';
+
+export interface NativeBackendOptions {
+  /** `portable`, `avx2`, `avx512` or `auto`; default: MILLRACE_CPU_ISA, else the best that the machine runs. */
+  readonly isa?: string | undefined;
+  /** Threads that compute; default: all processors that the process may use. */
+  readonly numThreads?: number | undefined;
+  /** Called as the addon's sources are compiled, when they are. */
+  onBuildProgress?(done: number, total: number): void;
+}
+
+/**
+ * Builds the addon if need be, loads it and starts its threads.
+ * @throws NATIVE_ADDON_UNAVAILABLE, CONFIG_INVALID
+ */
+export async function createNativeBackend(options: NativeBackendOptions = {}): Promise<NativeBackend> {
+  const wanted = requestedIsa(options.isa);
+  const isas = wanted === undefined ? undefined : [chooseIsa(process.env, null, wanted)];
+  const { onBuildProgress } = options;
+  const addon = await loadAddon({ isas, ...(onBuildProgress === undefined ? {} : { onProgress: onBuildProgress }) });
+  return new NativeBackend(addon, wanted ?? '', options.numThreads ?? readMachine().numCpus);
+}
+
+const DTYPES = ['f32', 'f16', 'bf16'] as const;
+
+const NOTHING_SAMPLED: NativeSampled = {
+  tokenIds: new Int32Array(0),
+  logprobs: new Float32Array(0),
+  topTokenIds: new Int32Array(0),
+  topLogprobs: new Float32Array(0),
+  maxTopLogprobs: 0,
+  corrupted: new Uint8Array(0),
+  sampleMs: 0,
+};
+
+export class NativeBackend implements Backend {
+  readonly info: BackendInfo;
+  readonly #addon: NativeAddon;
+  readonly #device: DeviceHandle;
+  readonly #weights: WeightPool;
+  #tail: Promise<unknown> = Promise.resolve();
+  #closed = false;
+
+  /** `isa` is a class that the addon was built with, or empty for the best of them. @throws CONFIG_INVALID */
+  constructor(addon: NativeAddon, isa: string, numThreads: number) {
+    this.#addon = addon;
+    try {
+      const created = addon.createDevice(isa, numThreads);
+      this.#device = created.device;
+      this.info = { name: 'cpu', isa: created.isa, numThreads: created.numThreads, memoryBytes: readMachine().availableMemoryBytes };
+    } catch (thrown) {
+      throw nativeError(thrown);
+    }
+    this.#weights = new WeightPool(addon, this.#device);
+  }
+
+  /** Also @throws WEIGHTS_TENSOR_MISSING, WEIGHTS_SHAPE_MISMATCH, WEIGHTS_FILE_INVALID, MEMORY_INSUFFICIENT */
+  async compile(plan: Plan, weights: WeightSource, options: CompileOptions): Promise<NativeProgram> {
+    this.#checkOpen();
+    let bound: BoundWeights | undefined;
+    try {
+      bound = await this.#weights.bind(plan, weights, options.onProgress);
+      const words = encodePlan(plan, planMemory(plan, options));
+      const created = this.#addon.createProgram(this.#device, words, bound.handles, options.maxTokens, options.maxLogitRows);
+      return new NativeProgram(plan, created, bound, () => this.#addon.closeHandle(created.program));
+    } catch (thrown) {
+      bound?.release();
+      throw nativeError(thrown, plan);
+    }
+  }
+
+  async createCache(spec: CacheSpec): Promise<NativeCache> {
+    this.#checkOpen();
+    const groups = spec.groups.flatMap(({ numLayers, numKvHeads, headDim, numBlocks }) => [numLayers, numKvHeads, headDim, numBlocks]);
+    try {
+      const { cache, sizeBytes } = this.#addon.createCache(this.#device, Int32Array.from(groups), spec.blockSize, DTYPES.indexOf(spec.dtype));
+      return new NativeCache(spec, cache, sizeBytes, () => this.#addon.closeHandle(cache));
+    } catch (thrown) {
+      throw nativeError(thrown);
+    }
+  }
+
+  execute(step: Step): Promise<StepResult> {
+    const result = this.#tail.then(() => this.#execute(step));
+    this.#tail = result.catch(() => undefined);
+    return result;
+  }
+
+  async close(): Promise<void> {
+    await this.#tail;
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#addon.closeHandle(this.#device);
+  }
+
+  /** Which paths the kernels took since `resetCounters`. For tests. */
+  counters(): KernelCounters {
+    return this.#addon.readCounters(this.#device);
+  }
+
+  resetCounters(): void {
+    this.#addon.resetCounters(this.#device);
+  }
+
+  /** Makes steps of more than 64 rows add their sums in another order, so that tests of reproducibility can be seen to fail. */
+  plantOrderFault(on: boolean): void {
+    this.#addon.plantOrderFault(this.#device, on);
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new MillraceError('ENGINE_CLOSED', 'The native backend is closed.');
+  }
+
+  async #execute(step: Step): Promise<StepResult> {
+    this.#checkOpen();
+    const last = step.entries.at(-1);
+    const { host } = step;
+    const numLogitRows = last?.batch.numLogitRows ?? 0;
+    if (step.sampling !== null && numLogitRows > 0 && step.sampling.numRows !== numLogitRows) {
+      throw new MillraceError('BACKEND_STEP_FAILED', `The step samples ${step.sampling.numRows} rows and computes ${numLogitRows}.`);
+    }
+    const names = step.readOutputs ?? [];
+    const sampling = last === undefined || step.sampling === null || numLogitRows === 0 ? null : samplingOf(step.sampling, last);
+    try {
+      const entries = step.entries.map((entry) => encodeEntry(entry, step.entries));
+      const read = host?.needsLogits === true ? [...names, 'logits'] : names;
+      const readOutputs = Int32Array.from(read, (name) => outputIndex(last, name));
+      const forwarded = await this.#addon.forward(this.#device, { entries, readOutputs, sampling: host === undefined ? sampling : null });
+      const outputs = Object.fromEntries(names.map((name, i) => [name, forwarded.outputs[i]]));
+      const sampled = host === undefined || last === undefined ? sampledOf(forwarded) : await this.#sampleAfterHost(step, last, forwarded, sampling);
+      return { ...sampled, outputs, forwardMs: forwarded.forwardMs };
+    } catch (thrown) {
+      throw nativeError(thrown);
+    }
+  }
+
+  /** The second of the two stages (S2), when the host has a word in between. */
+  async #sampleAfterHost(step: Step, last: StepEntry, forwarded: NativeForwarded, sampling: NativeSampling | null): Promise<NativeSampled> {
+    const { host } = step;
+    if (host === undefined) return NOTHING_SAMPLED;
+    const logits = host.needsLogits ? (forwarded.outputs.at(-1) ?? null) : null;
+    const { plan } = last.program;
+    const vocabSize = plan.values[plan.outputs.logits]?.width ?? 0;
+    const masks = await runHostStage(host, logits, last.batch.numLogitRows, vocabSize);
+    if (sampling === null) return NOTHING_SAMPLED;
+    const from = logits === null ? {} : { program: null, logits, vocabSize };
+    return this.#addon.sample(this.#device, { ...sampling, ...from, masks });
+  }
+}
+
+export class NativeProgram implements Program {
+  readonly plan: Plan;
+  readonly kernels: readonly KernelChoice[];
+  readonly weightBytes: number;
+  readonly arenaBytes: number;
+  readonly handle: ProgramHandle;
+  readonly #weights: BoundWeights;
+  #close: (() => void) | null;
+
+  constructor(
+    plan: Plan,
+    created: { program: ProgramHandle; arenaBytes: number; kernels: readonly string[] },
+    weights: BoundWeights,
+    close: () => void,
+  ) {
+    this.plan = plan;
+    this.kernels = plan.nodes.map((node, i) => ({ node: node.name, op: node.op, kernel: created.kernels[i] }));
+    this.weightBytes = weights.newBytes;
+    this.arenaBytes = created.arenaBytes;
+    this.handle = created.program;
+    this.#weights = weights;
+    this.#close = close;
+  }
+
+  close(): void {
+    this.#close?.();
+    if (this.#close !== null) this.#weights.release();
+    this.#close = null;
+  }
+}
+
+export class NativeCache implements Cache {
+  readonly spec: CacheSpec;
+  readonly sizeBytes: number;
+  readonly handle: CacheHandle;
+  #close: (() => void) | null;
+
+  constructor(spec: CacheSpec, handle: CacheHandle, sizeBytes: number, close: () => void) {
+    this.spec = spec;
+    this.handle = handle;
+    this.sizeBytes = sizeBytes;
+    this.#close = close;
+  }
+
+  close(): void {
+    this.#close?.();
+    this.#close = null;
+  }
+}
+
+function encodeEntry({ program, cache, batch, embeddings }: StepEntry, entries: readonly StepEntry[]): NativeEntry {
+  if (!(program instanceof NativeProgram) || !(cache === null || cache instanceof NativeCache)) {
+    throw new MillraceError('BACKEND_STEP_FAILED', 'The step names a program or a cache of another backend.');
+  }
+  const handles = { program: program.handle, cache: cache?.handle ?? null, batch };
+  if (embeddings === undefined || embeddings instanceof Float32Array) {
+    return { ...handles, embeddings: embeddings ?? null, sourceEntry: -1, sourceOutput: -1 };
+  }
+  return { ...handles, embeddings: null, sourceEntry: embeddings.entry, sourceOutput: outputIndex(entries[embeddings.entry], embeddings.output) };
+}
+
+/** Place of a named output among those of a program. */
+function outputIndex(entry: StepEntry | undefined, name: string): number {
+  const index = entry === undefined ? -1 : Object.keys(entry.program.plan.outputs).indexOf(name);
+  if (index >= 0) return index;
+  throw new MillraceError('BACKEND_STEP_FAILED', `The step reads output ${name}, which its program does not have.`);
+}
+
+function samplingOf(batch: object, last: StepEntry): NativeSampling {
+  if (!(last.program instanceof NativeProgram)) throw new MillraceError('BACKEND_STEP_FAILED', 'The step names a program of another backend.');
+  return { batch, masks: null, program: last.program.handle, output: outputIndex(last, 'logits'), logits: null, vocabSize: 0 };
+}
+
+function sampledOf(forwarded: NativeForwarded): NativeSampled {
+  const { tokenIds, logprobs, topTokenIds, topLogprobs, corrupted, maxTopLogprobs, sampleMs } = forwarded;
+  if (tokenIds === undefined || logprobs === undefined || topTokenIds === undefined || topLogprobs === undefined || corrupted === undefined) {
+    return NOTHING_SAMPLED;
+  }
+  return { tokenIds, logprobs, topTokenIds, topLogprobs, corrupted, maxTopLogprobs: maxTopLogprobs ?? 0, sampleMs: sampleMs ?? 0 };
+}

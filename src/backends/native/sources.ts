@@ -1,0 +1,91 @@
+/** What the addon is built from, and with which flags. The native tree itself is found by `packageRoot`. */
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { MillraceError } from '../../base/errors.ts';
+import type { Isa } from './isa.ts';
+
+/** Compiled once, for any machine of the platform. Paths are relative to `native/`. */
+export const baseSources = [
+  'addon/addon.cc',
+  'addon/device_exports.cc',
+  'addon/handle.cc',
+  'addon/model_exports.cc',
+  'addon/step_exports.cc',
+  'addon/values.cc',
+  'addon/worker.cc',
+  'common/mapped_file.cc',
+  'common/memory.cc',
+  'common/plan.cc',
+  'cpu/cache.cc',
+  'cpu/check_entry.cc',
+  'cpu/cpu_features.cc',
+  'cpu/device.cc',
+  'cpu/executor.cc',
+  'cpu/program.cc',
+  'cpu/sampler.cc',
+  'cpu/thread_pool.cc',
+  'cpu/weight.cc',
+] as const;
+
+/** Compiled once for each instruction set, with its flags and `-DMILLRACE_ISA=`. */
+export const kernelSources = [
+  'cpu/attention.cc',
+  'cpu/attention_split.cc',
+  'cpu/elementwise.cc',
+  'cpu/kernel_table.cc',
+  'cpu/kv_cache.cc',
+  'cpu/linear.cc',
+  'cpu/linear_bf16.cc',
+  'cpu/linear_float.cc',
+  'cpu/linear_pack.cc',
+  'cpu/linear_q8_0.cc',
+  'cpu/quantize_activation.cc',
+  'cpu/rope.cc',
+  'cpu/sampler_kernels.cc',
+] as const;
+
+/**
+ * For every source. Reproducibility forbids contraction and fast-math; `-fno-math-errno` and `-fno-trapping-math` change no result, they only
+ * let loops with square roots and selections become vectors.
+ */
+export const commonFlags = [
+  '-O3',
+  '-std=c++17',
+  '-fPIC',
+  '-fvisibility=hidden',
+  '-ffp-contract=off',
+  '-fno-fast-math',
+  '-fno-math-errno',
+  '-fno-trapping-math',
+  '-DNAPI_VERSION=8',
+  '-DNDEBUG',
+] as const;
+
+const avx2Flags = ['-mavx2', '-mfma', '-mf16c', '-mbmi2'] as const;
+
+export const isaFlags: Record<Isa, readonly string[]> = {
+  portable: [],
+  avx2: avx2Flags,
+  avx512: [
+    ...avx2Flags,
+    '-mavx512f',
+    '-mavx512bw',
+    '-mavx512vl',
+    '-mavx512dq',
+    '-mavx512vnni',
+    '-mavx512bf16',
+    '-mprefer-vector-width=512',
+  ],
+};
+
+/** The folder with `package.json` and `native/`, above this file whether it runs from `src/` or `dist/`. */
+export function packageRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(folder, 'package.json'))) {
+    const parent = dirname(folder);
+    if (parent === folder) throw new MillraceError('INTERNAL', 'No package.json lies above the native backend.');
+    folder = parent;
+  }
+  return folder;
+}

@@ -1,0 +1,153 @@
+/** Weights on the native side: packed once per source, shared by every program that names them alike. */
+import { gibibytes, readMachine } from '../../base/machine.ts';
+import { MillraceError } from '../../base/errors.ts';
+import { weightFormats } from '../../plan/encode.ts';
+import type { Plan, Weight } from '../../plan/plan.ts';
+import { storedBytes } from '../../quant/formats/index.ts';
+import { findParts } from '../../quant/read-tensor.ts';
+import type { StoredTensor, WeightSource } from '../../weights/weight-source.ts';
+import type { DeviceHandle, FileHandle, NativeAddon, NativeWeightPart, WeightHandle } from './load-addon.ts';
+
+interface Shared {
+  readonly packed: Promise<{ weight: WeightHandle; sizeBytes: number }>;
+  users: number;
+}
+
+/** Weights that a program holds, in the order of its plan. */
+export interface BoundWeights {
+  readonly handles: readonly WeightHandle[];
+  /** Bytes of those that no earlier program held. */
+  readonly newBytes: number;
+  release(): void;
+}
+
+/** Bytes of a weight as its format stores it; packed, it takes about as many. */
+function bytesOf(weight: Weight): number {
+  return storedBytes(
+    weight.format,
+    weight.shape.reduce((a, b) => a * b, 1),
+  );
+}
+
+export class WeightPool {
+  readonly #addon: NativeAddon;
+  readonly #device: DeviceHandle;
+  readonly #bySource = new WeakMap<WeightSource, Map<string, Shared>>();
+
+  constructor(addon: NativeAddon, device: DeviceHandle) {
+    this.#addon = addon;
+    this.#device = device;
+  }
+
+  /**
+   * Packs what is not there yet, weight by weight on the device's threads; files are mapped only meanwhile.
+   * @throws WEIGHTS_TENSOR_MISSING, WEIGHTS_SHAPE_MISMATCH, WEIGHTS_FILE_INVALID, MEMORY_INSUFFICIENT
+   */
+  async bind(plan: Plan, source: WeightSource, onProgress?: (doneBytes: number, totalBytes: number) => void): Promise<BoundWeights> {
+    const shared = this.#bySource.get(source) ?? new Map<string, Shared>();
+    this.#bySource.set(source, shared);
+    const missing = plan.weights.filter((weight) => !shared.has(keyOf(weight)));
+    const totalBytes = missing.reduce((sum, weight) => sum + bytesOf(weight), 0);
+    checkMemory(plan, totalBytes);
+    const files = new MappedFiles(this.#addon);
+    const held: string[] = [];
+    const release = () => {
+      for (const key of held.splice(0)) this.#release(shared, key);
+    };
+    try {
+      const handles: WeightHandle[] = [];
+      let newBytes = 0;
+      let doneBytes = 0;
+      onProgress?.(0, totalBytes);
+      for (const weight of plan.weights) {
+        const key = keyOf(weight);
+        const known = shared.get(key);
+        const entry = known ?? { packed: this.#pack(weight, source, files), users: 0 };
+        shared.set(key, entry);
+        entry.users++;
+        held.push(key);
+        const { weight: handle, sizeBytes } = await entry.packed;
+        handles.push(handle);
+        if (known !== undefined) continue;
+        newBytes += sizeBytes;
+        doneBytes += bytesOf(weight);
+        onProgress?.(doneBytes, totalBytes);
+      }
+      return { handles, newBytes, release };
+    } catch (thrown) {
+      release();
+      throw thrown;
+    } finally {
+      files.close();
+    }
+  }
+
+  async #pack(weight: Weight, source: WeightSource, files: MappedFiles): Promise<{ weight: WeightHandle; sizeBytes: number }> {
+    const parts = findParts(source, weight).map(({ tensor }) => partOf(tensor, source, files));
+    const [rows, columns = 1] = weight.shape;
+    return this.#addon.packWeight(this.#device, weightFormats.indexOf(weight.format), weight.shape.length, rows, columns, parts);
+  }
+
+  #release(shared: Map<string, Shared>, key: string): void {
+    const entry = shared.get(key);
+    if (entry === undefined || --entry.users > 0) return;
+    shared.delete(key);
+    entry.packed.then(
+      ({ weight }) => this.#addon.closeHandle(weight),
+      () => undefined, // it failed: whoever asked for it has been told
+    );
+  }
+}
+
+/** Programs share a weight when they call it the same and mean the same: a name may stand for other parts in another plan. */
+function keyOf(weight: Weight): string {
+  return JSON.stringify([weight.name, weight.format, weight.shape, weight.parts.map((part) => part.tensor)]);
+}
+
+function partOf(tensor: StoredTensor, source: WeightSource, files: MappedFiles): NativeWeightPart {
+  return {
+    file: source.mappable ? files.map(tensor.file) : null,
+    bytes: source.mappable ? null : source.read(tensor),
+    offset: tensor.offset,
+    sizeBytes: tensor.sizeBytes,
+    format: weightFormats.indexOf(tensor.format),
+    rows: tensor.shape[0],
+    ropeHeadDim: tensor.rowOrder?.headDim ?? 0,
+    shift: tensor.shift ?? 0,
+  };
+}
+
+/** Files that are mapped while weights are packed from them. */
+class MappedFiles {
+  readonly #addon: NativeAddon;
+  readonly #files = new Map<string, FileHandle>();
+
+  constructor(addon: NativeAddon) {
+    this.#addon = addon;
+  }
+
+  map(path: string): FileHandle {
+    const known = this.#files.get(path);
+    if (known !== undefined) return known;
+    const file = this.#addon.mapFile(path);
+    this.#files.set(path, file);
+    return file;
+  }
+
+  close(): void {
+    for (const file of this.#files.values()) this.#addon.closeHandle(file);
+    this.#files.clear();
+  }
+}
+
+/** Systems promise memory that they do not have and end the process later: better to say so now. */
+function checkMemory(plan: Plan, neededBytes: number): void {
+  const { availableMemoryBytes, reasons } = readMachine();
+  if (neededBytes <= availableMemoryBytes) return;
+  throw new MillraceError('MEMORY_INSUFFICIENT', {
+    message: `The weights of ${plan.name} do not fit the memory.`,
+    expected: `at most ${gibibytes(availableMemoryBytes)} (${reasons[reasons.length - 1]})`,
+    received: gibibytes(neededBytes),
+    hint: 'use a smaller model, or one with 8-bit weights',
+  });
+}
