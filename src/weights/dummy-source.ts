@@ -2,9 +2,9 @@
  * Random weights for a plan (`--load-format dummy`): the same for the same tensor name and shape, made when read and never held, cheap enough that
  * half a billion take a few seconds. Sizes are such that activations stay finite at any depth.
  */
-import type { Plan } from '../plan/plan.ts';
-import { weightFormats } from '../quant/formats/index.ts';
-import { countBytes } from './tensor-layout.ts';
+import { MillraceError } from '../base/errors.ts';
+import type { Plan, WeightFormat } from '../plan/plan.ts';
+import { storedBytes, weightFormats } from '../quant/formats/index.ts';
 import type { StoredTensor, WeightSource } from './weight-source.ts';
 
 /** Distinct values in one tensor, as a power of two: 4096 are plenty for weights that mean nothing. */
@@ -51,6 +51,7 @@ class DummySource implements WeightSource {
 /**
  * A source of random weights in the formats that the plan names. Matrices are uniform within `sqrt(3 / columns)`, so that a row of unit variance
  * stays one; norms multiply by about 1; biases are small.
+ * @throws CONFIG_INVALID when a row is not whole blocks of the format
  */
 export function createDummySource(plan: Plan): WeightSource {
   const normOffsets = new Map<number, number>();
@@ -63,9 +64,10 @@ export function createDummySource(plan: Plan): WeightSource {
   for (const weight of plan.weights) {
     const normOffset = normOffsets.get(weight.id);
     for (const { tensor: name, shape } of weight.parts) {
-      const elements = shape.reduce((a, b) => a * b, 1);
       const { format } = weight;
-      const sizeBytes = countBytes(FILE, name, shape, elements, format);
+      const columns = shape[shape.length - 1];
+      if (columns % weightFormats[format].blockElements !== 0) throw notWholeBlocks(name, format, columns);
+      const sizeBytes = storedBytes(format, countOf(shape));
       const isMatrix = shape.length === 2;
       const center = normOffset === undefined ? 0 : 1 - normOffset;
       const amplitude = isMatrix ? Math.sqrt(3 / shape[1]) : normOffset === undefined ? BIAS_AMPLITUDE : NORM_AMPLITUDE;
@@ -77,7 +79,7 @@ export function createDummySource(plan: Plan): WeightSource {
 
 /** Elements drawn from a table of values that is already in the target format. */
 function fillFromTable({ format, shape }: StoredTensor, center: number, amplitude: number, seed: number): Uint8Array {
-  const count = shape.reduce((a, b) => a * b, 1);
+  const count = countOf(shape);
   const values = Float32Array.from({ length: TABLE_SIZE }, (_, i) => center + amplitude * ((2 * i + 1) / TABLE_SIZE - 1));
   const packed = weightFormats[format].quantize(values);
   const Elements = format === 'f32' ? Uint32Array : Uint16Array;
@@ -107,6 +109,19 @@ function fillBlocks(sizeBytes: number, amplitude: number, seed: number): Uint8Ar
     }
   }
   return bytes;
+}
+
+function countOf(shape: readonly number[]): number {
+  return shape.reduce((a, b) => a * b, 1);
+}
+
+function notWholeBlocks(name: string, format: WeightFormat, columns: number): MillraceError {
+  return new MillraceError('CONFIG_INVALID', {
+    message: `Random ${format} weights cannot have the width of tensor ${name}.`,
+    expected: `a multiple of ${weightFormats[format].blockElements} columns`,
+    received: String(columns),
+    hint: 'choose another format for --load-format dummy',
+  });
 }
 
 /** FNV-1a of a name. */

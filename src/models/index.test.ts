@@ -1,0 +1,155 @@
+import { describe, expect, test } from 'vitest';
+import type { WeightFormat } from '../plan/plan.ts';
+import { activationFor } from './activation.ts';
+import { families, familyFor, ggufToHf, readModel } from './index.ts';
+
+const tiny = {
+  architectures: ['LlamaForCausalLM'],
+  vocab_size: 96,
+  hidden_size: 32,
+  intermediate_size: 48,
+  num_hidden_layers: 6,
+  num_attention_heads: 4,
+  num_key_value_heads: 2,
+  max_position_embeddings: 128,
+};
+const as = (architecture: string, more: Record<string, unknown> = {}) => ({ ...tiny, architectures: [architecture], ...more });
+const windows = (config: unknown) => readModel(config).features.layers.map((layer) => layer.attention.window);
+const planOf = (config: unknown, format: WeightFormat = 'f32') => readModel(config).build({ formatOf: () => format, activationFor: () => 'f32' });
+
+test('an unknown architecture is answered with the known ones', () => {
+  expect(() => familyFor(as('MambaForCausalLM'))).toThrow(
+    expect.objectContaining({
+      code: 'MODEL_ARCHITECTURE_UNKNOWN',
+      received: 'MambaForCausalLM',
+      expected: expect.stringContaining('Qwen3ForCausalLM'),
+    }),
+  );
+  expect(() =>
+    ggufToHf({ metadata: new Map([['general.architecture', 'mamba']]), tensorShape: () => undefined, readVector: () => undefined }),
+  ).toThrow(expect.objectContaining({ code: 'MODEL_ARCHITECTURE_UNKNOWN', expected: expect.stringContaining('gemma3') }));
+});
+
+test('a configuration that is no object, or has no architectures, is refused', () => {
+  for (const config of [null, 7, 'x', [], {}, { architectures: 'LlamaForCausalLM' }]) {
+    expect(() => familyFor(config)).toThrow(expect.objectContaining({ code: 'MODEL_CONFIG_INVALID' }));
+  }
+});
+
+describe('every family', () => {
+  const broken: [string, unknown][] = [
+    ['hidden_size', undefined],
+    ['hidden_size', 0],
+    ['hidden_size', 1e12],
+    ['num_hidden_layers', 1e9],
+    ['num_hidden_layers', 2.5],
+    ['num_attention_heads', '4'],
+    ['num_key_value_heads', 3],
+    ['head_dim', 7],
+    ['head_dim', -8],
+    ['vocab_size', null],
+    ['vocab_size', 2 ** 40],
+    ['intermediate_size', Number.NaN],
+    ['max_position_embeddings', -1],
+    ['rms_norm_eps', 'small'],
+    ['tie_word_embeddings', 'yes'],
+  ];
+  const architectures = Object.values(families).map((family) => family.architectures[0]);
+
+  test.each(architectures)('%s names the field that is wrong', (architecture) => {
+    for (const [field, value] of broken) {
+      const attempt = () => readModel(as(architecture, { [field]: value }));
+      expect(attempt, `${field}: ${String(value)}`).toThrow(
+        expect.objectContaining({
+          code: 'MODEL_CONFIG_INVALID',
+          message: expect.stringContaining(field),
+          expected: expect.any(String),
+          received: expect.any(String),
+        }),
+      );
+    }
+  });
+
+  test.each(architectures)('%s refuses a quantised checkpoint, naming the method', (architecture) => {
+    expect(() => readModel(as(architecture, { quantization_config: { quant_method: 'gptq' } }))).toThrow(
+      expect.objectContaining({ code: 'WEIGHTS_FORMAT_UNSUPPORTED', received: 'gptq' }),
+    );
+  });
+
+  test.each(architectures)('%s writes stages that follow each other and share no layer', (architecture) => {
+    const model = readModel(as(architecture));
+    const options = { formatOf: () => 'f32' as const, activationFor: () => 'f32' as const };
+    const first = model.build(options, { from: 0, to: 2 });
+    const last = model.build(options, { from: 2, to: 6 });
+    expect(first.input.kind).toBe('tokenIds');
+    expect(Object.keys(first.outputs)).toEqual(['hidden']);
+    expect(last.input.kind).toBe('embeddings');
+    expect(Object.keys(last.outputs).sort()).toEqual(['hidden', 'logits']);
+    const numLayers = (plan: typeof first) => plan.cacheGroups.reduce((sum, group) => sum + group.numLayers, 0);
+    expect([numLayers(first), numLayers(last)]).toEqual([2, 4]);
+    expect(() => model.build(options, { from: 3, to: 3 })).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+    expect(() => model.build(options, { from: 0, to: 7 })).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+  });
+});
+
+test('windows follow the rule of each family, or layer_types where it is written', () => {
+  expect(windows(as('MistralForCausalLM', { sliding_window: 16 }))).toEqual([16, 16, 16, 16, 16, 16]);
+  expect(windows(as('MistralForCausalLM', { sliding_window: null }))).toEqual([0, 0, 0, 0, 0, 0]);
+  expect(windows(as('Qwen2ForCausalLM', { sliding_window: 16 }))).toEqual([0, 0, 0, 0, 0, 0]);
+  expect(windows(as('Qwen2ForCausalLM', { sliding_window: 16, use_sliding_window: true, max_window_layers: 4 }))).toEqual([0, 0, 0, 0, 16, 16]);
+  expect(windows(as('Gemma2ForCausalLM', { sliding_window: 16 }))).toEqual([16, 0, 16, 0, 16, 0]);
+  expect(windows(as('Gemma3ForCausalLM', { sliding_window: 16 }))).toEqual([16, 16, 16, 16, 16, 0]);
+  expect(windows(as('Gemma3ForCausalLM', { sliding_window: 16, sliding_window_pattern: 2 }))).toEqual([16, 0, 16, 0, 16, 0]);
+  const types = ['full_attention', 'sliding_attention', 'sliding_attention', 'full_attention', 'full_attention', 'full_attention'];
+  expect(windows(as('Gemma2ForCausalLM', { sliding_window: 16, layer_types: types }))).toEqual([0, 16, 16, 0, 0, 0]);
+});
+
+test('a window as long as the context is no window, and then there is one cache group', () => {
+  expect(windows(as('Gemma2ForCausalLM', { sliding_window: 128 }))).toEqual([0, 0, 0, 0, 0, 0]);
+  expect(planOf(as('Gemma2ForCausalLM', { sliding_window: 16 })).cacheGroups).toMatchObject([
+    { name: 'window', kind: 'window', window: 16, numLayers: 3 },
+    { name: 'full', kind: 'full', numLayers: 3 },
+  ]);
+  expect(planOf(as('Gemma2ForCausalLM', { sliding_window: 128 })).cacheGroups).toMatchObject([{ name: 'full', numLayers: 6 }]);
+});
+
+test('sliding layers without a window, or layer_types of another length or word, are refused', () => {
+  const types = (count: number, word = 'sliding_attention') => Array.from({ length: count }, () => word);
+  const bad: [Record<string, unknown>, string][] = [
+    [{ sliding_window: null, layer_types: types(6) }, 'sliding_window'],
+    [{ sliding_window: 16, layer_types: types(5) }, 'layer_types'],
+    [{ sliding_window: 16, layer_types: types(6, 'linear_attention') }, 'layer_types'],
+    [{ sliding_window: -1 }, 'sliding_window'],
+  ];
+  for (const [more, field] of bad) expect(() => readModel(as('Gemma2ForCausalLM', more))).toThrow(field);
+});
+
+test('the text part of a multimodal Gemma 3 is found under either spelling of its tensors', () => {
+  const { architectures: _, ...text } = tiny;
+  const config = { architectures: ['Gemma3ForConditionalGeneration'], text_config: text, torch_dtype: 'bfloat16' };
+  for (const prefix of ['language_model.model.', 'model.language_model.']) {
+    const { features } = readModel(config, (name) => name.startsWith(prefix));
+    expect(features.tensorPrefix).toBe(prefix);
+    // the checkpoint's number type is written outside: sqrt(32) rounded to bf16
+    expect(features.embeddingScale).toBe(5.65625);
+  }
+});
+
+test('a stretched context is as long as its scaling says', () => {
+  const length = (more: Record<string, unknown>) => readModel({ ...tiny, ...more }).features.maxPositions;
+  expect(length({})).toBe(128);
+  expect(length({ rope_scaling: { type: 'linear', factor: 4 } })).toBe(512);
+  expect(length({ rope_scaling: { type: 'yarn', factor: 4, original_max_position_embeddings: 64 } })).toBe(256);
+  expect(length({ rope_scaling: { type: 'dynamic', factor: 4 } })).toBe(128);
+});
+
+test('activations are as exact as the weights and the flags ask for', () => {
+  expect(activationFor('f32', 64, 'auto', 'auto')).toBe('f32');
+  expect(activationFor('f16', 64, 'auto', 'auto')).toBe('f32');
+  expect(activationFor('bf16', 64, 'auto', 'auto')).toBe('bf16');
+  expect(activationFor('bf16', 64, 'float32', 'auto')).toBe('f32');
+  expect(activationFor('q8_0', 64, 'auto', 'auto')).toBe('int8-group32');
+  expect(activationFor('q8_0', 64, 'auto', 'float')).toBe('f32');
+  expect(activationFor('q8_0', 64, 'auto', 'int8-token')).toBe('int8-token');
+  expect(activationFor('bf16', 64, 'auto', 'int8-token')).toBe('bf16');
+});
