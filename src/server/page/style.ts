@@ -1,5 +1,5 @@
 /** Style of the chat page: one column, system fonts, colours for light and dark. */
-export const pageStyle = String.raw`
+export const pageStyle = `
 :root {
   color-scheme: light;
   --paper: #f7f5f0; --card: #ffffff; --ink: #22252a; --soft: #6b6f76; --line: #e2ded5;

@@ -1,0 +1,30 @@
+import { copyFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe } from 'vitest';
+import { loadEngine } from '../../src/engine/load.ts';
+import { describeOpenAiClient } from './openai-suite.ts';
+
+const shared = process.env.MILLRACE_SHARED ?? fileURLToPath(new URL('../../../shared', import.meta.url));
+const stories = join(shared, 'models/stories260K');
+
+describe.skipIf(!existsSync(stories))('with the shared stories260K', () => {
+  describeOpenAiClient('stories260K on the reference backend', () => loadEngine({ model: stories, backend: 'reference' }), {
+    prompt: 'Once upon a time',
+    hasChatTemplate: false,
+  });
+});
+
+// Random weights in the shape of a committed checkpoint: says nothing sensible, but everything between the socket and the kernels is real.
+describe('with random weights and a chat template', () => {
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-e2e-'));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  copyFileSync(fileURLToPath(new URL('../golden/qwen3/config.json', import.meta.url)), join(folder, 'config.json'));
+  writeFileSync(
+    join(folder, 'chat_template.jinja'),
+    "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}",
+  );
+  const load = () => loadEngine({ model: folder, servedModelName: ['random', 'org/random'], loadFormat: 'dummy', backend: 'reference' });
+  describeOpenAiClient('random weights on the reference backend', load, { prompt: 'Once upon a time', hasChatTemplate: true });
+});
