@@ -29,14 +29,14 @@ export const chatPage = `<!doctype html>
   <label><span>Temperature <output id="temperature-value">0.80</output></span>
     <input id="temperature" type="range" min="0" max="2" step="0.05" value="0.8"></label>
   <label>Most tokens per answer<input id="max-tokens" type="number" min="1" step="1" placeholder="as many as fit"></label>
-  <label>API key<input id="key" type="password" placeholder="only if the server wants one"></label>
+  <label>API key<input id="key" type="password" autocomplete="new-password" placeholder="only if the server wants one"></label>
   <label class="wide" id="system-field">System prompt<textarea id="system" rows="2" placeholder="How the model should behave"></textarea></label>
 </form>
 <main id="scroller"><div id="log" role="log" aria-live="polite">
   <div id="empty"><strong id="empty-title">&nbsp;</strong><span id="empty-hint"></span></div>
 </div></main>
 <form id="composer"><div class="row">
-  <textarea id="prompt" rows="1" aria-label="Your text" autofocus></textarea>
+  <textarea id="prompt" rows="1" aria-label="Your text"></textarea>
   <button id="send" type="submit">Send</button>
 </div></form>
 <noscript>This page needs JavaScript; the API does not.</noscript>

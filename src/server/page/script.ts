@@ -95,19 +95,26 @@ function addTurn(kind) {
   return { turn, text, facts };
 }
 
-// Fenced code becomes a block; all else stays as written.
-function render(parent, given, text) {
-  const parts = text.split(/\x60\x60\x60[^\n]*\n?/);
-  const nodes = parts.map((part, at) => {
-    if (at % 2 === 0) return document.createTextNode(part);
-    const block = document.createElement('pre');
-    block.textContent = part.replace(/\n$/, '');
-    return block;
+function element(tag, text) {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  return made;
+}
+
+function inline(text) {
+  return text.split(/(\*\*[^*\n]+\*\*|\x60[^\x60\n]+\x60)/).map((piece) => {
+    if (/^\*\*.+\*\*$/.test(piece)) return element('strong', piece.slice(2, -2));
+    return /^\x60.+\x60$/.test(piece) ? element('code', piece.slice(1, -1)) : document.createTextNode(piece);
   });
+}
+
+// Fenced code becomes a block, **bold** and inline code are set as such; all else stays as written.
+function render(parent, given, text) {
+  const parts = text.split(/\n*\x60\x60\x60[^\n]*\n?/);
+  const nodes = parts.flatMap((part, at) => (at % 2 === 0 ? inline(at === 0 ? part : part.replace(/^\n+/, '')) : [element('pre', part)]));
   if (given) {
-    const start = document.createElement('span');
+    const start = element('span', given);
     start.className = 'given';
-    start.textContent = given;
     nodes.unshift(start);
   }
   parent.replaceChildren(...nodes);
@@ -149,10 +156,10 @@ async function* events(response) {
 
 async function run(text) {
   const model = currentModel();
-  if (!model) return loadModels();
+  const { messages } = state; // "New chat" replaces the list: a late answer then ends in the old one
   const chats = model.has_chat_template;
   if (chats) {
-    state.messages.push({ role: 'user', content: text });
+    messages.push({ role: 'user', content: text });
     addTurn('user').text.textContent = text;
   }
   const { turn, text: body, facts } = addTurn('assistant running');
@@ -186,9 +193,9 @@ async function run(text) {
   turn.classList.remove('running');
   draw();
   facts.textContent = describe({ usage, firstAt, startedAt, reason });
-  if (chats && !turn.classList.contains('failed')) state.messages.push({ role: 'assistant', content: answer });
-  else if (chats) state.messages.pop();
-  setRunning(null);
+  if (chats && !turn.classList.contains('failed')) messages.push({ role: 'assistant', content: answer });
+  else if (chats) messages.pop();
+  if (state.running === controller) setRunning(null);
 }
 
 function describe({ usage, firstAt, startedAt, reason }) {
@@ -230,12 +237,14 @@ view.composer.addEventListener('submit', (event) => {
   if (state.running) return state.running.abort();
   const text = view.prompt.value;
   if (text.trim() === '') return;
+  if (!currentModel()) return loadModels();
   view.prompt.value = '';
   grow();
   run(text);
 });
 byId('again').addEventListener('click', () => {
   if (state.running) state.running.abort();
+  setRunning(null);
   state.messages = [];
   view.log.replaceChildren(view.empty);
   view.empty.hidden = false;

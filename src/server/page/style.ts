@@ -40,6 +40,7 @@ main { flex: 1; overflow-y: auto; overscroll-behavior: contain; }
 .turn .facts { color: var(--soft); font-size: .76rem; margin-top: .35rem; min-height: 1.1em; }
 .turn.failed .text { color: var(--bad); }
 .turn pre { white-space: pre; overflow-x: auto; background: var(--code); border: 1px solid var(--line); border-radius: 9px; padding: .7rem .85rem; margin: .5rem 0; font: .86rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+.turn .text > code { background: var(--code); border-radius: 5px; padding: .05em .3em; font: .88em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 .turn .given { color: var(--soft); }
 .turn.running .text::after { content: ""; display: inline-block; width: .5em; height: 1.05em; margin-left: .12em; vertical-align: -.18em; background: var(--accent); border-radius: 2px; animation: blink 1s steps(2) infinite; }
 @keyframes blink { 50% { opacity: 0; } }
