@@ -5,8 +5,8 @@ export interface BackendOptions {
   readonly numThreads: number;
   /** Instruction-set class of native kernels; the best of this machine when absent. */
   readonly isa?: string;
-  /** A line on what is being built, for the native backend's first use. */
-  onBuildProgress?(line: string): void;
+  /** Sources compiled so far and in all, on the native backend's first use. */
+  onBuildProgress?(done: number, total: number): void;
 }
 
 export const backends = {

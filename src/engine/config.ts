@@ -132,6 +132,13 @@ const table = {
     default: true,
     meaning: 'Share the K and V of prompts that begin alike.',
   },
+  chatTemplate: {
+    flag: 'chat-template',
+    kind: 'string',
+    default: null,
+    placeholder: 'FILE',
+    meaning: "A Jinja file that takes the place of the model's own chat template.",
+  },
   generationConfig: {
     flag: 'generation-config',
     kind: 'string',

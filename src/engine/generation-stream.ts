@@ -12,14 +12,17 @@ import type {
   Usage,
 } from './request-stream.ts';
 
-/** One choice as it grows. A reader's place in it is a pair of cursors, so unread deltas merge and nothing is held twice. */
+/**
+ * One choice as it grows. What has not been read yet merges into one delta, so that a slow reader costs no more memory than the result itself.
+ * Text lies apart as read and unread: slicing the end off one growing string would copy all of it each time.
+ */
 interface GrowingChoice {
-  text: string;
+  readonly readText: string[];
+  unreadText: string;
   readonly tokenIds: number[];
   readonly logprobs: TokenLogprob[] | null;
   finishReason: FinishReason | null;
   stopReason: string | number | null;
-  readText: number;
   readTokens: number;
   readEnd: boolean;
 }
@@ -117,12 +120,12 @@ export class GenerationStream implements RequestStream {
     this.#usage.promptTokens = admission.promptTokenIds.length;
     for (let index = 0; index < numChoices; index++) {
       this.#choices.push({
-        text: '',
+        readText: [],
+        unreadText: '',
         tokenIds: [],
         logprobs: withLogprobs ? [] : null,
         finishReason: null,
         stopReason: null,
-        readText: 0,
         readTokens: 0,
         readEnd: false,
       });
@@ -139,7 +142,7 @@ export class GenerationStream implements RequestStream {
     const choice = this.#choices[index];
     choice.tokenIds.push(tokenId);
     if (logprob !== null) choice.logprobs?.push(logprob);
-    choice.text += text;
+    choice.unreadText += text;
     this.#usage.completionTokens++;
     this.#notify();
   }
@@ -147,7 +150,7 @@ export class GenerationStream implements RequestStream {
   /** The end of a choice, with text that was held back until now. */
   finishChoice(index: number, text: string, finishReason: FinishReason, stopReason: string | number | null): void {
     const choice = this.#choices[index];
-    choice.text += text;
+    choice.unreadText += text;
     choice.finishReason = finishReason;
     choice.stopReason = stopReason;
     this.#notify();
@@ -204,15 +207,16 @@ export class GenerationStream implements RequestStream {
 
   #takeDelta(index: number): GenerationDelta | null {
     const choice = this.#choices[index];
-    const { readTokens, readText } = choice;
+    const { readTokens, unreadText: text } = choice;
     const ends = choice.finishReason !== null && !choice.readEnd;
-    if (readTokens === choice.tokenIds.length && readText === choice.text.length && !ends) return null;
+    if (readTokens === choice.tokenIds.length && text.length === 0 && !ends) return null;
     choice.readTokens = choice.tokenIds.length;
-    choice.readText = choice.text.length;
+    if (text.length > 0) choice.readText.push(text);
+    choice.unreadText = '';
     choice.readEnd = ends || choice.readEnd;
     return {
       index,
-      text: choice.text.slice(readText),
+      text,
       tokenIds: choice.tokenIds.slice(readTokens),
       logprobs: choice.logprobs === null ? null : choice.logprobs.slice(readTokens),
       finishReason: ends ? choice.finishReason : null,
@@ -224,7 +228,7 @@ export class GenerationStream implements RequestStream {
 function finishedChoice(choice: GrowingChoice, index: number): GenerationChoice {
   return {
     index,
-    text: choice.text,
+    text: choice.readText.join('') + choice.unreadText,
     tokenIds: choice.tokenIds,
     logprobs: choice.logprobs,
     finishReason: choice.finishReason ?? 'abort',

@@ -1,19 +1,14 @@
 /** From what a caller gives to prompt token ids: renders the chat template, encodes, checks. */
-import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
 import { MillraceError } from '../base/errors.ts';
+import { renderToIds } from '../chat/prompt.ts';
+import type { ChatTemplate } from '../chat/template.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GenerateInput } from './engine.ts';
-
-/** The model's chat template. */
-export interface ChatRenderer {
-  /** @throws CHAT_TEMPLATE_FAILED */
-  render(messages: readonly ChatMessage[], options?: ChatTemplateOptions): string;
-}
 
 export interface InputParts {
   readonly tokenizer: Tokenizer;
   /** null when the model has none. */
-  readonly chatTemplate: ChatRenderer | null;
+  readonly chatTemplate: ChatTemplate | null;
   /** Ids that the model's embedding has; may be more than the tokenizer's. */
   readonly vocabSize: number;
 }
@@ -21,28 +16,12 @@ export interface InputParts {
 /** @throws PROMPT_EMPTY, PROMPT_TOKEN_UNKNOWN, CHAT_TEMPLATE_MISSING, CHAT_TEMPLATE_FAILED */
 export async function promptTokenIds(input: GenerateInput, parts: InputParts): Promise<Int32Array> {
   if ('promptTokenIds' in input) return checkedIds(input.promptTokenIds, parts.vocabSize);
-  if ('messages' in input) return (await renderChat(input.messages, input.template, parts)).tokenIds;
+  if ('messages' in input) {
+    const { tokenIds } = await renderToIds(parts.tokenizer, parts.chatTemplate, input.messages, input.template);
+    return nonEmpty(tokenIds);
+  }
   const addSpecialTokens = input.addSpecialTokens ?? true;
   return nonEmpty(await parts.tokenizer.encodeAsync(input.prompt, { addSpecialTokens, parseSpecial: true }));
-}
-
-/** @throws CHAT_TEMPLATE_MISSING, CHAT_TEMPLATE_FAILED */
-export async function renderChat(
-  messages: readonly ChatMessage[],
-  options: ChatTemplateOptions | undefined,
-  { tokenizer, chatTemplate }: InputParts,
-): Promise<{ text: string; tokenIds: Int32Array }> {
-  if (chatTemplate === null) {
-    throw new MillraceError('CHAT_TEMPLATE_MISSING', {
-      message: 'The model has no chat template, so messages cannot be turned into a prompt.',
-      hint: 'Use /v1/completions (or generate) with a plain prompt.',
-      param: 'messages',
-    });
-  }
-  const text = chatTemplate.render(messages, options);
-  // a template writes its own BOS and turn markers
-  const tokenIds = await tokenizer.encodeAsync(text, { addSpecialTokens: false, parseSpecial: true });
-  return { text, tokenIds: nonEmpty(tokenIds) };
 }
 
 function checkedIds(ids: ArrayLike<number>, vocabSize: number): Int32Array {

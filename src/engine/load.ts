@@ -24,9 +24,9 @@ export type { EngineDescription, LoadedEngine } from './loaded-engine.ts';
 
 /** What a caller may watch or replace while an engine is loaded. */
 export interface LoadHooks {
-  /** Work done so far of a stage (`weights`: bytes). */
+  /** Work done so far of a stage: `build` (sources compiled), `weights` (bytes). */
   onProgress?(stage: string, done: number, total: number): void;
-  /** A line for people: what is being built, or why the slower backend serves. */
+  /** A line for people: why the slower backend serves. */
   onNotice?(line: string): void;
   readonly signal?: AbortSignal;
   /** For tests: a backend that is there already. The engine will close it. */
@@ -72,7 +72,7 @@ async function compose(opened: OpenedModel, options: CheckedOptions, hooks: Load
   // the tokenizer first: its faults are found in milliseconds, weights take longer
   const tokenizer = await opened.loadTokenizer();
   closers.push(() => tokenizer.close());
-  const chatTemplate = opened.loadChatTemplate(tokenizer);
+  const chatTemplate = await opened.loadChatTemplate(tokenizer, options.chatTemplate ?? undefined);
   hooks.signal?.throwIfAborted();
   const { program, cache } = await prepare(backend, plan, source, config, hooks, closers);
   source.close();
@@ -135,7 +135,7 @@ async function openBackend(options: CheckedOptions, machine: MachineFacts, hooks
   const backendOptions = {
     numThreads,
     ...(options.isa === 'auto' || options.isa === null ? {} : { isa: options.isa }),
-    onBuildProgress: (line: string) => hooks.onNotice?.(line),
+    onBuildProgress: (done: number, total: number) => hooks.onProgress?.('build', done, total),
   };
   if (options.backend !== 'auto' && options.backend !== null) return { backend: await backends[options.backend](backendOptions), reasons };
   try {

@@ -4,6 +4,8 @@ import type { Backend, BackendInfo, Cache, KernelChoice, Program } from '../back
 import { MillraceError, toMillraceError } from '../base/errors.ts';
 import { type Clock, realClock } from '../base/clock.ts';
 import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
+import { renderToIds } from '../chat/prompt.ts';
+import type { ChatTemplate } from '../chat/template.ts';
 import { KvCache } from '../kv/kv-cache.ts';
 import type { Plan } from '../plan/plan.ts';
 import { resolveSamplingParams, type SamplingParams } from '../sampling/params.ts';
@@ -15,7 +17,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo } from './engine.ts';
 import { Generation } from './generation.ts';
 import { GenerationStream } from './generation-stream.ts';
-import { type ChatRenderer, type InputParts, promptTokenIds, renderChat } from './input.ts';
+import { type InputParts, promptTokenIds } from './input.ts';
 import { EngineLoop, type LogitsListener } from './loop.ts';
 import { OutputStage } from './output.ts';
 import type { RequestStream } from './request-stream.ts';
@@ -34,7 +36,7 @@ export interface EngineLimits {
 export interface EngineParts {
   readonly model: ModelInfo;
   readonly tokenizer: Tokenizer;
-  readonly chatTemplate: ChatRenderer | null;
+  readonly chatTemplate: ChatTemplate | null;
   readonly backend: Backend;
   readonly program: Program;
   readonly cache: Cache;
@@ -142,7 +144,7 @@ export class LoadedEngine implements Engine {
   }
 
   renderChat(messages: readonly ChatMessage[], options?: ChatTemplateOptions): Promise<{ text: string; tokenIds: Int32Array }> {
-    return renderChat(messages, options, this.#input);
+    return renderToIds(this.tokenizer, this.#input.chatTemplate, messages, options);
   }
 
   stats(): EngineStats {
@@ -178,6 +180,7 @@ export class LoadedEngine implements Engine {
     for (const stream of this.#arriving) stream.abort(reason);
     this.#output.failAll(reason, this.#clock.nowMs());
     await this.#loop.stop();
+    this.#counters.isStopped = true;
     this.#parts.program.close();
     this.#parts.cache.close();
     await this.#parts.backend.close();

@@ -1,6 +1,8 @@
 /** What lies at a model path, whatever its shape, in one form: configuration, weights, tokenizer, chat template, sampling defaults. */
 import { basename } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
+import { chatTemplateFromFolder, chatTemplateFromGguf } from '../chat/load-template.ts';
+import type { ChatTemplate } from '../chat/template.ts';
 import { type Model, ggufToHf, readModel } from '../models/index.ts';
 import type { SamplingParams } from '../sampling/params.ts';
 import { ByteTokenizer } from '../tokenizer/byte-tokenizer.ts';
@@ -8,8 +10,6 @@ import { tokenizerFromFolder, tokenizerFromGguf } from '../tokenizer/load-tokeni
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { type HuggingFaceFiles, openModelFiles } from '../weights/model-files.ts';
 import type { WeightSource } from '../weights/weight-source.ts';
-import { chatTemplateFromFolder, chatTemplateFromGguf } from './chat-template.ts';
-import type { ChatRenderer } from './input.ts';
 
 export interface OpenedModel {
   readonly path: string;
@@ -26,7 +26,8 @@ export interface OpenedModel {
   /** Format of the weights that a configuration announces, for random ones. */
   readonly announcedDtype: string | null;
   loadTokenizer(): Promise<Tokenizer>;
-  loadChatTemplate(tokenizer: Tokenizer): ChatRenderer | null;
+  /** `override` is a file that takes the place of the model's own. */
+  loadChatTemplate(tokenizer: Tokenizer, override?: string): Promise<ChatTemplate | null>;
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -52,7 +53,7 @@ export function openModel(path: string, useDummyWeights: boolean): OpenedModel {
     notice: null,
     announcedDtype: null,
     loadTokenizer: async () => tokenizerFromGguf(gguf.metadata, eosTokenIds),
-    loadChatTemplate: (tokenizer) => chatTemplateFromGguf(gguf.metadata, tokenizer),
+    loadChatTemplate: (tokenizer, override) => chatTemplateFromGguf(gguf.metadata, tokenizer, override),
   };
 }
 
@@ -78,7 +79,7 @@ function openFolder(files: HuggingFaceFiles, useDummyWeights: boolean): OpenedMo
       if (useDummyWeights && !hasTokenizer) return new ByteTokenizer(model.features.vocabSize);
       return tokenizerFromFolder(files.path, eosTokenIds);
     },
-    loadChatTemplate: (tokenizer) => chatTemplateFromFolder(files, tokenizer),
+    loadChatTemplate: (tokenizer, override) => chatTemplateFromFolder(files.path, tokenizer, override),
   };
 }
 

@@ -16,7 +16,7 @@ export class EngineCounters {
   totalForwardMs = 0;
   /** When a step last finished or the engine was last idle. */
   lastProgressMs = 0;
-  /** The loop has ended by a fault of ours: nothing will ever progress. */
+  /** The engine is closed, or its loop has ended by a fault of ours: nothing will ever progress. */
   isStopped = false;
 }
 
