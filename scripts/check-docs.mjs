@@ -14,7 +14,8 @@ const read = (file) => fs.readFileSync(path.join(repository, file), 'utf8');
 /** Name of a table -> the document it stands in and the rows it must have. */
 const tables = {
   errors: { document: 'docs/errors.md', render: errorRows },
-  config: { document: 'docs/config.md', render: configRows },
+  config: { document: 'docs/config.md', render: async () => optionRows((await load('src/engine/config.ts')).engineOptions) },
+  server: { document: 'docs/config.md', render: async () => optionRows((await load('src/cli/commands/serve.ts')).serverFlags) },
 };
 
 async function errorRows() {
@@ -23,10 +24,12 @@ async function errorRows() {
   return ['| code | HTTP | meaning |', '|---|---|---|', ...rows];
 }
 
-async function configRows() {
-  if (!exists('src/engine/config.ts')) return null;
-  const { configOptions } = await load('src/engine/config.ts');
-  return configOptions === undefined ? null : ['| flag | default | meaning |', '|---|---|---|'];
+function optionRows(options) {
+  const rows = options.map(({ flag, choices, placeholder, kind, default: fallback, meaning }) => {
+    const value = kind === 'boolean' ? '' : ` ${choices?.join('\\|') ?? placeholder ?? (kind === 'string' ? 'TEXT' : 'N')}`;
+    return `| \`--${flag}${value}\` | ${fallback ?? ''} | ${meaning} |`;
+  });
+  return ['| option | default | meaning |', '|---|---|---|', ...rows];
 }
 
 /** Text with the table's rows put between its marks; null when the marks are missing. */
@@ -41,7 +44,6 @@ export function withTable(text, name, rows) {
 async function checkTables(write, problems) {
   for (const [name, { document, render }] of Object.entries(tables)) {
     const rows = await render();
-    if (rows === null) continue;
     if (!exists(document)) {
       problems.push(`${document} is missing`);
       continue;
@@ -77,6 +79,17 @@ function checkMap(problems) {
   for (const room of mapped) if (!rooms.has(room)) problems.push(`ARCHITECTURE.md shows src/${room}/, which does not exist`);
 }
 
+/** Places that a document names as `file`: `symbol`. */
+export function namedPlaces(markdown) {
+  return [...markdown.matchAll(/`([\w./-]+\.(?:ts|cc|h))`: `(\w+)`/g)].map(([, file, symbol]) => ({ file, symbol }));
+}
+
+function checkPlaces(problems) {
+  for (const { file, symbol } of namedPlaces(read('ARCHITECTURE.md'))) {
+    if (!exists(file) || !new RegExp(`\\b${symbol}\\b`).test(read(file))) problems.push(`ARCHITECTURE.md: there is no ${symbol} in ${file}`);
+  }
+}
+
 /** Targets of relative Markdown links, without anchors. */
 export function relativeLinks(markdown) {
   const prose = markdown.replace(/```[\s\S]*?```/g, '').replace(/`[^`\n]*`/g, '');
@@ -96,6 +109,7 @@ export async function main(args) {
   const problems = [];
   await checkTables(args.includes('--write'), problems);
   checkMap(problems);
+  checkPlaces(problems);
   checkLinks(problems);
   for (const problem of problems) console.error(problem);
   console.log(problems.length === 0 ? 'docs: true to the code' : `docs: ${problems.length} problems`);

@@ -43,13 +43,9 @@ export function npm(args, options) {
   return run(process.platform === 'win32' ? 'npm.cmd' : 'npm', args, options);
 }
 
-/** Folder for caches of this user on this system, by the system's own convention. */
-export function userCacheDir(env = process.env, platform = process.platform, home = os.homedir()) {
-  if (env.MILLRACE_CACHE) return path.resolve(env.MILLRACE_CACHE);
-  if (env.XDG_CACHE_HOME) return path.join(env.XDG_CACHE_HOME, 'millrace');
-  if (platform === 'win32') return path.join(env.LOCALAPPDATA || path.join(home, 'AppData', 'Local'), 'millrace');
-  if (platform === 'darwin') return path.join(home, 'Library', 'Caches', 'millrace');
-  return path.join(home, '.cache', 'millrace');
+/** Folder for our caches of this user; the addon's binaries use the same. */
+export function userCacheDir(env = process.env, home = os.homedir()) {
+  return path.join(env.XDG_CACHE_HOME || path.join(home, '.cache'), 'millrace');
 }
 
 /** True when files can be created in `dir`. */
