@@ -4,7 +4,7 @@
 // added into y in order, the bias last. So an output is the same function of its row at every row count, tile shape and thread count.
 //
 // Work split:
-//   up to 64 rows   runs of tiles of 64 outputs; all rows meet a tile while it streams in, so each weight byte leaves DRAM once
+//   up to 64 rows   runs of tiles of 64 outputs; all rows meet a piece of a tile while the next one streams in: each weight byte leaves DRAM once
 //   more            blocks of rows by groups of tiles; a segment of the rows (about kRowBlockBytes) stays in L2 while the group's tiles pass
 #include "linear.h"
 #include "linear_table.h"
@@ -15,6 +15,8 @@ namespace {
 constexpr int kFewRows = 64;
 constexpr int kTilesPerGroup = 4;
 constexpr int64_t kRowBlockBytes = 384 * 1024;
+constexpr int64_t kPieceBytes = 16 * 1024;   // of weights, when few rows come in several blocks: the later blocks find them in L1
+constexpr int64_t kStreamAhead = 2048;       // bytes fetched ahead when each weight is used once
 
 struct Choice {
   TileKernel kernel;
@@ -56,11 +58,10 @@ struct Call {
   bool backwards;
 
   // Segment number `turn` (0 first) of one tile for some rows.
-  void run(int64_t tile, int64_t turn, int64_t rowBegin, int64_t rowEnd) const {
-    const WeightFormat format = args.weight->format;
+  TileJob job(int64_t tile, int64_t turn, int64_t rowBegin, int64_t rowEnd) const {
     const int64_t begin = (backwards ? numSegments - 1 - turn : turn) * segment;
-    TileJob job;
-    job.weights = args.weight->data + tile * bytesPerTile + stepsBytes(format, begin);
+    TileJob job{};
+    job.weights = args.weight->data + tile * bytesPerTile + stepsBytes(args.weight->format, begin);
     job.x = x;
     job.kBegin = static_cast<int32_t>(begin);
     job.kCount = static_cast<int32_t>(smaller(segment, paddedColumns - begin));
@@ -71,15 +72,45 @@ struct Call {
     job.numOutputs = static_cast<int32_t>(smaller<int64_t>(kTileOutputs, args.weight->n - tile * kTileOutputs));
     job.first = turn == 0;
     job.bias = args.bias != nullptr && turn == numSegments - 1 ? args.bias + tile * kTileOutputs : nullptr;
-    choice.kernel(job);
+    return job;
   }
 };
+
+// Runs a segment of a tile for few rows, fetching ahead. One block of rows streams through the segment; more blocks take it in pieces, and
+// each block fetches its share of the next piece, so that memory and arithmetic overlap.
+void runPieces(const Call& call, TileJob job, float* sums) {
+  const WeightFormat format = call.args.weight->format;
+  const int rowsPerBlock = call.choice.stored == Stored::int8 ? kInt8TileRows : kMaxTileRows;
+  const int blocks = static_cast<int>(ceilDiv(job.rowEnd, rowsPerBlock)), linesPerStep = format == WeightFormat::f16 ? 2 : 4;
+  if (blocks == 1) {
+    job.ahead = job.weights + kStreamAhead;
+    job.aheadLines = linesPerStep;
+    job.aheadBlocks = 1;
+    return call.choice.kernel(job);
+  }
+  const int32_t end = job.kBegin + job.kCount, pieceSteps = static_cast<int32_t>(kPieceBytes / stepsBytes(format, kQ8Group) * kQ8Group);
+  const uint8_t* weights = job.weights;
+  for (int32_t begin = job.kBegin; begin < end; begin += pieceSteps) {
+    job.weights = weights;
+    job.kBegin = begin;
+    job.kCount = smaller(pieceSteps, end - begin);
+    weights += stepsBytes(format, job.kCount);
+    job.from = job.to;
+    job.to = begin + pieceSteps < end ? sums : nullptr;
+    job.ahead = weights;
+    job.aheadLines = static_cast<int32_t>(ceilDiv(linesPerStep, blocks));
+    job.aheadBlocks = linesPerStep / job.aheadLines;
+    job.aheadPerBlock = stepsBytes(format, job.kCount) / job.aheadBlocks;
+    call.choice.kernel(job);
+  }
+}
 
 void runFewRows(const Call& call, ThreadPool& pool) {
   const int64_t run = larger<int64_t>(1, smaller<int64_t>(16, call.numTiles / (pool.numThreads() * 8)));
   pool.parallel(ceilDiv(call.numTiles, run), [&](int64_t item, int) {
+    alignas(64) float sums[kFewRows * kTileOutputs];
     for (int64_t tile = item * run; tile < smaller(call.numTiles, (item + 1) * run); tile++)
-      for (int64_t turn = 0; turn < call.numSegments; turn++) call.run(tile, turn, 0, call.args.rows);
+      for (int64_t turn = 0; turn < call.numSegments; turn++) runPieces(call, call.job(tile, turn, 0, call.args.rows), sums);
   });
 }
 
@@ -93,7 +124,7 @@ void runManyRows(const Call& call, ThreadPool& pool) {
     const int64_t tileBegin = item % groups * kTilesPerGroup, tileEnd = smaller(call.numTiles, tileBegin + kTilesPerGroup);
     const int64_t rowBegin = item / groups * rowsPerBlock, rowEnd = smaller(rows, rowBegin + rowsPerBlock);
     for (int64_t turn = 0; turn < call.numSegments; turn++)
-      for (int64_t tile = tileBegin; tile < tileEnd; tile++) call.run(tile, turn, rowBegin, rowEnd);
+      for (int64_t tile = tileBegin; tile < tileEnd; tile++) call.choice.kernel(call.job(tile, turn, rowBegin, rowEnd));
   });
 }
 

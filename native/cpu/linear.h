@@ -53,18 +53,28 @@ struct RoundedRows {
 // Writes the rows of args.x as `stored` under args.activation into args.scratch. f32 values under f32 may be read in place.
 RoundedRows roundActivations(const LinearArgs& args, Stored stored, ThreadPool& pool);
 
-// One segment of K of one tile for a run of rows. Result: y = sum when `first`, else y + sum; then + bias where bias is not null.
+// A piece of one segment of K of one tile, for a run of rows. Sums begin at zero, or at `from`; they go on to `to`, or, when that is null, into y:
+// y = sum when `first`, else y + sum; then + bias where bias is not null. Cutting a segment into pieces changes no bit: the sums are only put down.
 struct TileJob {
-  const uint8_t* weights;   // first step of the segment
-  RoundedRows x;            // whole rows; the segment starts at column kBegin
+  const uint8_t* weights;   // first step of the piece
+  RoundedRows x;            // whole rows; the piece starts at column kBegin
   int32_t kBegin, kCount;   // kCount is padded as the format asks
   int32_t rowBegin, rowEnd;
+  const float* from;        // [rows, 64]
+  float* to;                // [rows, 64]
   float* y;                 // row 0, first output of the tile
   int64_t yStride;
   int32_t numOutputs;       // at most 64
   bool first;
   const float* bias;        // of this tile, or null
+  // Weights needed soon, fetched while these are multiplied: block b of rows fetches from ahead + b * aheadPerBlock, aheadLines cache lines
+  // for each kStepBytes of weights that it reads.
+  const uint8_t* ahead;
+  int32_t aheadLines, aheadBlocks;
+  int64_t aheadPerBlock;
 };
+constexpr int kStepBytes = 256;
+
 using TileKernel = void (*)(const TileJob&);
 
 // linear_float.cc: any format, x as f32. linear_bf16.cc: bf16 by bf16. linear_q8_0.cc: q8_0 by int8. Null where the set has no such kernel.
@@ -72,7 +82,16 @@ TileKernel floatKernel(WeightFormat format);
 TileKernel bf16Kernel();
 TileKernel int8Kernel(bool tokenScale);
 
-// Adds the sums of NR vectors of outputs of one row into y, as TileJob says.
+template <int MR, int NR>
+MILLRACE_INLINE void startRows(const TileJob& job, int row, int column, Vec (&sums)[MR][NR]) {
+  MILLRACE_UNROLL
+  for (int m = 0; m < MR; m++) {
+    MILLRACE_UNROLL
+    for (int j = 0; j < NR; j++) sums[m][j] = job.from == nullptr ? zero() : load(job.from + (row + m) * kTileOutputs + column + j * kLanes);
+  }
+}
+
+// Sums of NR vectors of outputs of one row into y, as TileJob says.
 template <int NR>
 MILLRACE_INLINE void finishRow(const TileJob& job, int row, int column, const Vec (&sums)[NR]) {
   float* y = job.y + row * job.yStride + column;
@@ -93,25 +112,46 @@ MILLRACE_INLINE void finishRow(const TileJob& job, int row, int column, const Ve
   }
 }
 
+template <int MR, int NR>
+MILLRACE_INLINE void putRows(const TileJob& job, int row, int column, const Vec (&sums)[MR][NR]) {
+  MILLRACE_UNROLL
+  for (int m = 0; m < MR; m++) {
+    MILLRACE_UNROLL
+    for (int j = 0; j < NR; j++) store(job.to + (row + m) * kTileOutputs + column + j * kLanes, sums[m][j]);
+  }
+}
+
+// Fetches ahead, one step of weights at a time.
+struct Fetch {
+  const uint8_t* at;
+  int lines;
+  Fetch(const TileJob& job, int block, int column) : at(job.ahead + block * job.aheadPerBlock), lines(block < job.aheadBlocks && column == 0 ? job.aheadLines : 0) {}
+  MILLRACE_INLINE void step() {
+    for (int i = 0; i < lines; i++) prefetch(at + i * 64);
+    at += lines * 64;
+  }
+};
+
 // The tile shape that a kernel computes in registers for `rows` rows: kernels are instantiated for 1..kMaxTileRows rows.
 #if defined(MILLRACE_AVX512)
 constexpr int kMaxTileRows = 6, kTileVectors = 4;  // 24 sums + 4 weights + 1 broadcast of 32 registers
+constexpr int kInt8TileRows = 3;                   // two sets of sums per output live at once
 #else
 constexpr int kMaxTileRows = 4, kTileVectors = 2;  // 8 sums + 2 weights + what widening them takes, of 16 registers
+constexpr int kInt8TileRows = 2;
 #endif
 
-// Calls kernel.template run<rows>(firstRow) over [begin, end), rows near equal: 7 rows are 4 + 3, not 6 + 1.
+// Calls kernel.template run<rows>(firstRow, block) over [begin, end) in blocks of at most Most rows, near equal: 7 rows are 4 + 3, not 6 + 1.
 template <int Rows, class Kernel>
-MILLRACE_INLINE void runRows(Kernel& kernel, int count, int row) {
-  if (count == Rows) kernel.template run<Rows>(row);
-  else if constexpr (Rows > 1) runRows<Rows - 1>(kernel, count, row);
+MILLRACE_INLINE void runRows(Kernel& kernel, int count, int row, int block) {
+  if (count == Rows) kernel.template run<Rows>(row, block);
+  else if constexpr (Rows > 1) runRows<Rows - 1>(kernel, count, row, block);
 }
-template <class Kernel>
+template <int Most, class Kernel>
 MILLRACE_INLINE void forRowBlocks(int begin, int end, Kernel&& kernel) {
-  while (begin < end) {
-    const int blocks = static_cast<int>(ceilDiv(end - begin, kMaxTileRows));
-    const int count = static_cast<int>(ceilDiv(end - begin, blocks));
-    runRows<kMaxTileRows>(kernel, count, begin);
+  for (int block = 0; begin < end; block++) {
+    const int blocks = (end - begin + Most - 1) / Most, count = (end - begin + blocks - 1) / blocks;
+    runRows<Most>(kernel, count, begin, block);
     begin += count;
   }
 }

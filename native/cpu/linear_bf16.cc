@@ -9,31 +9,22 @@ namespace millrace::cpu::MILLRACE_ISA {
 #if defined(MILLRACE_AVX512)
 namespace {
 
-constexpr int kPrefetchBytes = 2048;  // ahead of the stream, in the first block of rows: later blocks find the weights in L2
-
-template <int NR, bool kPrefetch>
 struct Bf16Tile {
   const TileJob& job;
-  int column;
 
   template <int MR>
-  MILLRACE_INLINE void run(int row) {
+  MILLRACE_INLINE void run(int row, int block) {
+    constexpr int NR = kTileVectors;
     Vec sums[MR][NR];
-    MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) {
-      MILLRACE_UNROLL
-      for (int j = 0; j < NR; j++) sums[m][j] = zero();
-    }
+    startRows<MR, NR>(job, row, 0, sums);
+    Fetch fetch(job, block, 0);
     const uint8_t* x = job.x.data + row * job.x.stride + int64_t{job.kBegin} * 2;
-    const uint8_t* w = job.weights + column * 4;
-    for (int k = 0; k < job.kCount; k += 2, w += kTileOutputs * 4) {
+    const uint8_t* w = job.weights;
+    for (int k = 0; k < job.kCount; k += 2, w += kStepBytes) {
       __m512bh pair[NR];
       MILLRACE_UNROLL
       for (int j = 0; j < NR; j++) pair[j] = bitCast<__m512bh>(_mm512_loadu_si512(w + j * 64));
-      if (kPrefetch) {
-        MILLRACE_UNROLL
-        for (int j = 0; j < NR; j++) prefetch(w + kPrefetchBytes + j * 64);
-      }
+      fetch.step();
       MILLRACE_UNROLL
       for (int m = 0; m < MR; m++) {
         const __m512bh broadcast = bitCast<__m512bh>(_mm512_set1_epi32(readAs<int32_t>(x + m * job.x.stride + int64_t{k} * 2)));
@@ -41,16 +32,13 @@ struct Bf16Tile {
         for (int j = 0; j < NR; j++) sums[m][j] = _mm512_dpbf16_ps(sums[m][j], pair[j], broadcast);
       }
     }
+    if (job.to != nullptr) return putRows<MR, NR>(job, row, 0, sums);
     MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) finishRow<NR>(job, row + m, column, sums[m]);
+    for (int m = 0; m < MR; m++) finishRow<NR>(job, row + m, 0, sums[m]);
   }
 };
 
-void runTile(const TileJob& job) {
-  const int firstEnd = smaller(job.rowBegin + kMaxTileRows, job.rowEnd);
-  forRowBlocks(job.rowBegin, firstEnd, Bf16Tile<kTileVectors, true>{job, 0});
-  forRowBlocks(firstEnd, job.rowEnd, Bf16Tile<kTileVectors, false>{job, 0});
-}
+void runTile(const TileJob& job) { forRowBlocks<kMaxTileRows>(job.rowBegin, job.rowEnd, Bf16Tile{job}); }
 
 }  // namespace
 

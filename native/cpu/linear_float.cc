@@ -69,17 +69,15 @@ struct FloatTile {
   int column;
 
   template <int MR>
-  MILLRACE_INLINE void run(int row) {
+  MILLRACE_INLINE void run(int row, int block) {
     Vec sums[MR][NR];
-    MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) {
-      MILLRACE_UNROLL
-      for (int j = 0; j < NR; j++) sums[m][j] = zero();
-    }
+    startRows<MR, NR>(job, row, column, sums);
+    Fetch fetch(job, block, column);
     const uint8_t* x = job.x.data + row * job.x.stride + int64_t{job.kBegin} * 4;
     for (int k = 0; k < job.kCount; k += Weights::kSteps) {
       Vec w[Weights::kSteps][NR];
       Weights::template widen<NR>(job.weights, k, column, w);
+      fetch.step();
       MILLRACE_UNROLL
       for (int s = 0; s < Weights::kSteps; s++) {
         MILLRACE_UNROLL
@@ -90,6 +88,7 @@ struct FloatTile {
         }
       }
     }
+    if (job.to != nullptr) return putRows<MR, NR>(job, row, column, sums);
     MILLRACE_UNROLL
     for (int m = 0; m < MR; m++) finishRow<NR>(job, row + m, column, sums[m]);
   }
@@ -97,13 +96,13 @@ struct FloatTile {
 
 template <class Weights>
 void runTile(const TileJob& job) {
-  if (job.rowEnd - job.rowBegin == 1) {  // all 64 outputs at once: one pass over the weights
-    constexpr int kAll = kTileOutputs / kLanes <= 8 ? kTileOutputs / kLanes : 8;
-    for (int column = 0; column < job.numOutputs; column += kAll * kLanes) FloatTile<Weights, kAll>{job, column}.template run<1>(job.rowBegin);
+  if (job.rowEnd - job.rowBegin == 1) {  // more outputs at once: fewer passes over the weights
+    constexpr int kMost = kTileOutputs / kLanes <= 8 ? kTileOutputs / kLanes : 8;
+    for (int column = 0; column < job.numOutputs; column += kMost * kLanes) FloatTile<Weights, kMost>{job, column}.template run<1>(job.rowBegin, 0);
     return;
   }
   for (int column = 0; column < job.numOutputs; column += kTileVectors * kLanes)
-    forRowBlocks(job.rowBegin, job.rowEnd, FloatTile<Weights, kTileVectors>{job, column});
+    forRowBlocks<kMaxTileRows>(job.rowBegin, job.rowEnd, FloatTile<Weights, kTileVectors>{job, column});
 }
 
 }  // namespace

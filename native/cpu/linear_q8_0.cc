@@ -15,7 +15,13 @@ namespace {
 using Sum = __m512i;
 using Weights = __m512i;
 MILLRACE_INLINE Sum startSum(int32_t correction) { return _mm512_set1_epi32(correction); }
-MILLRACE_INLINE Weights prepare(const uint8_t* p) { return _mm512_loadu_si512(p); }
+MILLRACE_INLINE Weights prepare(const uint8_t* p) {
+  Weights w = _mm512_loadu_si512(p);
+#if defined(__GNUC__)
+  asm("" : "+v"(w));  // or GCC loads it again for every row, and loads become the bound
+#endif
+  return w;
+}
 MILLRACE_INLINE Sum dot4(Sum sum, Weights w, const uint8_t* x) {
   const __m512i broadcast = _mm512_set1_epi32(readAs<int32_t>(x));
 #if defined(__GNUC__)
@@ -61,21 +67,17 @@ MILLRACE_INLINE Sum dot4(Sum sum, const Weights& w, const uint8_t* x) {
 MILLRACE_INLINE Vec sumToFloat(Sum sum) { return intToFloat(sum); }
 #endif
 
-constexpr int kPrefetchBytes = 2048;
-
-template <int NR, bool kTokenScale, bool kPrefetch>
+template <bool kTokenScale>
 struct Int8Tile {
   const TileJob& job;
   int column;
 
   template <int MR>
-  MILLRACE_INLINE void run(int row) {
+  MILLRACE_INLINE void run(int row, int block) {
+    constexpr int NR = kTileVectors;
     Vec totals[MR][NR];
-    MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) {
-      MILLRACE_UNROLL
-      for (int j = 0; j < NR; j++) totals[m][j] = zero();
-    }
+    startRows<MR, NR>(job, row, column, totals);
+    Fetch fetch(job, block, column);
     const int64_t firstGroup = row * job.x.groups + job.kBegin / kQ8Group;
     const uint8_t* x = job.x.data + row * job.x.stride + job.kBegin;
     const uint8_t* group = job.weights;
@@ -86,21 +88,7 @@ struct Int8Tile {
         MILLRACE_UNROLL
         for (int j = 0; j < NR; j++) sums[m][j] = startSum(job.x.corrections[firstGroup + m * job.x.groups + g]);
       }
-      const uint8_t* w = group + kTileOutputs * 2 + column * 4;
-      for (int k = 0; k < kQ8Group; k += 4, w += kTileOutputs * 4) {
-        Weights weights[NR];
-        MILLRACE_UNROLL
-        for (int j = 0; j < NR; j++) weights[j] = prepare(w + j * kLanes * 4);
-        if (kPrefetch) {
-          MILLRACE_UNROLL
-          for (int j = 0; j * 64 < NR * kLanes * 4; j++) prefetch(w + kPrefetchBytes + j * 64);
-        }
-        MILLRACE_UNROLL
-        for (int m = 0; m < MR; m++) {
-          MILLRACE_UNROLL
-          for (int j = 0; j < NR; j++) sums[m][j] = dot4(sums[m][j], weights[j], x + m * job.x.stride + k);
-        }
-      }
+      addGroup<MR>(group + kTileOutputs * 2 + column * 4, x, fetch, sums);
       MILLRACE_UNROLL
       for (int j = 0; j < NR; j++) {
         const Vec weightScale = loadF16(reinterpret_cast<const uint16_t*>(group) + column + j * kLanes);
@@ -111,6 +99,7 @@ struct Int8Tile {
         }
       }
     }
+    if (job.to != nullptr) return putRows<MR, NR>(job, row, column, totals);
     MILLRACE_UNROLL
     for (int m = 0; m < MR; m++) {
       if (kTokenScale) {
@@ -120,29 +109,28 @@ struct Int8Tile {
       finishRow<NR>(job, row + m, column, totals[m]);
     }
   }
+
+  // Exact sums of a group of K.
+  template <int MR>
+  MILLRACE_INLINE void addGroup(const uint8_t* w, const uint8_t* x, Fetch& fetch, Sum (&sums)[MR][kTileVectors]) {
+    for (int k = 0; k < kQ8Group; k += 4, w += kStepBytes) {
+      Weights weights[kTileVectors];
+      MILLRACE_UNROLL
+      for (int j = 0; j < kTileVectors; j++) weights[j] = prepare(w + j * kLanes * 4);
+      fetch.step();
+      MILLRACE_UNROLL
+      for (int m = 0; m < MR; m++) {
+        MILLRACE_UNROLL
+        for (int j = 0; j < kTileVectors; j++) sums[m][j] = dot4(sums[m][j], weights[j], x + m * job.x.stride + k);
+      }
+    }
+  }
 };
-
-// Two sets of sums per output live at once: fewer rows than the float kernels take.
-#if defined(MILLRACE_AVX512)
-constexpr int kRows = 3, kVectors = 4;
-#else
-constexpr int kRows = 2, kVectors = 2;
-#endif
-
-template <class Kernel>
-void runRowsOfThree(Kernel&& kernel, int begin, int end) {
-  for (; begin + kRows <= end; begin += kRows) kernel.template run<kRows>(begin);
-  if (end - begin == 2) kernel.template run<2>(begin);
-  else if (end - begin == 1) kernel.template run<1>(begin);
-}
 
 template <bool kTokenScale>
 void runTile(const TileJob& job) {
-  for (int column = 0; column < job.numOutputs; column += kVectors * kLanes) {
-    const int firstEnd = smaller(job.rowBegin + kRows, job.rowEnd);
-    runRowsOfThree(Int8Tile<kVectors, kTokenScale, true>{job, column}, job.rowBegin, firstEnd);
-    runRowsOfThree(Int8Tile<kVectors, kTokenScale, false>{job, column}, firstEnd, job.rowEnd);
-  }
+  for (int column = 0; column < job.numOutputs; column += kTileVectors * kLanes)
+    forRowBlocks<kInt8TileRows>(job.rowBegin, job.rowEnd, Int8Tile<kTokenScale>{job, column});
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 //   bf16          round to nearest even
 //   int8-group32  per run of 32: scale = amax / 127 (f32), q = nearest even of f32(x * f32(127 / amax)); amax 0 gives zeros
 //   int8-token    the same with one run per row
-// The TypeScript reference does exactly this. A NaN makes its run's amax, and so its scale and every product, NaN. Work is split over rows.
+// The TypeScript reference does exactly this. A NaN or infinity makes the scale of its run, and so every product, NaN. Work is split over rows.
 #include "linear.h"
 
 namespace millrace::cpu::MILLRACE_ISA {
@@ -17,7 +17,9 @@ MILLRACE_INLINE float largestMagnitude(const float* x, int n) {
   for (int i = 0; i < n; i++) best = larger(best, bitCast<int32_t>(x[i]) & 0x7fffffff);
   return bitCast<float>(best);
 }
-MILLRACE_INLINE float inverseScale(float largest) { return largest > 0.0f ? 127.0f / largest : 0.0f; }
+MILLRACE_INLINE bool isFinite(float x) { return x <= 3.4028235e38f; }
+MILLRACE_INLINE float scaleOf(float largest) { return isFinite(largest) ? largest / 127.0f : bitCast<float>(0x7fc00000); }
+MILLRACE_INLINE float inverseScale(float largest) { return largest > 0.0f && isFinite(largest) ? 127.0f / largest : 0.0f; }
 MILLRACE_INLINE int32_t quantize(float x, float inverse) { return bitCast<int32_t>(x * inverse + kMagic) - bitCast<int32_t>(kMagic); }
 
 // Quantises a run and returns the sum of its values.
@@ -35,7 +37,7 @@ void rowToInt8(const float* x, int k, bool wholeRow, int8_t* q, float* scales, i
   float scale = 0.0f, inverse = 0.0f;
   if (wholeRow) {
     const float largest = largestMagnitude(x, k);
-    scales[0] = largest / 127.0f;
+    scales[0] = scaleOf(largest);
     inverse = inverseScale(largest);
   }
   for (int g = 0; g * kQ8Group < k; g++) {
@@ -43,7 +45,7 @@ void rowToInt8(const float* x, int k, bool wholeRow, int8_t* q, float* scales, i
     const int n = smaller(kQ8Group, k - g * kQ8Group);
     if (!wholeRow) {
       const float largest = largestMagnitude(run, n);
-      scale = largest / 127.0f;
+      scale = scaleOf(largest);
       inverse = inverseScale(largest);
       scales[g] = scale;
     }
@@ -54,7 +56,7 @@ void rowToInt8(const float* x, int k, bool wholeRow, int8_t* q, float* scales, i
 void rowToInt8Values(const float* x, int k, int run, float* out) {
   for (int begin = 0; begin < k; begin += run) {
     const int n = smaller(run, k - begin);
-    const float largest = largestMagnitude(x + begin, n), scale = largest / 127.0f, inverse = inverseScale(largest);
+    const float largest = largestMagnitude(x + begin, n), scale = scaleOf(largest), inverse = inverseScale(largest);
     for (int i = begin; i < begin + n; i++) out[i] = static_cast<float>(quantize(x[i], inverse)) * scale;
   }
 }
