@@ -1,8 +1,7 @@
 /** The main thread's side of the encoding worker: started at the first long text, ended by `close`. */
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { type ErrorCode, errorTable, MillraceError } from '../base/errors.ts';
+import { startWorker } from '../base/start-worker.ts';
 import type { EncodeAnswer, EncodeJob } from './encode-worker.ts';
 import type { EncoderData } from './encoder.ts';
 import type { EncodeOptions } from './tokenizer.ts';
@@ -46,11 +45,7 @@ export class WorkerEncoder {
   }
 
   #start(): Worker {
-    const isSource = import.meta.url.endsWith('.ts');
-    const entry = new URL(isSource ? './encode-worker.ts' : './encode-worker.js', import.meta.url);
-    // From source, the worker needs the loader that the test runner and tsx bring to the main thread.
-    const execArgv = isSource ? ['--import', pathToFileURL(createRequire(import.meta.url).resolve('tsx')).href] : [];
-    const worker = new Worker(entry, { workerData: this.#data, execArgv });
+    const worker = startWorker('./encode-worker', import.meta.url, { workerData: this.#data });
     worker.on('message', (answer: EncodeAnswer) => this.#settle(answer));
     worker.on('error', (cause) => this.#lose(worker, cause));
     worker.on('exit', () => this.#lose(worker, new Error('it exited')));

@@ -61,3 +61,25 @@ describe.skipIf(!existsSync(join(shared, 'data/tok-qwen2')))('Hugging Face folde
     check(await tokenizerFromFolder(temporary), name);
   });
 });
+
+const stories = join(shared, 'models/stories260K');
+
+describe.skipIf(!existsSync(stories))('stories260K', () => {
+  test('gives the same ids from tokenizer.json, tokenizer.model and GGUF', async () => {
+    const fromJson = await tokenizerFromFolder(stories);
+    const fromGguf = tokenizerFromGguf(GgufFile.open(join(stories, 'stories260K.F32.gguf')).metadata);
+    const folder = mkdtempSync(join(temporary, 'model-'));
+    writeFileSync(join(folder, 'tokenizer.model'), readFileSync(join(stories, 'tokenizer.model')));
+    const fromModel = await tokenizerFromFolder(folder);
+    for (const text of ['', 'Once upon a time, there was a little girl named Lily.', '  two  spaces\n\tand 水 🙂', '</s><s>']) {
+      for (const parseSpecial of [false, true]) {
+        const options = { addSpecialTokens: true, parseSpecial };
+        const ids = fromJson.encode(text, options);
+        expect(fromGguf.encode(text, options)).toEqual(ids);
+        expect(fromModel.encode(text, options)).toEqual(ids);
+        if (!parseSpecial) expect(fromJson.decode(ids)).toBe(text);
+      }
+    }
+    expect(fromGguf).toMatchObject({ bosTokenId: 1, eosTokenIds: [2], vocabSize: 512 });
+  });
+});
