@@ -1,6 +1,10 @@
 /** The backends that this machine can test: the reference always, the native CPU one where a compiler is. */
 import type { Backend } from '../src/backends/backend.ts';
 import { ReferenceBackend } from '../src/backends/reference/reference-backend.ts';
+import { MillraceError } from '../src/base/errors.ts';
+
+/** The native addon may have to be compiled first. */
+export const BUILD_TIMEOUT_MS = 600_000;
 
 export interface TestedBackend {
   readonly label: string;
@@ -14,5 +18,14 @@ export const testedBackends: readonly TestedBackend[] = [
 ];
 
 async function createNative(): Promise<Backend | null> {
-  return null;
+  try {
+    const { createNativeBackend } = await import('../src/backends/native/native-backend.ts');
+    return await createNativeBackend({ numThreads: 2 });
+  } catch (error) {
+    if (error instanceof MillraceError && error.code === 'NATIVE_ADDON_UNAVAILABLE') {
+      console.warn(`tests skip the native backend: ${error.message}`);
+      return null;
+    }
+    throw error;
+  }
 }

@@ -1,8 +1,10 @@
 /** Models against Hugging Face transformers: logits within tolerance and the same greedy tokens, on every backend. Data: make_goldens.py. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
-import { testedBackends } from '../backends.ts';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Backend } from '../../src/backends/backend.ts';
+import { fusePlan } from '../../src/plan/passes/fuse.ts';
+import { BUILD_TIMEOUT_MS, testedBackends } from '../backends.ts';
 import { loadModel, SoloRequest } from '../drive-backend.ts';
 
 interface Expected {
@@ -18,11 +20,14 @@ const cases = readdirSync(import.meta.dirname).filter((name) => existsSync(join(
 const TOLERANCE = 2e-5;
 
 describe.each(testedBackends)('on the $label backend', ({ create }) => {
-  const backend = create();
-  afterAll(async () => (await backend)?.close());
+  let backend: Backend | null = null;
+  beforeAll(async () => {
+    backend = await create();
+  }, BUILD_TIMEOUT_MS);
+  afterAll(() => backend?.close());
 
   test.for(cases)('%s has the logits of transformers', async (name, context) => {
-    const ready = (await backend) ?? context.skip('this backend cannot run here');
+    const ready = backend ?? context.skip('this backend cannot run here');
     const { prompt, greedy, logits } = readExpected(name);
     const { source, plan } = loadModel(join(import.meta.dirname, name));
     const ids = [...prompt, ...greedy];
@@ -36,11 +41,11 @@ describe.each(testedBackends)('on the $label backend', ({ create }) => {
     source.close();
   });
 
-  test.for(cases)('%s continues greedily as transformers does, the prompt in chunks', async (name, context) => {
-    const ready = (await backend) ?? context.skip('this backend cannot run here');
+  test.for(cases)('%s continues greedily as transformers does, prompt in chunks, plan fused', async (name, context) => {
+    const ready = backend ?? context.skip('this backend cannot run here');
     const { prompt, greedy } = readExpected(name);
     const { source, plan } = loadModel(join(import.meta.dirname, name));
-    const request = await SoloRequest.open(ready, plan(), source, prompt.length + greedy.length);
+    const request = await SoloRequest.open(ready, fusePlan(plan()), source, prompt.length + greedy.length);
     expect(await request.greedy(prompt, greedy.length, 13)).toEqual(greedy);
     request.close();
     source.close();

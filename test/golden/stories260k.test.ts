@@ -1,8 +1,9 @@
 /** A trained model in every kind of file, against the tokens that transformers and llama2.c give. Skipped where ../shared is absent. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, describe, expect, test } from 'vitest';
-import { testedBackends } from '../backends.ts';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Backend } from '../../src/backends/backend.ts';
+import { BUILD_TIMEOUT_MS, testedBackends } from '../backends.ts';
 import { loadModel, SoloRequest } from '../drive-backend.ts';
 
 const shared = process.env.MILLRACE_SHARED ?? join(import.meta.dirname, '../../../shared');
@@ -17,12 +18,15 @@ const files = [
 ];
 
 describe.each(testedBackends)('stories260K on the $label backend', ({ create }) => {
-  const backend = create();
-  afterAll(async () => (await backend)?.close());
+  let backend: Backend | null = null;
+  beforeAll(async () => {
+    backend = await create();
+  }, BUILD_TIMEOUT_MS);
+  afterAll(() => backend?.close());
 
   test.for(files)('$name gives the golden tokens', async ({ path, numTokens }, context) => {
     if (!existsSync(folder)) return context.skip('../shared/models/stories260K is absent');
-    const ready = (await backend) ?? context.skip('this backend cannot run here');
+    const ready = backend ?? context.skip('this backend cannot run here');
     const golden = JSON.parse(readFileSync(join(folder, 'golden_greedy.json'), 'utf8')) as { greedy_token_ids: number[] };
     const { source, plan } = loadModel(path);
     const request = await SoloRequest.open(ready, plan(), source, 256);
