@@ -15,8 +15,24 @@ const read = (file) => fs.readFileSync(path.join(repository, file), 'utf8');
 const tables = {
   errors: { document: 'docs/errors.md', render: errorRows },
   config: { document: 'docs/config.md', render: async () => optionRows((await load('src/engine/config.ts')).engineOptions) },
+  ...serverTables('docs/api.md', [
+    'endpoints',
+    'chat-completion-fields',
+    'completion-fields',
+    'unsupported-fields',
+    'tokenize-fields',
+    'detokenize-fields',
+    'limits',
+  ]),
+  ...serverTables('docs/metrics.md', ['metrics']),
   server: { document: 'docs/config.md', render: async () => optionRows((await load('src/cli/commands/serve.ts')).serverFlags) },
 };
+
+/** Tables that the server renders itself. */
+function serverTables(document, names) {
+  const render = async (name) => (await load('src/server/reference-tables.ts')).referenceTables()[name];
+  return Object.fromEntries(names.map((name) => [name, { document, render: () => render(name) }]));
+}
 
 async function errorRows() {
   const { errorTable } = await load('src/base/errors.ts');

@@ -57,6 +57,13 @@ export const requestHistograms = {
 
 const modelLabels = ['model_name', 'engine'] as const;
 
+export interface MetricDescription {
+  readonly name: string;
+  readonly type: string;
+  readonly labels: readonly string[];
+  readonly help: string;
+}
+
 /** Everything that `/metrics` shows of one server: a registry of its own, so servers in one process do not mix. */
 export class ServerMetrics {
   readonly #registry = new Registry();
@@ -90,9 +97,17 @@ export class ServerMetrics {
     return this.#registry.metrics();
   }
 
-  /** Names of all metrics, for the check of `docs/metrics.md`. */
-  names(): readonly string[] {
-    return this.#registry.getMetricsAsArray().map(({ name }) => name);
+  /** Every registered metric, for `docs/metrics.md`. */
+  describe(): readonly MetricDescription[] {
+    return this.#registry.getMetricsAsArray().map((metric) => {
+      const {
+        name,
+        help,
+        type,
+        labelNames = [],
+      } = metric as unknown as { name: string; help: string; type?: string; labelNames?: readonly string[] };
+      return { name, help, labels: labelNames.filter((label) => label !== 'le'), type: type ?? metric.constructor.name.toLowerCase() };
+    });
   }
 
   observeHttp(method: string, handler: string, status: number, durationMs: number): void {

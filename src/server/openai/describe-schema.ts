@@ -1,6 +1,6 @@
 /** Words for JSON Schema and for received values: in error messages and in `docs/api.md`. */
 
-interface SchemaShape {
+export interface SchemaShape {
   readonly type?: unknown;
   readonly anyOf?: readonly SchemaShape[];
   readonly items?: SchemaShape;

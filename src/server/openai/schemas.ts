@@ -12,7 +12,7 @@ const text = Type.String();
 const flag = Type.Boolean();
 const number = Type.Number();
 const integer = Type.Integer();
-const tokenIds = Type.Array(Type.Integer({ minimum: 0, maximum: 2 ** 31 - 1 }));
+const tokenIds = Type.Array(Type.Integer({ minimum: 0 }));
 const stopString = Type.String({ maxLength: 4096 });
 const record = Type.Record(Type.String(), Type.Unknown());
 

@@ -46,6 +46,9 @@ const unsupportedFields: Readonly<Record<string, IsOff>> = {
   lora_path: never,
 };
 
+/** For the docs. */
+export const unsupportedFieldNames: readonly string[] = Object.keys(unsupportedFields);
+
 /** @throws NOT_SUPPORTED naming the field */
 export function refuseUnsupported(body: Readonly<Record<string, unknown>>): void {
   for (const [field, isOff] of Object.entries(unsupportedFields)) {
