@@ -37,6 +37,8 @@ export class EngineLoop {
   readonly #samplingOf: (request: Request) => RequestSampling;
   readonly #readOutputs: readonly string[];
   #wake: (() => void) | null = null;
+  /** Something came since the last step was scheduled: a wake-up between a step that found nothing and the sleep must not be lost. */
+  #hasNews = false;
   #isStopping = false;
   #done: Promise<void> | null = null;
 
@@ -55,6 +57,7 @@ export class EngineLoop {
   /** Starts the loop, or tells a sleeping one that there is work. */
   wake(): void {
     if (this.#isStopping) return;
+    this.#hasNews = true;
     if (this.#done === null) {
       this.#parts.counters.lastProgressMs = this.#parts.clock.nowMs();
       this.#done = this.#run();
@@ -69,19 +72,20 @@ export class EngineLoop {
   /** Ends after the step in flight. */
   async stop(): Promise<void> {
     this.#isStopping = true;
+    this.#hasNews = true;
     this.#wake?.();
     await this.#done;
   }
 
   async #run(): Promise<void> {
     try {
-      while (!this.#isStopping) {
-        if (await this.#step()) await nextTurn();
-        else {
-          await new Promise<void>((resolve) => {
-            this.#wake = resolve;
-          });
-        }
+      // a turn before each step, the first included: requests that come together then start together
+      for (await nextTurn(); !this.#isStopping; await nextTurn()) {
+        this.#hasNews = false;
+        if ((await this.#step()) || this.#hasNews) continue;
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
       }
     } catch (thrown) {
       // an invariant of ours is broken: end everyone with the reason, and let health tell
