@@ -13,6 +13,7 @@ export class SseStream {
   readonly #options: SseOptions;
   #lastWriteMs = performance.now();
   #ping: NodeJS.Timeout | null = null;
+  #draining: Promise<void> | null = null;
 
   constructor(response: ServerResponse, options: SseOptions) {
     this.#response = response;
@@ -43,21 +44,23 @@ export class SseStream {
     return this.#write(`data: ${JSON.stringify(value)}\n\n`);
   }
 
-  /** Resolves when the client has caught up, or is gone. */
+  /** Resolves when the client has caught up, or is gone. Several writers may wait at once. */
   drained(): Promise<void> {
     const response = this.#response;
     if (this.isClosed || !response.writableNeedDrain) return Promise.resolve();
-    return new Promise((resolve) => {
+    this.#draining ??= new Promise((resolve) => {
       const timer = setTimeout(() => response.destroy(), this.#options.writeTimeoutMs);
       const finish = () => {
         clearTimeout(timer);
         response.off('drain', finish);
         response.off('close', finish);
+        this.#draining = null;
         resolve();
       };
       response.on('drain', finish);
       response.on('close', finish);
     });
+    return this.#draining;
   }
 
   /** The terminator of OpenAI's streams, then the end of the response. */

@@ -136,3 +136,21 @@ test('two requests sent at once over one connection are answered in order', asyn
   expect(text.indexOf('cmpl-one')).toBeGreaterThan(0);
   expect(text.indexOf('cmpl-two')).toBeGreaterThan(text.indexOf('cmpl-one'));
 });
+
+test('many prompts that wait for one slow reader wait together', async () => {
+  const warnings: string[] = [];
+  const onWarning = (warning: Error) => warnings.push(warning.name);
+  process.on('warning', onWarning);
+  const engine = new FakeEngine({ maxModelLen: 200_000, stepMs: 0, charactersPerToken: 512 });
+  await using serving = await serve(engine);
+  const socket = await open(serving.port);
+  socket.pause();
+  const prompts = Array.from({ length: 64 }, (_, at) => `prompt ${at}`);
+  socket.write(request({ prompt: prompts, max_tokens: 200, stream: true }, { connection: 'close' }));
+  await until(() => engine.counters.generation > 640, 'the streams run');
+  const answer = readAll(socket);
+  socket.resume();
+  expect((await answer).split('"finish_reason":"length"')).toHaveLength(65);
+  process.off('warning', onWarning);
+  expect(warnings).toEqual([]);
+});
