@@ -6,7 +6,7 @@ import { buildDecoder } from './blocks/decoder.ts';
 import { readCommon, slidingLayers } from './blocks/decoder-config.ts';
 import type { LayerFeatures } from './blocks/decoder-features.ts';
 import { type RopeFeatures, readRope, readRopeObject } from './blocks/rope-frequencies.ts';
-import { type ConfigReader, limits } from './config-reader.ts';
+import { ConfigReader, limits } from './config-reader.ts';
 import type { ModelFamily } from './family.ts';
 import { gemmaAttention, gemmaNorms, gemmaSoftCap, queryScalar } from './gemma2.ts';
 
@@ -92,7 +92,26 @@ function flatRope(config: ConfigReader): ConfigReader {
   return byKind ? config.without('rope_parameters', 'rope_scaling') : config;
 }
 
-/** The text part of a multimodal configuration; what it leaves out stands outside. */
+/** Sizes that the text part of a published multimodal configuration may leave out. */
+const textDefaults = new ConfigReader({
+  vocab_size: 262_208,
+  hidden_size: 2304,
+  intermediate_size: 9216,
+  num_hidden_layers: 26,
+  num_attention_heads: 8,
+  num_key_value_heads: 4,
+});
+
+/** The text part of a multimodal configuration; what it leaves out stands outside or goes without saying. */
 function withDefaults(text: ConfigReader, outer: ConfigReader): ConfigReader {
-  return text.withFallback(outer, 'dtype', 'torch_dtype', 'tie_word_embeddings', 'quantization_config');
+  const own = text.withFallback(outer, 'dtype', 'torch_dtype', 'tie_word_embeddings', 'quantization_config');
+  return own.withFallback(
+    textDefaults,
+    'vocab_size',
+    'hidden_size',
+    'intermediate_size',
+    'num_hidden_layers',
+    'num_attention_heads',
+    'num_key_value_heads',
+  );
 }

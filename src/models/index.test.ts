@@ -135,6 +135,33 @@ test('the text part of a multimodal Gemma 3 is found under either spelling of it
   }
 });
 
+test('a published Gemma 3 configuration, with most of its text part unsaid, is read', () => {
+  const { features } = readModel({
+    architectures: ['Gemma3ForConditionalGeneration'],
+    text_config: {
+      hidden_size: 2560,
+      intermediate_size: 10_240,
+      num_hidden_layers: 34,
+      rope_scaling: { factor: 8, rope_type: 'linear' },
+      sliding_window: 1024,
+    },
+    torch_dtype: 'bfloat16',
+  });
+  expect(features).toMatchObject({ vocabSize: 262_208, maxPositions: 131_072, tiedEmbeddings: true, embeddingScale: 50.5 });
+  expect(features.layers[0].attention).toMatchObject({
+    numHeads: 8,
+    numKvHeads: 4,
+    headDim: 256,
+    window: 1024,
+    rope: { theta: 10_000, scaling: { kind: 'none' } },
+  });
+  expect(features.layers[5].attention).toMatchObject({
+    window: 0,
+    scale: 1 / 16,
+    rope: { theta: 1_000_000, scaling: { kind: 'linear', factor: 8 } },
+  });
+});
+
 test('a stretched context is as long as its scaling says', () => {
   const length = (more: Record<string, unknown>) => readModel({ ...tiny, ...more }).features.maxPositions;
   expect(length({})).toBe(128);

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
 import { ropeFrequencies } from '../../src/models/blocks/rope-frequencies.ts';
+import { weightFormats } from '../../src/quant/formats/index.ts';
 import { readTensor } from '../../src/quant/read-tensor.ts';
 import { type LoadedModel, loadModel, SoloRequest } from '../drive-backend.ts';
 import { f32Bytes, type GgufEntry, type GgufFileTensor, ggufBytes, writeFile } from '../fixtures/checkpoint-files.ts';
@@ -38,6 +39,25 @@ test.each(cases)('$name as a GGUF file has the logits of its safetensors', async
   if (norm === 0 && name !== 'llama-llama3') expect(worst).toBe(0);
 });
 
+test('8-bit weights stay near the original with float activations and with 8-bit ones', async () => {
+  const name = 'qwen3';
+  const { prompt } = JSON.parse(readFileSync(join(import.meta.dirname, name, 'expected.json'), 'utf8')) as { prompt: number[] };
+  const exact = await logitsOf(loadModel(join(import.meta.dirname, name)), prompt);
+  const largest = exact.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  const path = writeFile(join(folder, 'q8.gguf'), toGguf(loadModel(join(import.meta.dirname, name)), 'qwen3', false, 0, true));
+  const errors: number[] = [];
+  for (const activation of ['float', 'auto'] as const) {
+    const loaded = loadModel(path, 'auto', activation);
+    const used = new Set(loaded.plan().nodes.flatMap((node) => (node.op === 'linear' ? [node.attrs.activation] : [])));
+    expect(used).toEqual(new Set([activation === 'float' ? 'f32' : 'int8-group32']));
+    const logits = await logitsOf(loaded, prompt);
+    errors.push(Math.sqrt(logits.reduce((sum, x, i) => sum + (x - exact[i]) ** 2, 0) / logits.length) / largest);
+  }
+  expect(errors[0]).toBeGreaterThan(0);
+  expect(errors[0]).toBeLessThan(0.01);
+  expect(errors[1]).toBeLessThan(0.015);
+});
+
 /** Gemma with what its GGUF files cannot say at the value that readers assume: query scale by head width, every sixth layer full. */
 function asGgufCanSay(name: string): string {
   const copy = join(folder, name);
@@ -58,7 +78,7 @@ async function logitsOf({ plan, source }: LoadedModel, prompt: readonly number[]
   return logits;
 }
 
-function toGguf({ model, source }: LoadedModel, architecture: string, interleaved: boolean, norm: number): Uint8Array {
+function toGguf({ model, source }: LoadedModel, architecture: string, interleaved: boolean, norm: number, eightBit = false): Uint8Array {
   const { headDim, numHeads, numKvHeads, rope, window } = model.features.layers[0].attention;
   const { features } = model;
   const tensors: GgufFileTensor[] = [...source.names()].map((name) => {
@@ -66,7 +86,9 @@ function toGguf({ model, source }: LoadedModel, architecture: string, interleave
     let values = readTensor(source, tensor);
     if (interleaved && /\.[qk]_proj\./.test(name)) values = interleave(values, headDim, tensor.shape[1] ?? 1);
     if (name.includes('norm')) values = values.map((x) => x + norm);
-    return { name: ggufName(name, norm === 1), shape: tensor.shape, bytes: f32Bytes(values), type: 0 };
+    const quantised = eightBit && tensor.shape.length === 2;
+    const stored = quantised ? { bytes: weightFormats.q8_0.quantize(values), type: 8 } : { bytes: f32Bytes(values), type: 0 };
+    return { name: ggufName(name, norm === 1), shape: tensor.shape, ...stored };
   });
   const full = features.layers.find((layer) => layer.attention.window === 0)?.attention.rope ?? rope;
   const { scaling } = full;

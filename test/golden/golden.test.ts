@@ -18,6 +18,8 @@ const cases = readdirSync(import.meta.dirname).filter((name) => existsSync(join(
 
 /** Largest difference of a logit, as a part of the largest logit: f32 arithmetic in another order, three layers deep. */
 const TOLERANCE = 2e-5;
+/** Eight bits of mantissa, through three layers. */
+const BF16_TOLERANCE = 2e-2;
 
 describe.each(testedBackends)('on the $label backend', ({ create }) => {
   let backend: Backend | null = null;
@@ -36,6 +38,23 @@ describe.each(testedBackends)('on the $label backend', ({ create }) => {
     for (const { position, values } of logits) {
       const row = computed.subarray(position * request.vocabSize, (position + 1) * request.vocabSize);
       expectClose(`${name}, logits after position ${position}`, row, values);
+    }
+    request.close();
+    source.close();
+  });
+
+  test('bf16 activations stay near the exact logits', async (context) => {
+    const ready = backend ?? context.skip('this backend cannot run here');
+    const name = 'llama-linear-bf16';
+    const { prompt, greedy, logits } = readExpected(name);
+    const { source, plan } = loadModel(join(import.meta.dirname, name), 'auto');
+    const built = plan();
+    expect(new Set(built.nodes.flatMap((node) => (node.op === 'linear' ? [node.attrs.activation] : [])))).toEqual(new Set(['bf16']));
+    const request = await SoloRequest.open(ready, built, source, 128);
+    const computed = await request.feed([...prompt, ...greedy]);
+    for (const { position, values } of logits) {
+      const row = computed.subarray(position * request.vocabSize, (position + 1) * request.vocabSize);
+      expectClose(`${name}, bf16 activations, position ${position}`, row, values, BF16_TOLERANCE);
     }
     request.close();
     source.close();
@@ -62,7 +81,7 @@ function readExpected(name: string): Expected {
   return JSON.parse(readFileSync(join(import.meta.dirname, name, 'expected.json'), 'utf8')) as Expected;
 }
 
-function expectClose(label: string, computed: Float32Array, expected: readonly number[]): void {
+function expectClose(label: string, computed: Float32Array, expected: readonly number[], tolerance = TOLERANCE): void {
   const largest = expected.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
   const differences = expected.map((x, i) => Math.abs(x - computed[i]));
   const worst = differences.reduce((most, x) => (x > most || Number.isNaN(x) ? x : most), 0);
@@ -70,5 +89,5 @@ function expectClose(label: string, computed: Float32Array, expected: readonly n
   const report = `${label}: differs by ${worst} (${worst / largest} of the largest logit). First five: ${pairs.join(', ')}.
 Hint: a large difference at position 0 is in embedding, norms or MLP; one that starts later is in rotary tables, masks or the cache.`;
   expect(computed.length, `${label}: number of logits`).toBe(expected.length);
-  expect(worst / largest <= TOLERANCE, report).toBe(true);
+  expect(worst / largest <= tolerance, report).toBe(true);
 }
