@@ -19,8 +19,10 @@ interface JinjaInterpreter {
 const LibraryInterpreter = Interpreter as unknown as new (environment: JinjaEnvironment) => JinjaInterpreter;
 const LibraryEnvironment = Environment as unknown as new () => JinjaEnvironment;
 
-/** Nodes that one rendering may evaluate: about a second of work. Long conversations need some tens of thousands. */
-export const maxEvaluations = 5_000_000;
+/** Nodes that one rendering may evaluate. A conversation of thousands of messages needs some hundred thousand. */
+export const maxEvaluations = 2_000_000;
+/** Some nodes cost much more than others, so time is bounded as well. */
+export const maxRenderingMs = 2000;
 /** Longest string that may arise, in UTF-16 units: the prompt or a part of it. */
 export const maxRenderedLength = 1 << 22;
 /** Elements of the longest array that `range` makes. */
@@ -33,9 +35,12 @@ export class TemplateTooLarge extends Error {}
 
 class BoundedInterpreter extends LibraryInterpreter {
   #evaluations = 0;
+  readonly #deadlineMs = performance.now() + maxRenderingMs;
 
   override evaluate(statement: unknown, environment: JinjaEnvironment): JinjaValue {
     if (++this.#evaluations > maxEvaluations) throw new TemplateTooLarge(`it needs more than ${maxEvaluations} steps`);
+    if (this.#evaluations % 256 === 0 && performance.now() > this.#deadlineMs)
+      throw new TemplateTooLarge(`it takes longer than ${maxRenderingMs} ms`);
     const result = super.evaluate(statement, environment);
     const value: unknown = result.value;
     if (typeof value === 'string' && value.length > maxRenderedLength)

@@ -5,6 +5,8 @@ import type { ChatMessage, ContentPart } from './messages.ts';
 export type PlainObject = { [key: string]: unknown };
 
 const maxDepth = 64;
+/** Names that templates compare with; anything else is the user's text. */
+const roles = new Set(['system', 'developer', 'user', 'assistant', 'tool', 'function', 'ipython']);
 
 /**
  * Copies JSON-like data; what a template cannot use (functions, undefined) is left out.
@@ -38,18 +40,22 @@ export interface MessageForm {
  */
 export function messagesForTemplate(messages: readonly ChatMessage[], form: MessageForm): PlainObject[] {
   return messages.map((message, i) => {
-    const isLast = i === messages.length - 1;
-    const { content, ...rest } = message;
-    const copy = plainValue(rest) as PlainObject;
-    if (Array.isArray(copy.tool_calls)) copy.tool_calls = copy.tool_calls.map(withParsedArguments);
-    const prepared = form.prepare(copy) as PlainObject;
+    const shown: PlainObject = {};
+    for (const [key, value] of Object.entries(message)) {
+      // The order of the keys is the sender's: a template may print a whole message.
+      if (key === 'content') shown.content = null;
+      else if (key === 'role' && roles.has(message.role)) shown.role = message.role;
+      else if (value !== undefined && key !== '__proto__')
+        shown[key] = form.prepare(plainValue(key === 'tool_calls' ? withParsedCalls(value) : value));
+    }
+    const { content } = message;
     let text = content === null || content === undefined ? null : String(form.prepare(textOf(content, i)));
-    if (isLast && form.appendToLast !== null) {
+    if (form.appendToLast !== null && i === messages.length - 1) {
       if (text === null) throw invalidMessage(i, 'has no content to be continued');
       text += form.appendToLast;
     }
-    prepared.content = text === null ? null : form.asParts ? [{ type: 'text', text }] : text;
-    return prepared;
+    shown.content = text === null ? null : form.asParts ? [{ type: 'text', text }] : text;
+    return shown;
   });
 }
 
@@ -71,6 +77,10 @@ function textOf(content: string | readonly ContentPart[], index: number): string
   return texts.join('\n');
 }
 
+function withParsedCalls(calls: unknown): unknown {
+  return Array.isArray(calls) ? calls.map(withParsedArguments) : calls;
+}
+
 /** Clients send arguments as a JSON string, templates are written for the object. What is not an object stays a string. */
 function withParsedArguments(call: unknown): unknown {
   if (typeof call !== 'object' || call === null || !('function' in call)) return call;
@@ -79,7 +89,7 @@ function withParsedArguments(call: unknown): unknown {
   try {
     const parsed: unknown = JSON.parse(target.arguments);
     if (typeof parsed !== 'object' || parsed === null || Array.isArray(parsed)) return call;
-    return { ...call, function: { ...target, arguments: plainValue(parsed) } };
+    return { ...call, function: { ...target, arguments: parsed } };
   } catch {
     return call;
   }

@@ -2,7 +2,7 @@
  * Chat templates: messages to the prompt's text, by the Jinja template that comes with the model
  * (https://huggingface.co/docs/transformers/chat_templating).
  *
- * A template is not trusted: steps, text and `range` are bounded (`bounded-interpreter.ts`), and it sees plain data only. What stays
+ * A template is not trusted: steps, time, text and `range` are bounded (`bounded-interpreter.ts`), and it sees plain data only. What stays
  * unbounded is the time of a single built-in, such as `replace` on a long string. Where the library's Jinja differs from
  * Python's, its result stands.
  */
