@@ -79,8 +79,9 @@ function yarnFrequencies(plain: Float32Array, theta: number, rotaryDim: number, 
   const high = Math.min(last, rotaryDim - 1);
   const span = low === high ? 0.001 : high - low;
   return plain.map((f, i) => {
-    const interpolated = Math.min(1, Math.max(0, (i - low) / span));
-    return (f / factor) * interpolated + f * (1 - interpolated);
+    const kept = Math.fround(1 - Math.min(1, Math.max(0, Math.fround(Math.fround(i - low) / span))));
+    const divided = Math.fround(1 / Math.fround(factor * Math.fround(theta ** Math.fround((2 * i) / rotaryDim))));
+    return Math.fround(divided * Math.fround(1 - kept)) + Math.fround(f * kept);
   });
 }
 
