@@ -2,7 +2,7 @@
 import type { TokenizerDefinition } from './definition.ts';
 import { IncrementalDetokenizer } from './detokenizer.ts';
 import { buildEncoderData, checkTextLength, Encoder } from './encoder.ts';
-import { buildTokenBytes, type DecoderRules, parseDecoder, type TokenBytesTable } from './token-bytes.ts';
+import { buildTokenBytes, parseDecoder, type TokenBytesTable } from './token-bytes.ts';
 import type { EncodeOptions, Tokenizer } from './tokenizer.ts';
 import { Vocabulary } from './vocabulary.ts';
 import { WorkerEncoder } from './worker-encoder.ts';
@@ -21,9 +21,7 @@ export class HfTokenizer implements Tokenizer {
   readonly #vocabulary: Vocabulary;
   readonly #encoder: Encoder;
   readonly #worker: WorkerEncoder;
-  readonly #addedTokens: TokenizerDefinition['addedTokens'];
-  readonly #decoderRules: DecoderRules;
-  #tokenBytes: TokenBytesTable | null = null;
+  readonly #tokenBytes: TokenBytesTable;
 
   /** @throws TOKENIZER_INVALID when a part of the definition is of an unknown kind */
   constructor(definition: TokenizerDefinition) {
@@ -31,13 +29,14 @@ export class HfTokenizer implements Tokenizer {
     this.#vocabulary = new Vocabulary(data.vocabulary);
     this.#encoder = new Encoder(data, this.#vocabulary);
     this.#worker = new WorkerEncoder(data);
-    this.#addedTokens = definition.addedTokens;
-    this.#decoderRules = parseDecoder(definition.decoder);
+    const rules = parseDecoder(definition.decoder);
+    // Not at first use: tens of milliseconds for a large vocabulary, while others would be streaming.
+    this.#tokenBytes = buildTokenBytes(this.#vocabulary, rules, definition.addedTokens);
     this.vocabSize = definition.tokens.length;
     this.bosTokenId = definition.bosTokenId;
     this.eosTokenIds = definition.eosTokenIds;
     this.specialTokenIds = new Set(definition.addedTokens.filter((token) => token.special).map((token) => token.id));
-    this.stripsLeadingSpace = this.#decoderRules.stripsLeadingSpace;
+    this.stripsLeadingSpace = rules.stripsLeadingSpace;
   }
 
   encode(text: string, options: EncodeOptions): Int32Array {
@@ -59,7 +58,6 @@ export class HfTokenizer implements Tokenizer {
 
   tokenBytes(id: number): Uint8Array {
     if (!(id >= 0 && id < this.vocabSize)) return noBytes;
-    this.#tokenBytes ??= buildTokenBytes(this.#vocabulary, this.#decoderRules, this.#addedTokens);
     const { bytes, offsets } = this.#tokenBytes;
     return bytes.subarray(offsets[id], offsets[id + 1]);
   }
