@@ -109,7 +109,15 @@ const table = {
     placeholder: 'N',
     meaning: 'Most requests that may wait; more are refused with 429.',
   },
-  blockSize: { flag: 'block-size', kind: 'integer', default: 'auto', min: 1, max: 256, placeholder: 'TOKENS', meaning: 'Tokens in a KV block; divides 256.' },
+  blockSize: {
+    flag: 'block-size',
+    kind: 'integer',
+    default: 'auto',
+    min: 1,
+    max: 256,
+    placeholder: 'TOKENS',
+    meaning: 'Tokens in a KV block; divides 256.',
+  },
   kvCacheDtype: {
     flag: 'kv-cache-dtype',
     kind: 'string',
@@ -193,7 +201,9 @@ export function checkOptions(given: LoadOptions): CheckedOptions {
   for (const name of Object.keys(given)) {
     if (!Object.hasOwn(table, name)) throw invalid(name, `one of ${Object.keys(table).join(', ')}`, name, 'There is no such option');
   }
-  const checked = Object.fromEntries(engineOptions.map((option) => [option.name, checkOption(option, (given as Record<string, unknown>)[option.name])]));
+  const checked = Object.fromEntries(
+    engineOptions.map((option) => [option.name, checkOption(option, (given as Record<string, unknown>)[option.name])]),
+  );
   return Object.freeze(checked) as CheckedOptions;
 }
 
@@ -204,7 +214,11 @@ function checkOption(option: OptionDeclaration, value: unknown): unknown {
   if (kind === 'integer' || kind === 'number') {
     const fits = typeof value === 'number' && value >= min && value <= max && (kind === 'number' || Number.isInteger(value));
     if (fits) return value;
-    throw invalid(option.flag, `${kind === 'integer' ? 'an integer' : 'a number'} from ${min} to ${max}${option.default === 'auto' ? ', or auto' : ''}`, value);
+    throw invalid(
+      option.flag,
+      `${kind === 'integer' ? 'an integer' : 'a number'} from ${min} to ${max}${option.default === 'auto' ? ', or auto' : ''}`,
+      value,
+    );
   }
   if (kind === 'boolean') {
     if (typeof value === 'boolean') return value;

@@ -101,7 +101,8 @@ export class GenerationStream implements RequestStream {
   }
 
   [Symbol.asyncIterator](): AsyncIterator<GenerationDelta> {
-    if (this.#isIterated) throw new MillraceError('REQUEST_INVALID', 'The deltas of a stream can be iterated only once; await it for the whole result.');
+    if (this.#isIterated)
+      throw new MillraceError('REQUEST_INVALID', 'The deltas of a stream can be iterated only once; await it for the whole result.');
     this.#isIterated = true;
     return {
       next: () => this.#nextDelta(),

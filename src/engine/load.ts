@@ -9,7 +9,9 @@ import { MillraceError, toMillraceError } from '../base/errors.ts';
 import { type MachineFacts, readMachine } from '../base/machine.ts';
 import { activationFor } from '../models/activation.ts';
 import type { Model } from '../models/index.ts';
+import { fusePlan } from '../plan/passes/fuse.ts';
 import { planMemory } from '../plan/passes/memory.ts';
+import { shardPlan } from '../plan/passes/shard.ts';
 import type { Plan, WeightFormat } from '../plan/plan.ts';
 import { checkWeights } from '../weights/check-weights.ts';
 import { createDummySource } from '../weights/dummy-source.ts';
@@ -39,7 +41,8 @@ export interface LoadHooks {
 /** @throws any code of the files, configuration and backend rooms; nothing stays open then */
 export async function loadEngine(given: LoadOptions, hooks: LoadHooks = {}): Promise<LoadedEngine> {
   const options = checkOptions(given);
-  if (options.model === null) throw new MillraceError('CONFIG_INVALID', { message: 'Option model is missing.', expected: 'a path of a model', hint: '--model PATH' });
+  if (options.model === null)
+    throw new MillraceError('CONFIG_INVALID', { message: 'Option model is missing.', expected: 'a path of a model', hint: '--model PATH' });
   const opened = openModel(options.model, options.loadFormat === 'dummy');
   const closers: (() => unknown)[] = [() => opened.source?.close()];
   try {
@@ -54,7 +57,7 @@ async function compose(opened: OpenedModel, options: CheckedOptions, hooks: Load
   const machine = hooks.machine ?? readMachine();
   const { backend, reasons } = await openBackend(options, machine, hooks);
   closers.push(() => backend.close());
-  const plan = buildPlan(opened.model, opened.source, options, opened.announcedDtype);
+  const plan = fusePlan(shardPlan(buildPlan(opened.model, opened.source, options, opened.announcedDtype), { worldSize: 1, rank: 0 }));
   const source = opened.source ?? createDummySource(plan);
   checkWeights(plan, source);
   const config = resolveConfig(options, {

@@ -1,8 +1,8 @@
 /** The real engine: everything that `load.ts` composed, behind the `Engine` interface. Any number of them can live in one process (S6). */
 import { randomInt, randomUUID } from 'node:crypto';
 import type { Backend, BackendInfo, Cache, KernelChoice, Program } from '../backends/backend.ts';
-import { MillraceError, toMillraceError } from '../base/errors.ts';
 import { type Clock, realClock } from '../base/clock.ts';
+import { MillraceError, toMillraceError } from '../base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
 import { renderToIds } from '../chat/prompt.ts';
 import type { ChatTemplate } from '../chat/template.ts';
@@ -131,7 +131,8 @@ export class LoadedEngine implements Engine {
     );
     const { stream } = generation;
     const { signal } = options;
-    const onSignal = () => stream.abort(new MillraceError('REQUEST_ABORTED', { message: 'The request was aborted by its signal.', cause: signal?.reason }));
+    const onSignal = () =>
+      stream.abort(new MillraceError('REQUEST_ABORTED', { message: 'The request was aborted by its signal.', cause: signal?.reason }));
     signal?.addEventListener('abort', onSignal, { once: true });
     const forgetSignal = () => signal?.removeEventListener('abort', onSignal);
     stream.then(forgetSignal, forgetSignal);

@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
 import { chatTemplateFromFolder, chatTemplateFromGguf } from '../chat/load-template.ts';
 import type { ChatTemplate } from '../chat/template.ts';
-import { type Model, ggufToHf, readModel } from '../models/index.ts';
+import { ggufToHf, type Model, readModel } from '../models/index.ts';
 import type { SamplingParams } from '../sampling/params.ts';
 import { ByteTokenizer } from '../tokenizer/byte-tokenizer.ts';
 import { tokenizerFromFolder, tokenizerFromGguf } from '../tokenizer/load-tokenizer.ts';

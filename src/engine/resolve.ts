@@ -95,7 +95,10 @@ function stepLimits(options: CheckedOptions, { backend, model }: LoadFacts, reas
     const most = backend.name === 'reference' ? 16 : 256;
     const byLogits = Math.max(8, Math.floor(LOGITS_BYTES / (4 * model.vocabSize)));
     maxNumSeqs = Math.min(most, byLogits);
-    const why = byLogits < most ? `logits of ${grouped(model.vocabSize)} ids within ${gibibytes(LOGITS_BYTES)}` : `rows that the ${backend.name} backend is meant for`;
+    const why =
+      byLogits < most
+        ? `logits of ${grouped(model.vocabSize)} ids within ${gibibytes(LOGITS_BYTES)}`
+        : `rows that the ${backend.name} backend is meant for`;
     reasons.push(`maxNumSeqs = ${maxNumSeqs}: ${why}`);
   }
   let maxNumBatchedTokens = options.maxNumBatchedTokens as number | 'auto';
@@ -164,7 +167,8 @@ function sizeCache(options: CheckedOptions, facts: LoadFacts, sizing: SizingLimi
   const perBlock = gibibytes(sizes.reduce((sum, size) => sum + size, 0));
   reasons.push(`kvBlocks = ${numBlocks.map(grouped).join(' + ')}: ${why} / ${perBlock} a block of ${sizing.blockSize} tokens`);
   const size = { numBlocks, bytes, longest: longestSequence(groups, numBlocks, sizing) };
-  if (numBlocks.some((count) => count < 2)) throw insufficient(facts, sizing, bytesForOneRow(groups, { ...sizing, maxModelLen: 2 * sizing.blockSize }));
+  if (numBlocks.some((count) => count < 2))
+    throw insufficient(facts, sizing, bytesForOneRow(groups, { ...sizing, maxModelLen: 2 * sizing.blockSize }));
   return size;
 }
 

@@ -9,7 +9,9 @@ import { Scheduler, type SchedulerOptions } from './scheduler.ts';
 
 const shape = { numLayers: 1, numKvHeads: 1, headDim: 8 };
 
-function schedulerWith(options: Partial<SchedulerOptions> & { numBlocks?: number; blockSize?: number; window?: number; numWindowBlocks?: number } = {}) {
+function schedulerWith(
+  options: Partial<SchedulerOptions> & { numBlocks?: number; blockSize?: number; window?: number; numWindowBlocks?: number } = {},
+) {
   const { numBlocks = 64, blockSize = 4, window, numWindowBlocks = numBlocks, ...rest } = options;
   const groups = [{ name: 'full', kind: 'full' as const, numBlocks, ...shape }];
   const windowGroup = window === undefined ? [] : [{ name: 'window', kind: 'window' as const, window, numBlocks: numWindowBlocks, ...shape }];
@@ -151,7 +153,11 @@ describe('memory', () => {
     // blocks vanish behind the scheduler's back: somebody else's sequence holds them
     const scheduler = schedulerWith({ numBlocks: 4 });
     const stolen = scheduler.kv.open();
-    scheduler.kv.matchPrefix(stolen, Int32Array.from({ length: 12 }, (_, i) => i), 11);
+    scheduler.kv.matchPrefix(
+      stolen,
+      Int32Array.from({ length: 12 }, (_, i) => i),
+      11,
+    );
     expect(scheduler.kv.allocate(stolen, 0, 12)).toBe(true);
     const stuck = request(8, 4);
     scheduler.add([stuck]);

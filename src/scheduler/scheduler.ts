@@ -6,8 +6,8 @@
  * all its tokens fit; when nothing at all can go on, the oldest fails rather than everyone waiting for ever.
  */
 import { invariant, MillraceError } from '../base/errors.ts';
-import { blocksForTokens } from '../kv/layout.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
+import { blocksForTokens } from '../kv/layout.ts';
 import { type AdmissionLimits, canStart, checkAdmissible } from './admission.ts';
 import { fcfs } from './policies/fcfs.ts';
 import type { SchedulingPolicy } from './policies/index.ts';
@@ -278,7 +278,8 @@ export class Scheduler {
     request.sequence = this.kv.open();
     const from = request.sibling?.sequence;
     const length = Math.min(limit, request.numPromptTokens - 1);
-    const canFork = request.numOutputTokens === 0 && from !== null && from !== undefined && length > 0 && (request.sibling?.numComputedTokens ?? 0) > length;
+    const canFork =
+      request.numOutputTokens === 0 && from !== null && from !== undefined && length > 0 && (request.sibling?.numComputedTokens ?? 0) > length;
     if (canFork && this.kv.fork(from, request.sequence, length)) request.numComputedTokens = length;
     else request.numComputedTokens = this.kv.matchPrefix(request.sequence, request.tokenIds, limit, request.cacheSalt);
   }

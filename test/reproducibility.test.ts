@@ -1,0 +1,279 @@
+/**
+ * The reproducibility contract (idea 5 of ARCHITECTURE.md): the logits of a row depend on its tokens alone, to the bit. One prompt is continued
+ * alone, in a batch of 17, in chunks of 1, 7 and 64, on 1 and 2 threads, from a cold and from a warm prefix cache, with forced preemption.
+ *
+ * The shape crosses two K segments of a linear, more than three KV splits of attention and every row class (1, 2-8, 9-64, more than 64).
+ */
+import { afterAll, describe, expect, test } from 'vitest';
+import type { Backend, KvDtype } from '../src/backends/backend.ts';
+import type { NativeBackend } from '../src/backends/native/native-backend.ts';
+import { kernels } from '../src/backends/reference/index.ts';
+import { ReferenceBackend } from '../src/backends/reference/reference-backend.ts';
+import { MillraceError } from '../src/base/errors.ts';
+import type { LoadedEngine } from '../src/engine/loaded-engine.ts';
+import type { LogitsListener } from '../src/engine/loop.ts';
+import { ATTENTION_SPLIT } from '../src/plan/ops/attention.ts';
+import { LINEAR_SEGMENT } from '../src/plan/ops/linear.ts';
+import { fusePlan } from '../src/plan/passes/fuse.ts';
+import type { Activation, WeightFormat } from '../src/plan/plan.ts';
+import { createDummySource } from '../src/weights/dummy-source.ts';
+import { type DecoderOptions, decoderPlan } from './fixtures/decoder.ts';
+import { type EngineFixture, engineOver } from './fixtures/engine.ts';
+
+interface Format {
+  readonly format: WeightFormat;
+  readonly activation: Activation;
+  readonly kvDtype: KvDtype;
+  /** The last ones of the model that this stands for: a window, soft caps. */
+  readonly features?: Partial<DecoderOptions>;
+}
+
+const formats: Readonly<Record<string, Format>> = {
+  f32: { format: 'f32', activation: 'f32', kvDtype: 'f32' },
+  'bf16 with a window and soft caps': {
+    format: 'bf16',
+    activation: 'bf16',
+    kvDtype: 'bf16',
+    features: { window: 300, attentionSoftCap: 30, logitSoftCap: 20 },
+  },
+  q8_0: { format: 'q8_0', activation: 'int8-group32', kvDtype: 'f16', features: { qkNorm: true, bias: true } },
+};
+
+interface BackendUnderTest {
+  readonly shape: Partial<DecoderOptions>;
+  readonly numGenerated: number;
+  readonly threadCounts: readonly number[];
+  create(numThreads: number): Promise<Backend>;
+  /** Changes the order of the sums of large steps; returns the undo. */
+  plantFault(backend: Backend): () => void;
+}
+
+const PROMPT_TOKENS = 3 * ATTENTION_SPLIT + 9;
+const VOCABULARY = 257;
+
+const reference: BackendUnderTest = {
+  shape: { numLayers: 2, hiddenSize: 32, numHeads: 2, numKvHeads: 1, headDim: 16, intermediateSize: LINEAR_SEGMENT + 128, vocabSize: VOCABULARY },
+  numGenerated: 30,
+  threadCounts: [1],
+  create: async () => new ReferenceBackend(),
+  plantFault: () => plantReferenceFault(),
+};
+
+const native: BackendUnderTest = {
+  shape: { numLayers: 2, hiddenSize: 128, numHeads: 4, numKvHeads: 2, headDim: 32, intermediateSize: 2304, vocabSize: VOCABULARY },
+  numGenerated: 60,
+  threadCounts: [1, 2],
+  create: async (numThreads) => (await import('../src/backends/native/native-backend.ts')).createNativeBackend({ numThreads }),
+  plantFault: (backend) => {
+    (backend as NativeBackend).plantOrderFault(true);
+    return () => {};
+  },
+};
+
+/** In steps of more than 64 rows, sums run backwards and in f32: what the contract forbids. */
+function plantReferenceFault(): () => void {
+  const table = kernels as { linear: typeof kernels.linear };
+  const { linear } = table;
+  table.linear = (call, numRows, step) => {
+    if (numRows <= 64) return linear(call, numRows, step);
+    const [x] = call.inputs;
+    const [out] = call.outputs;
+    const weight = call.weights[0]!;
+    for (let row = 0; row < numRows; row++) {
+      for (let n = 0; n < out.width; n++) {
+        let sum = call.weights[1]?.[n] ?? 0;
+        for (let k = x.width - 1; k >= 0; k--) sum = Math.fround(sum + weight[n * x.width + k] * x.data[x.offset + row * x.stride + k]);
+        out.data[out.offset + row * out.stride + n] = sum;
+      }
+    }
+  };
+  return () => {
+    table.linear = linear;
+  };
+}
+
+const prompt = Array.from({ length: PROMPT_TOKENS }, (_, i) => (i * i * 7 + i * 31 + 5) % VOCABULARY);
+
+/** Logits after each length of one request's context. */
+type Recording = Map<number, Float32Array>;
+
+const RECORDED = 'recorded';
+
+interface Scenario {
+  readonly recording: Recording;
+  readonly engine: LoadedEngine;
+  readonly backend: Backend;
+}
+
+interface ScenarioOptions extends EngineFixture {
+  readonly numThreads?: number;
+  readonly fault?: boolean;
+}
+
+async function openScenario(under: BackendUnderTest, format: Format, options: ScenarioOptions): Promise<Scenario> {
+  const backend = await under.create(options.numThreads ?? 1);
+  const undo = options.fault === true ? under.plantFault(backend) : () => {};
+  const recording: Recording = new Map();
+  try {
+    const { format: weightFormat, activation, kvDtype, features } = format;
+    const plan = fusePlan(decoderPlan({ ...under.shape, format: weightFormat, activation, ...features }));
+    const defaults = { blockSize: 32, numBlocks: 64, maxModelLen: 1024, maxNumSeqs: 20, maxNumBatchedTokens: 1024, kvDtype };
+    const captureLogits = recorder(recording);
+    const engine = await engineOver(backend, plan, createDummySource(plan), { ...defaults, ...options, captureLogits });
+    return { recording, engine, backend };
+  } finally {
+    undo();
+  }
+}
+
+function recorder(recording: Recording): LogitsListener {
+  return (batch, logits) => {
+    let row = 0;
+    for (let r = 0; r < batch.numRows; r++) {
+      const end = batch.firstToken[r] + batch.numNewTokens[r];
+      if (batch.numLogitRows[r] === 1 && batch.requests[r].id === RECORDED)
+        recording.set(end, logits.slice(row * VOCABULARY, (row + 1) * VOCABULARY));
+      row += batch.numLogitRows[r];
+    }
+  };
+}
+
+/** Continues the prompt greedily; its logits are recorded. */
+async function record({ engine }: Scenario, maxTokens: number): Promise<{ cachedTokens: number }> {
+  const { usage } = await engine.generate({ promptTokenIds: prompt }, { maxTokens, temperature: 0 }, { requestId: RECORDED });
+  return usage;
+}
+
+function expectEqualBits(found: Recording, wanted: Recording): void {
+  expect([...found.keys()]).toEqual([...wanted.keys()]);
+  for (const [length, logits] of wanted) {
+    const other = found.get(length)!;
+    const differing = logits.findIndex((value, i) => !Object.is(value, other[i]));
+    expect(differing, `logits after ${length} tokens differ at id ${differing}: ${logits[differing]} and ${other[differing]}`).toBe(-1);
+  }
+}
+
+const rowClasses = new Map<string, number[]>();
+
+/** Opens, runs, closes; keeps count of the native paths that ran. */
+async function run(
+  label: string,
+  under: BackendUnderTest,
+  format: Format,
+  options: ScenarioOptions,
+  body: (scenario: Scenario) => Promise<void>,
+): Promise<Recording> {
+  const scenario = await openScenario(under, format, options);
+  try {
+    await body(scenario);
+    scenario.engine.scheduler.checkInvariants();
+    if ('counters' in scenario.backend) {
+      const { linearRowClass, linearSegments, attentionSplits } = (scenario.backend as NativeBackend).counters();
+      const sums = rowClasses.get(label) ?? [0, 0, 0, 0, 0, 0];
+      rowClasses.set(
+        label,
+        [...linearRowClass, linearSegments, attentionSplits].map((count, i) => sums[i] + count),
+      );
+    }
+  } finally {
+    await scenario.engine.close();
+  }
+  return scenario.recording;
+}
+
+function reproducibility(name: string, under: BackendUnderTest, format: Format): void {
+  const label = `${under === native ? 'native' : 'reference'} ${name}`;
+  const { numGenerated } = under;
+  let baseline: Promise<Recording> | null = null;
+  const wanted = () => {
+    baseline ??= run(label, under, format, {}, async (s) => void (await record(s, numGenerated)));
+    return baseline;
+  };
+  const same = async (options: ScenarioOptions, body: (s: Scenario) => Promise<void>) => {
+    expectEqualBits(await run(label, under, format, options, body), await wanted());
+  };
+  const plain = async (s: Scenario) => void (await record(s, numGenerated));
+
+  for (const numThreads of under.threadCounts) {
+    const threads = `on ${numThreads} ${numThreads === 1 ? 'thread' : 'threads'}`;
+
+    test.each([1, 7, 64, 1024])(`chunks of %i, ${threads}`, async (maxNumBatchedTokens) => {
+      await same({ numThreads, maxNumBatchedTokens, maxNumSeqs: Math.min(20, maxNumBatchedTokens) }, plain);
+    });
+
+    test(`in a batch of 17, ${threads}`, async () => {
+      await same({ numThreads, maxNumBatchedTokens: 160, numBlocks: 160 }, async (s) => {
+        const others = Array.from({ length: 16 }, (_, i) => {
+          const promptTokenIds = prompt.slice(i, i + 3 + 9 * i).map((id) => (id + i) % VOCABULARY);
+          return s.engine.generate({ promptTokenIds }, { maxTokens: 20 + 3 * i, temperature: 1, seed: i });
+        });
+        await Promise.all([record(s, numGenerated), ...others]);
+      });
+    });
+  }
+
+  test('from a warm prefix cache', async () => {
+    await same({}, async (s) => {
+      await s.engine.generate({ promptTokenIds: prompt }, { maxTokens: 1 });
+      const { cachedTokens } = await record(s, numGenerated);
+      expect(cachedTokens).toBe(PROMPT_TOKENS - 1);
+    });
+  });
+
+  test('from a prefix that ends inside a block', async () => {
+    const shared = 2 * ATTENTION_SPLIT + 5;
+    await same({ maxNumBatchedTokens: 100 }, async (s) => {
+      const promptTokenIds = [...prompt.slice(0, shared), (prompt[shared] + 1) % VOCABULARY, 3, 4];
+      await s.engine.generate({ promptTokenIds }, { maxTokens: 40, temperature: 0 });
+      const { cachedTokens } = await record(s, numGenerated);
+      expect(cachedTokens).toBe(shared);
+    });
+  });
+
+  test.each([true, false])('with forced preemption (prefix cache: %s)', async (enablePrefixCaching) => {
+    // blocks for both prompts and one more, into which the older request grows: the younger then needs one that is not there
+    const numBlocks = Math.ceil((PROMPT_TOKENS + 1) / 32) + 4 + 1;
+    await same({ numBlocks, maxNumBatchedTokens: 128, enablePrefixCaching }, async (s) => {
+      const older = s.engine.generate({ promptTokenIds: prompt.slice(100, 221) }, { maxTokens: 60 + numGenerated, temperature: 0 });
+      await older.admitted;
+      await record(s, numGenerated);
+      await older;
+      expect(s.engine.stats().numPreemptions).toBeGreaterThan(0);
+    });
+  });
+
+  test('a planted change of order is seen', async () => {
+    const faulty = await run(label, under, format, { fault: true }, plain);
+    const right = await wanted();
+    expect(faulty.get(PROMPT_TOKENS)).toBeDefined();
+    expect(faulty.get(PROMPT_TOKENS)).not.toEqual(right.get(PROMPT_TOKENS));
+  });
+}
+
+describe.each(Object.keys(formats))('the reference backend gives the same bits, %s', (name) => {
+  reproducibility(name, reference, formats[name]);
+});
+
+const missing = await native.create(1).then(
+  (backend) => backend.close().then(() => null),
+  (error: unknown) => {
+    if (error instanceof MillraceError && error.code === 'NATIVE_ADDON_UNAVAILABLE') return error.message;
+    throw error;
+  },
+);
+
+describe.skipIf(missing !== null).each(Object.keys(formats))(
+  `the native backend gives the same bits${missing === null ? '' : ` (not here: ${missing})`}, %s`,
+  (name) => {
+    reproducibility(name, native, formats[name]);
+
+    test('every row class, several segments of K and several KV splits ran', () => {
+      const [one, few, some, many, segments, splits] = rowClasses.get(`native ${name}`)!;
+      for (const count of [one, few, some, many]) expect(count).toBeGreaterThan(0);
+      expect(segments).toBeGreaterThan(one + few + some + many);
+      expect(splits).toBeGreaterThan(0);
+    });
+  },
+);
+
+afterAll(() => rowClasses.clear());
