@@ -5,7 +5,7 @@ import { PlanBuilder } from '../../src/plan/builder.ts';
 import type { CacheGroup, Plan } from '../../src/plan/plan.ts';
 import { type Chunk, TestRows } from '../fixtures/rows.ts';
 import { normals } from '../fixtures/weights.ts';
-import { candidates, normalisedError } from './backends.ts';
+import { candidates, normalisedError, remembered } from './backends.ts';
 import { compile } from './single-op.ts';
 
 interface Case {
@@ -92,6 +92,25 @@ const script: Chunk[][] = [
   ],
 ];
 const maxTokens = 530;
+const reference = new ReferenceBackend();
+const expected = remembered<Float32Array[]>();
+
+/** The attention outputs of every step of the script, in a poisoned cache. */
+async function runScript(backend: Backend, plan: Plan, { blockSize, dtype }: Case): Promise<Float32Array[]> {
+  const { width } = plan.values[plan.input.value];
+  const rows = new TestRows(plan.cacheGroups, { blockSize, numBlocks: Math.ceil(1800 / blockSize) + 9, dtype });
+  const cache = await backend.createCache(rows.spec);
+  const { run, program } = await compile(backend, plan, maxTokens);
+  await poison(run, rows, cache, width);
+  const all: Float32Array[] = [];
+  for (const [i, chunks] of script.entries()) {
+    const batch = rows.batch(chunks);
+    all.push((await run(normals(i, batch.numTokens * width), batch, cache)).out);
+  }
+  program.close();
+  cache.close();
+  return all;
+}
 
 /** Fills every slot of the cache with NaN: whoever looks beyond what is visible is found out. */
 async function poison(
@@ -127,7 +146,6 @@ async function poison(
 for (const { name, open } of await candidates()) {
   describe(name, () => {
     let backend: Backend;
-    const reference = new ReferenceBackend();
     beforeAll(async () => {
       backend = await open();
     });
@@ -135,30 +153,13 @@ for (const { name, open } of await candidates()) {
 
     test.each(cases)('attention is the reference’s for rows of many lengths: $name', async (options) => {
       const plan = attentionPlan(options);
-      const { width } = plan.values[plan.input.value];
-      const outputs = await Promise.all(
-        [backend, reference].map(async (b) => {
-          const rows = new TestRows(plan.cacheGroups, {
-            blockSize: options.blockSize,
-            numBlocks: Math.ceil(1800 / options.blockSize) + 9,
-            dtype: options.dtype,
-          });
-          const cache = await b.createCache(rows.spec);
-          const { run, program } = await compile(b, plan, maxTokens);
-          await poison(run, rows, cache, width);
-          const all: Float32Array[] = [];
-          for (const [i, chunks] of script.entries()) {
-            const batch = rows.batch(chunks);
-            all.push((await run(normals(i, batch.numTokens * width), batch, cache)).out);
-          }
-          program.close();
-          cache.close();
-          return all;
-        }),
-      );
-      outputs[1].forEach((expected, i) => {
+      const actual = await runScript(backend, plan, options);
+      const right = await expected(options.name, () => runScript(reference, plan, options));
+      // A k that is rotated before it is rounded may differ in its last f32 bit, and so fall to the other side of a rounding.
+      const error = options.fused && options.dtype !== 'f32' ? 1e-7 : 1e-11;
+      right.forEach((expected, i) => {
         expect(expected.every(Number.isFinite), `step ${i} sees nothing but what is visible`).toBe(true);
-        expect(normalisedError(outputs[0][i], expected), `step ${i}`).toBeLessThan(1e-11);
+        expect(normalisedError(actual[i], expected), `step ${i}`).toBeLessThan(error);
       });
     });
 

@@ -1,6 +1,7 @@
 /** Backends that this machine can run, to be held against the reference. */
 import type { Backend } from '../../src/backends/backend.ts';
 import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
+import { MillraceError } from '../../src/base/errors.ts';
 
 export interface Candidate {
   readonly name: string;
@@ -9,24 +10,34 @@ export interface Candidate {
 
 const nativeIsas = ['portable', 'avx2', 'avx512'];
 
-/** The reference itself (the harness must pass on it) and every instruction-set class of the native backend that builds and runs here. */
+/**
+ * The reference itself (the harness must pass on it) and every instruction-set class of the native backend that builds and runs here. They are
+ * opened here, where a first build may take its time, and stay open until the tests close them.
+ */
 export async function candidates(): Promise<Candidate[]> {
   const found: Candidate[] = [{ name: 'reference', open: async () => new ReferenceBackend() }];
   for (const isa of nativeIsas) {
     try {
       const { createNativeBackend } = await import('../../src/backends/native/native-backend.ts');
-      const open = () => createNativeBackend({ isa, numThreads: 2 });
-      const backend = await open();
-      const matches = backend.info.isa === isa;
-      await backend.close();
-      if (matches) found.push({ name: `cpu ${isa}`, open });
+      const backend = await createNativeBackend({ isa, numThreads: 2 });
+      found.push({ name: `cpu ${isa}`, open: async () => backend });
     } catch (thrown) {
-      const code = (thrown as { code?: string }).code;
-      if (code === undefined) throw thrown;
-      console.warn(`conformance skips cpu ${isa}: ${(thrown as Error).message}`);
+      const cannotRun = thrown instanceof MillraceError && (thrown.code === 'NATIVE_ADDON_UNAVAILABLE' || thrown.code === 'CONFIG_INVALID');
+      if (!cannotRun) throw thrown;
+      console.warn(`conformance skips cpu ${isa}: ${thrown.message}`);
     }
   }
   return found;
+}
+
+/** Remembers what the reference gave, for the candidates after the first. */
+export function remembered<T>(): (key: string, compute: () => Promise<T>) => Promise<T> {
+  const known = new Map<string, Promise<T>>();
+  return (key, compute) => {
+    const result = known.get(key) ?? compute();
+    known.set(key, result);
+    return result;
+  };
 }
 
 /** Sum of squared differences over sum of squares; both NaN or both equal count as no difference. */

@@ -4,7 +4,7 @@ import { ReferenceBackend } from '../../src/backends/reference/reference-backend
 import type { Activation, WeightFormat } from '../../src/plan/plan.ts';
 import { singleOpPlan } from '../fixtures/decoder.ts';
 import { normals } from '../fixtures/weights.ts';
-import { candidates, F32_ERROR, normalisedError, rowCounts } from './backends.ts';
+import { candidates, F32_ERROR, normalisedError, remembered, rowCounts } from './backends.ts';
 import { compile, plainBatch } from './single-op.ts';
 
 const formats: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0'];
@@ -21,6 +21,8 @@ const shapes = [
   [130, 1056],
 ];
 const maxRows = Math.max(...rowCounts);
+const reference = new ReferenceBackend();
+const expected = remembered<Float32Array>();
 
 /** Numbers with a few columns a hundred times the rest, as real activations have, and one row of zeros. */
 function activationRows(k: number): Float32Array {
@@ -39,7 +41,6 @@ function linearPlan(format: WeightFormat, activation: Activation, n: number, k: 
 for (const { name, open } of await candidates()) {
   describe(name, () => {
     let backend: Backend;
-    const reference = new ReferenceBackend();
     beforeAll(async () => {
       backend = await open();
     });
@@ -52,8 +53,13 @@ for (const { name, open } of await candidates()) {
             if (k % 32 !== 0 && (format === 'q8_0' || activation === 'int8-group32')) continue;
             const plan = linearPlan(format, activation, n, k);
             const rows = activationRows(k);
-            const [actual, expected] = await Promise.all([backend, reference].map((b) => compile(b, plan, maxRows)));
-            const { out: all } = await expected.run(rows, plainBatch(maxRows));
+            const all = await expected(`${format} ${activation} ${n} ${k}`, async () => {
+              const { run, program } = await compile(reference, plan, maxRows);
+              const { out } = await run(rows, plainBatch(maxRows));
+              program.close();
+              return out;
+            });
+            const actual = await compile(backend, plan, maxRows);
             const { out: whole } = await actual.run(rows, plainBatch(maxRows));
             expect(normalisedError(whole, all), `n ${n}, k ${k}`).toBeLessThan(10 * F32_ERROR);
             for (const numRows of rowCounts) {
@@ -61,7 +67,6 @@ for (const { name, open } of await candidates()) {
               expect(out, `n ${n}, k ${k}, ${numRows} rows`).toEqual(whole.subarray(0, numRows * n));
             }
             actual.program.close();
-            expected.program.close();
           }
         });
       }

@@ -1,8 +1,7 @@
 /** The reference backend in a thread of its own, so that the event loop stays free while a step runs: what serves where nothing native does. */
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { MillraceError } from '../../base/errors.ts';
+import { startWorker } from '../../base/start-worker.ts';
 import type { Plan } from '../../plan/plan.ts';
 import type { WeightSource } from '../../weights/weight-source.ts';
 import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, HostStage, Program, Step, StepResult } from '../backend.ts';
@@ -66,7 +65,7 @@ export class WorkerReferenceBackend implements Backend {
   #failure: MillraceError | null = null;
 
   constructor() {
-    this.#worker = startWorker();
+    this.#worker = startWorker('./worker-main', import.meta.url);
     this.#worker.on('message', (message: FromWorker) => this.#receive(message));
     this.#worker.on('error', (cause) => this.#fail(new MillraceError('BACKEND_STEP_FAILED', { message: 'The reference worker failed.', cause })));
     this.#worker.on('exit', () => this.#fail(new MillraceError('ENGINE_CLOSED', 'The reference backend is closed.')));
@@ -146,18 +145,6 @@ export class WorkerReferenceBackend implements Backend {
     this.#failure ??= reason;
     this.#questions.failAll(this.#failure);
   }
-}
-
-/**
- * In a build, JavaScript lies beside this file. In a checkout it is TypeScript, which needs tsx, and on Node 20 `--import tsx` does nothing in a
- * worker: a line of code registers it there.
- */
-function startWorker(): Worker {
-  if (!import.meta.url.endsWith('.ts')) return new Worker(new URL('./worker-main.js', import.meta.url));
-  const loader = pathToFileURL(createRequire(import.meta.url).resolve('tsx/esm/api').replace(/\.cjs$/, '.mjs')).href;
-  const main = new URL('./worker-main.ts', import.meta.url).href;
-  const code = `import { register } from ${JSON.stringify(loader)}; register(); await import(${JSON.stringify(main)});`;
-  return new Worker(new URL(`data:text/javascript,${encodeURIComponent(code)}`));
 }
 
 async function runHost(host: HostStage, logits: Float32Array | null): Promise<CallBacks['host']['answer']> {
