@@ -67,6 +67,14 @@ const hostile: readonly (readonly [what: string, bytes: Uint8Array, says: RegExp
     safetensorsOf('{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},"b":{"dtype":"F32","shape":[4],"data_offsets":[8,24]}}', [a.bytes]),
     /"?a"? and "?b"? overlap/,
   ],
+  ['a header nested without end', safetensorsOf('['.repeat(100_000), []), /nested deeper/],
+  [
+    'a header of a million names',
+    safetensorsOf(`{${Array.from({ length: 1_000_000 }, (_, i) => `"${i}":0`).join()}}`, []),
+    /more than 250000 members/,
+  ],
+  ['a header of a million lists', safetensorsOf(`{"a":[${'[],'.repeat(1_100_000)}0]}`, []), /arrays and objects/],
+  ['a header that ends inside a string', safetensorsOf('{"a', []), /not JSON/],
   ['Git LFS pointer', Buffer.from('version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n'), /Git LFS pointer/],
 ];
 

@@ -4,11 +4,11 @@
  * A file is an 8-byte little-endian header length, a JSON object `{ name: { dtype, shape, data_offsets: [begin, end] } }`, and the bytes.
  * Format: https://github.com/huggingface/safetensors. Everything in a header is a stranger's word and is checked against the file.
  */
-import { readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
 import type { WeightFormat } from '../plan/plan.ts';
-import { checkApart, countBytes, countElements, invalidFile, MAX_TENSORS, quoteName, type UnreadTensor, unsupportedFormat } from './tensor-layout.ts';
+import { isObject, parseBoundedObject } from './bounded-json.ts';
+import { checkApart, countBytes, countElements, invalidFile, quoteName, type UnreadTensor, unsupportedFormat } from './tensor-layout.ts';
 import { WeightFile } from './weight-file.ts';
 import type { StoredTensor, WeightSource } from './weight-source.ts';
 
@@ -39,13 +39,11 @@ function readHeader(file: WeightFile): ParsedHeader {
   if (headerBytes < 2 || headerBytes > most) {
     throw invalidFile(path, 'the header length cannot be true; the file is truncated or not safetensors.', `2 to ${most} bytes`, String(headerBytes));
   }
-  const header = parseObject(path, Buffer.from(file.read(8, headerBytes).buffer).toString('utf8'));
+  const header = parseBoundedObject(path, 'the header', file.read(8, headerBytes));
   const dataStart = 8 + headerBytes;
   const tensors: StoredTensor[] = [];
   const unread: UnreadTensor[] = [];
-  const entries = Object.entries(header);
-  if (entries.length > MAX_TENSORS) throw invalidFile(path, 'too many tensors.', `at most ${MAX_TENSORS}`, String(entries.length));
-  for (const [name, entry] of entries) {
+  for (const [name, entry] of Object.entries(header)) {
     if (name === '__metadata__') continue;
     const parsed = readEntry(path, name, entry, dataStart, file.sizeBytes);
     if ('type' in parsed) unread.push(parsed);
@@ -53,20 +51,6 @@ function readHeader(file: WeightFile): ParsedHeader {
   }
   checkApart(path, tensors);
   return { tensors, unread };
-}
-
-function parseObject(path: string, text: string): Record<string, unknown> {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(text);
-  } catch (error) {
-    throw new MillraceError('WEIGHTS_FILE_INVALID', {
-      message: `${path}: the header is not JSON (${(error as Error).message.slice(0, 120)}).`,
-      cause: error,
-    });
-  }
-  if (!isObject(parsed)) throw invalidFile(path, 'the header is not a JSON object.');
-  return parsed;
 }
 
 function readEntry(path: string, name: string, entry: unknown, dataStart: number, fileBytes: number): StoredTensor | UnreadTensor {
@@ -166,10 +150,11 @@ export class SafetensorsSource implements WeightSource {
 /** Tensor name to shard path. Shards are plain file names: an index must not reach outside its folder. */
 function readIndex(folder: string, indexPath: string): Map<string, string> {
   const file = WeightFile.open(indexPath);
-  const tooLarge = file.sizeBytes > MAX_HEADER_BYTES;
+  const { sizeBytes } = file;
+  const bytes = sizeBytes <= MAX_HEADER_BYTES ? file.read(0, sizeBytes) : null;
   file.close();
-  if (tooLarge) throw invalidFile(indexPath, 'the index is too large.', `at most ${MAX_HEADER_BYTES} bytes`, String(file.sizeBytes));
-  const { weight_map: weightMap } = parseObject(indexPath, readFileSync(indexPath, 'utf8'));
+  if (bytes === null) throw invalidFile(indexPath, 'the index is too large.', `at most ${MAX_HEADER_BYTES} bytes`, String(sizeBytes));
+  const { weight_map: weightMap } = parseBoundedObject(indexPath, 'the index', bytes);
   if (!isObject(weightMap)) throw invalidFile(indexPath, 'weight_map is missing.', '{ "weight_map": { tensor: file } }');
   const shardOf = new Map<string, string>();
   for (const [tensor, shard] of Object.entries(weightMap)) {
@@ -189,8 +174,4 @@ function readIndex(folder: string, indexPath: string): Map<string, string> {
     throw invalidFile(indexPath, 'the index names no file, or too many.', `1 to ${MAX_SHARDS}`, String(numShards));
   }
   return shardOf;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -5,7 +5,7 @@ import { weightFormats } from '../quant/formats/index.ts';
 import type { StoredTensor } from './weight-source.ts';
 
 /** Tensors in one file: many times what any model has. */
-export const MAX_TENSORS = 1_000_000;
+export const MAX_TENSORS = 250_000;
 export const MAX_DIMENSIONS = 8;
 
 /**

@@ -38,7 +38,7 @@ export class WeightFile {
     if (offset + length > this.sizeBytes) {
       throw truncated(this.path, offset + length, this.sizeBytes);
     }
-    const bytes = new Uint8Array(length);
+    const bytes = allocate(length, this.path);
     let done = 0;
     while (done < length) {
       const got = readSync(this.#descriptor, bytes, done, Math.min(READ_CHUNK, length - done), offset + done);
@@ -52,6 +52,14 @@ export class WeightFile {
   close(): void {
     if (this.#descriptor !== null) closeSync(this.#descriptor);
     this.#descriptor = null;
+  }
+}
+
+function allocate(length: number, path: string): Uint8Array {
+  try {
+    return new Uint8Array(length);
+  } catch (error) {
+    throw new MillraceError('MEMORY_INSUFFICIENT', { message: `${length} bytes of ${path} cannot be held at once.`, cause: error });
   }
 }
 
