@@ -1,9 +1,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
-import { loadTokenizer, readTokenizerFile, type TokenizerKind, tokenizerVectors } from '../../test/fixtures/tokenizers.ts';
+import { loadTokenizer, readTokenizerFile, type TokenizerKind, tokenizerKinds, tokenizerVectors } from '../../test/fixtures/tokenizers.ts';
 import { tokenizerFromFolder, tokenizerFromGguf } from './load-tokenizer.ts';
+import type { Tokenizer } from './tokenizer.ts';
 
 const plain = { addSpecialTokens: false, parseSpecial: false };
 const withSpecial = { addSpecialTokens: true, parseSpecial: true };
@@ -239,6 +241,66 @@ describe('a tokenizer from a folder', () => {
   ])('that holds %s is refused with a clear error', async (_, files) => {
     await expect(tokenizerFromFolder(write(files))).rejects.toMatchObject({ code: 'TOKENIZER_INVALID' });
   });
+});
+
+test('a tokenizer.model with any bytes changed is read or refused with a clear error', async () => {
+  const dir = write({});
+  const original = sentencePieceModel();
+  const changes = fc.array(fc.tuple(fc.nat(original.length - 1), fc.nat(255)), { minLength: 1, maxLength: 8 });
+  await fc.assert(
+    fc.asyncProperty(changes, fc.nat(original.length), async (bytes, length) => {
+      const changed = Buffer.from(original);
+      for (const [at, byte] of bytes) changed[at] = byte;
+      writeFileSync(join(dir, 'tokenizer.model'), length % 2 === 0 ? changed : changed.subarray(0, length));
+      const tokenizer = await tokenizerFromFolder(dir).catch((thrown: unknown) => thrown);
+      if (tokenizer instanceof Error) expect(tokenizer).toMatchObject({ code: 'TOKENIZER_INVALID' });
+      else expect((tokenizer as Tokenizer).encode('the mill', plain)).toBeInstanceOf(Int32Array);
+    }),
+    { numRuns: 150 },
+  );
+});
+
+test('a tokenizer.json with any one value exchanged is read or refused with a clear error', async () => {
+  const dir = write({});
+  const junk = fc.constantFrom<unknown>(
+    null,
+    true,
+    -1,
+    1e99,
+    '',
+    'x',
+    [],
+    {},
+    [[]],
+    { type: 'Sequence' },
+    { type: 'Split', pattern: { Regex: '[' } },
+  );
+  const paths = [
+    'version',
+    'added_tokens',
+    'normalizer',
+    'pre_tokenizer',
+    'post_processor',
+    'decoder',
+    'model',
+    'model.type',
+    'model.vocab',
+    'model.merges',
+    'model.unk_token',
+  ];
+  await fc.assert(
+    fc.asyncProperty(fc.constantFrom(...tokenizerKinds), fc.constantFrom(...paths), junk, async (kind, path, value) => {
+      const json = readJson(kind) as unknown as Record<string, Record<string, unknown>>;
+      const [outer, inner] = path.split('.');
+      if (inner === undefined) json[outer] = value as Record<string, unknown>;
+      else json[outer][inner] = value;
+      writeFileSync(join(dir, 'tokenizer.json'), JSON.stringify(json));
+      const tokenizer = await tokenizerFromFolder(dir).catch((thrown: unknown) => thrown);
+      if (tokenizer instanceof Error) expect(tokenizer).toMatchObject({ code: 'TOKENIZER_INVALID' });
+      else expect((tokenizer as Tokenizer).encode('the mill', plain)).toBeInstanceOf(Int32Array);
+    }),
+    { numRuns: 200 },
+  );
 });
 
 test('a Metaspace pre-tokenizer marks spaces and cuts before them, once at the start or always', async () => {

@@ -1,6 +1,7 @@
 /**
  * Cuts normalised text into the pieces that are merged on their own, as the `pre_tokenizer` of tokenizer.json says.
  * Patterns are compiled by the library, which knows how to write Oniguruma syntax in JavaScript; the cutting is ours.
+ * A pattern is as trusted as the model that brings it: its own running time is not bounded here.
  */
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
 import { type Component, tokenizerInvalid } from './definition.ts';

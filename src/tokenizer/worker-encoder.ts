@@ -25,8 +25,12 @@ export class WorkerEncoder {
   /** @throws ENGINE_CLOSED after `close`; whatever the encoder throws; INTERNAL when the worker dies */
   encode(text: string, options: EncodeOptions): Promise<Int32Array> {
     if (this.#closed) return Promise.reject(new MillraceError('ENGINE_CLOSED', 'The tokenizer is closed.'));
-    this.#worker ??= this.#start();
-    const worker = this.#worker;
+    let worker: Worker;
+    try {
+      worker = this.#worker ??= this.#start();
+    } catch (cause) {
+      return Promise.reject(new MillraceError('INTERNAL', { message: 'The encoding worker cannot be started.', cause }));
+    }
     const jobId = this.#nextJobId++;
     return new Promise((resolve, reject) => {
       this.#waiting.set(jobId, { resolve, reject });
