@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs';
+import { appendFileSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
@@ -33,6 +33,25 @@ test('shards are joined by the index', () => {
   expect(source.read(source.find('a')!)).toEqual(a.bytes);
   expect(source.read(source.find('b')!)).toEqual(b.bytes);
   source.close();
+});
+
+test('a tensor beyond 4 GiB of a file is read without holding the rest', () => {
+  const far = 5 * 2 ** 30;
+  const path = write(
+    safetensorsBytes([], 'F32', (header) => {
+      header.near = { dtype: 'BF16', shape: [far / 2], data_offsets: [0, far] };
+      header.far = { dtype: 'F32', shape: [2], data_offsets: [far, far + 8] };
+    }),
+  );
+  const dataStart = statSync(path).size;
+  truncateSync(path, dataStart + far); // a hole that takes no room on the disk
+  appendFileSync(path, f32Bytes([1.5, -2]));
+  const before = process.memoryUsage().rss;
+  const source = SafetensorsSource.openFile(path);
+  expect(source.read(source.find('far')!)).toEqual(f32Bytes([1.5, -2]));
+  expect(process.memoryUsage().rss - before).toBeLessThan(64 << 20);
+  source.close();
+  rmSync(path);
 });
 
 test('a tensor in a format that is not read does no harm until it is asked for', () => {
