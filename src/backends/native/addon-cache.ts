@@ -1,8 +1,8 @@
 /** Where binaries of the addon lie, and what they are called: by a hash of everything that they are made from. */
 import { createHash } from 'node:crypto';
-import { accessSync, constants, lstatSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { accessSync, constants, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { MillraceError } from '../../base/errors.ts';
 import type { Compiler } from './compiler.ts';
 import type { Isa } from './isa.ts';
@@ -46,10 +46,46 @@ export function cacheFolders(environment: NodeJS.ProcessEnv = process.env): stri
   return [join(packageRoot(), 'build', 'native'), join(user, 'millrace', 'native'), join(tmpdir(), `millrace-${process.getuid?.() ?? 'user'}`)];
 }
 
+/** What one object is made from: the source, every header of ours that it includes, the flags and the compiler. */
+export function unitHash(source: string, flags: readonly string[], compiler: Compiler): string {
+  const hash = createHash('sha256').update(JSON.stringify([flags, identityOf(compiler)]));
+  const seen = new Set<string>();
+  const visit = (file: string) => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    const text = readFileSync(file, 'utf8');
+    hash.update(`${seen.size}\n`).update(text);
+    for (const [, name] of text.matchAll(/^#include "([^"]+)"/gm)) visit(join(dirname(file), name));
+  };
+  visit(source);
+  return hash.digest('hex').slice(0, 24);
+}
+
+function identityOf({ command, prefix, version }: Compiler): string {
+  return `${command} ${prefix.join(' ')} ${version}`;
+}
+
+const DAY_MS = 24 * 3600 * 1000;
+
+/** Drops what nobody has used for a month, and what ended builds have left behind. */
+export function pruneCache(folder: string): void {
+  const drop = (path: string, ageMs: number) => {
+    try {
+      if (Date.now() - statSync(path).mtimeMs > ageMs) rmSync(path, { recursive: true, force: true });
+    } catch {
+      // another process was quicker
+    }
+  };
+  for (const name of readdirSync(folder)) {
+    if (name.startsWith('.build-')) drop(join(folder, name), DAY_MS / 24);
+    else if (name.endsWith('.node')) drop(join(folder, name), 30 * DAY_MS);
+  }
+  for (const name of readdirSync(join(folder, 'objects'))) drop(join(folder, 'objects', name), 30 * DAY_MS);
+}
+
 /** Name of the binary that this compiler makes. */
 export function addonName(variants: readonly Isa[], compiler: Compiler): string {
-  const identity = `${compiler.command} ${compiler.prefix.join(' ')} ${compiler.version}`;
-  return `${addonPrefix(variants)}${createHash('sha256').update(identity).digest('hex').slice(0, 8)}.node`;
+  return `${addonPrefix(variants)}${createHash('sha256').update(identityOf(compiler)).digest('hex').slice(0, 8)}.node`;
 }
 
 /** The first folder that can be made and written. @throws NATIVE_ADDON_UNAVAILABLE */

@@ -2,8 +2,11 @@
  * The addon's binary for this machine: from the cache when it is there, else compiled on first use. No install script, so that installing the package
  * runs nothing.
  */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { toMillraceError } from '../../base/errors.ts';
 import { addonName, cachedAddons, cacheFolders, writableFolder } from './addon-cache.ts';
+import { lockBuild } from './build-lock.ts';
 import { compileAddon } from './compile-addon.ts';
 import { type Compiler, findCompiler, isaByCompiler } from './compiler.ts';
 import { checkIsaRuns, detectIsa, type Isa, requestedIsa } from './isa.ts';
@@ -42,17 +45,21 @@ export async function buildAddon(options: BuildOptions = {}): Promise<string> {
   const name = addonName(variants, compiler);
   const current = cached.find((path) => path.endsWith(name));
   if (current !== undefined) return current;
-  const start = performance.now();
-  const path = await compileAddon(compiler, {
-    isas: variants,
-    folder: writableFolder(folders),
-    onProgress: (done, total) => {
-      if (done === 0) options.log?.(`compiling the native backend (${variants.join(', ')}; ${compiler.version})`);
-      options.onProgress?.(done, total);
-    },
-  });
-  options.log?.(`compiled the native backend in ${((performance.now() - start) / 1000).toFixed(1)} s`);
-  return path;
+  const folder = writableFolder(folders);
+  const target = join(folder, name);
+  const isBuilt = () => options.force !== true && existsSync(target);
+  const release = await lockBuild(join(folder, `${variants.join('+')}.lock`), isBuilt);
+  if (release === null) return target;
+  try {
+    const start = performance.now();
+    options.log?.(`compiling the native backend (${variants.join(', ')}; ${compiler.version})`);
+    const { onProgress } = options;
+    const path = await compileAddon(compiler, { isas: variants, folder, ...(onProgress === undefined ? {} : { onProgress }) });
+    options.log?.(`compiled the native backend in ${((performance.now() - start) / 1000).toFixed(1)} s`);
+    return path;
+  } finally {
+    release();
+  }
 }
 
 function tryFindCompiler(environment: NodeJS.ProcessEnv): { compiler: Compiler; error?: never } | { compiler: null; error: unknown } {

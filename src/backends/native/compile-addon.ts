@@ -1,15 +1,16 @@
 /**
- * Compiles the addon with the system's C++ compiler, straight from Node. All sources are compiled side by side, one process a core, in a folder of
- * their own; the result is put in its place by one atomic rename, so any number of processes may build at once.
+ * Compiles the addon with the system's C++ compiler, straight from Node. Sources are compiled side by side, one process a core; objects are kept by
+ * the hash of all that goes into them, so that after a change only what it touches is compiled again. Everything is put in its place by an atomic
+ * rename: any number of processes may build at once.
  */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync, rmSync, utimesSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { MillraceError } from '../../base/errors.ts';
 import { readMachine } from '../../base/machine.ts';
-import { addonName } from './addon-cache.ts';
+import { addonName, pruneCache, unitHash } from './addon-cache.ts';
 import { type Compiler, takesFlags } from './compiler.ts';
 import { type Isa, isas } from './isa.ts';
 import { baseSources, commonFlags, isaFlags, kernelSources, packageRoot } from './sources.ts';
@@ -17,17 +18,20 @@ import { baseSources, commonFlags, isaFlags, kernelSources, packageRoot } from '
 export interface CompileOptions {
   /** Kernel variants to compile. One that the compiler does not know is replaced by the next weaker. */
   readonly isas: readonly Isa[];
-  /** Where the binary goes. */
+  /** Where the binary goes; objects go to `objects` below. */
   readonly folder: string;
   /** Called as sources are done. */
   onProgress?(done: number, total: number): void;
 }
 
+/** One call of the compiler. */
 interface Unit {
   readonly source: string;
-  readonly object: string;
   readonly flags: readonly string[];
 }
+
+/** Times that a build starts over because sources changed under it. */
+const MAX_ATTEMPTS = 5;
 
 /**
  * Compiles and links. Returns the path of the binary.
@@ -35,29 +39,55 @@ interface Unit {
  */
 export async function compileAddon(compiler: Compiler, options: CompileOptions): Promise<string> {
   const { folder } = options;
-  const target = join(folder, addonName(options.isas, compiler));
   const work = join(folder, `.build-${process.pid}-${randomBytes(4).toString('hex')}`);
   mkdirSync(work, { recursive: true });
+  mkdirSync(join(folder, 'objects'), { recursive: true });
   try {
-    const units = unitsOf(supported(compiler, options.isas), work);
-    let done = 0;
-    options.onProgress?.(0, units.length + 1);
-    await inParallel(units, readMachine().numCpus, async (unit) => {
-      await runCompiler(compiler, [...unit.flags, '-c', unit.source, '-o', unit.object]);
-      options.onProgress?.(++done, units.length + 1);
-    });
-    const linked = join(work, 'millrace.node');
-    await link(
-      compiler,
-      units.map((unit) => unit.object),
-      linked,
-    );
-    renameSync(linked, target);
-    options.onProgress?.(units.length + 1, units.length + 1);
+    for (let attempt = 1; ; attempt++) {
+      const name = addonName(options.isas, compiler);
+      const linked = await compileAndLink(compiler, options, work);
+      if (addonName(options.isas, compiler) !== name && attempt < MAX_ATTEMPTS) continue; // somebody is editing: the name would lie
+      renameSync(linked, join(folder, name));
+      pruneCache(folder);
+      return join(folder, name);
+    }
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-  return target;
+}
+
+async function compileAndLink(compiler: Compiler, { isas: wanted, folder, onProgress }: CompileOptions, work: string): Promise<string> {
+  const units = unitsOf(supported(compiler, wanted));
+  let done = 0;
+  onProgress?.(0, units.length + 1);
+  const objects: string[] = [];
+  await inParallel(
+    units.map((unit, i) => ({ unit, i })),
+    readMachine().numCpus,
+    async ({ unit, i }) => {
+      objects[i] = await objectOf(compiler, unit, join(folder, 'objects'), work);
+      onProgress?.(++done, units.length + 1);
+    },
+  );
+  const linked = join(work, 'millrace.node');
+  await link(compiler, objects, linked);
+  onProgress?.(units.length + 1, units.length + 1);
+  return linked;
+}
+
+/** The object of a unit: the kept one, or a new one, kept if the source stood still meanwhile. */
+async function objectOf(compiler: Compiler, unit: Unit, folder: string, work: string): Promise<string> {
+  const hash = unitHash(unit.source, unit.flags, compiler);
+  const kept = join(folder, `${hash}.o`);
+  if (existsSync(kept)) {
+    utimesSync(kept, new Date(), new Date());
+    return kept;
+  }
+  const fresh = join(work, `${hash}.o`);
+  await runCompiler(compiler, [...unit.flags, '-c', unit.source, '-o', fresh]);
+  if (unitHash(unit.source, unit.flags, compiler) !== hash) return fresh;
+  renameSync(fresh, kept);
+  return kept;
 }
 
 /** The variants that the compiler can make, without repeats. */
@@ -66,21 +96,21 @@ function supported(compiler: Compiler, wanted: readonly Isa[]): Isa[] {
   return [...new Set(wanted.map((isa) => isas.slice(0, isas.indexOf(isa) + 1).findLast(able) ?? 'portable'))];
 }
 
-function unitsOf(variants: readonly Isa[], work: string): Unit[] {
+function unitsOf(variants: readonly Isa[]): Unit[] {
   const root = packageRoot();
   const headers = join(dirname(createRequire(join(root, 'package.json')).resolve('node-api-headers/package.json')), 'include');
-  const common = [...commonFlags, ...variants.map((isa) => `-DMILLRACE_WITH_${isa.toUpperCase()}`), '-isystem', headers];
-  const unit = (source: string, suffix: string, flags: readonly string[]): Unit => ({
-    source: join(root, 'native', source),
-    object: join(work, `${source.replaceAll('/', '_')}${suffix}.o`),
-    flags,
-  });
+  const common = [...commonFlags, '-isystem', headers];
+  const defines = variants.map((isa) => `-DMILLRACE_WITH_${isa.toUpperCase()}`);
+  const unit = (source: string, flags: readonly string[]): Unit => ({ source: join(root, 'native', source), flags: [...common, ...flags] });
   // Kernels first: they take longest.
   return [
-    ...variants.flatMap((isa) => kernelSources.map((source) => unit(source, `.${isa}`, [...common, ...isaFlags[isa], `-DMILLRACE_ISA=${isa}`]))),
-    ...baseSources.map((source) => unit(source, '', common)),
+    ...variants.flatMap((isa) => kernelSources.map((source) => unit(source, [...isaFlags[isa], `-DMILLRACE_ISA=${isa}`]))),
+    ...baseSources.map((source) => unit(source, source === VARIANT_LIST ? defines : [])),
   ];
 }
+
+/** The one source that must know which variants there are. */
+const VARIANT_LIST: (typeof baseSources)[number] = 'cpu/cpu_features.cc';
 
 async function link(compiler: Compiler, objects: readonly string[], output: string): Promise<void> {
   if (process.platform === 'darwin') {

@@ -122,7 +122,11 @@ export async function loadAddon(options: BuildOptions = {}): Promise<NativeAddon
   // The system said more than the processor keeps (an emulator, say): build what it does run, unless more was asked for.
   const wanted = requestedIsa(undefined, options.environment);
   if (options.isas !== undefined || wanted !== undefined) {
-    throw new MillraceError('CONFIG_INVALID', { message: 'The instruction set asked for is above what this machine has.', expected: best, received: compiled.join(', ') });
+    throw new MillraceError('CONFIG_INVALID', {
+      message: 'The instruction set asked for is above what this machine has.',
+      expected: best,
+      received: compiled.join(', '),
+    });
   }
   return loadAddon({ ...options, isas: [best] });
 }

@@ -67,16 +67,7 @@ const avx2Flags = ['-mavx2', '-mfma', '-mf16c', '-mbmi2'] as const;
 export const isaFlags: Record<Isa, readonly string[]> = {
   portable: [],
   avx2: avx2Flags,
-  avx512: [
-    ...avx2Flags,
-    '-mavx512f',
-    '-mavx512bw',
-    '-mavx512vl',
-    '-mavx512dq',
-    '-mavx512vnni',
-    '-mavx512bf16',
-    '-mprefer-vector-width=512',
-  ],
+  avx512: [...avx2Flags, '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mavx512bf16', '-mprefer-vector-width=512'],
 };
 
 /** The folder with `package.json` and `native/`, above this file whether it runs from `src/` or `dist/`. */

@@ -1,6 +1,7 @@
 /** Weights on the native side: packed once per source, shared by every program that names them alike. */
-import { gibibytes, readMachine } from '../../base/machine.ts';
+
 import { MillraceError } from '../../base/errors.ts';
+import { gibibytes, readMachine } from '../../base/machine.ts';
 import { weightFormats } from '../../plan/encode.ts';
 import type { Plan, Weight } from '../../plan/plan.ts';
 import { storedBytes } from '../../quant/formats/index.ts';
