@@ -194,6 +194,24 @@ describe('prefixes and siblings', () => {
     expect(second.numCachedTokens).toBe(18);
   });
 
+  test('equal prompts that come together are computed once', () => {
+    const scheduler = schedulerWith({ maxNumBatchedTokens: 64 });
+    const ids = Array.from({ length: 22 }, (_, i) => i);
+    const twins = [request(ids, 4), request(ids, 4), request([...ids.slice(0, 17), 900], 4)];
+    scheduler.add(twins);
+    const other = request(5, 4);
+    scheduler.add([other]);
+    expect(step(scheduler).rows.map((row) => row.numNewTokens)).toEqual([22, 5]);
+    expect(step(scheduler).rows.map((row) => [row.firstToken, row.numNewTokens])).toEqual([
+      [22, 1],
+      [5, 1],
+      [20, 2],
+      [17, 1],
+    ]);
+    for (let i = 0; i < 6; i++) step(scheduler);
+    expect(twins.map((twin) => twin.numOutputTokens)).toEqual([4, 4, 4]);
+  });
+
   test('siblings wait for the prompt, then share it and compute one token each', () => {
     const scheduler = schedulerWith({ maxNumBatchedTokens: 8 });
     const first = request(13, 6);

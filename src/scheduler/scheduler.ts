@@ -15,6 +15,9 @@ import type { Request } from './request.ts';
 import { RequestQueue } from './request-queue.ts';
 import { type CommittedBatch, ReusableBatch, type ScheduledBatch } from './scheduled-batch.ts';
 
+/** Waiting requests that a step passes over at most because others are computing what they need: bounds the work of a step. */
+const MAX_PASSED_OVER = 64;
+
 export interface SchedulerOptions {
   readonly kv: KvCache;
   readonly maxNumSeqs: number;
@@ -229,12 +232,15 @@ export class Scheduler {
 
   #admit(batch: ReusableBatch, nowMs: number): void {
     let owedBlocks = 0;
+    let numPassedOver = 0;
     for (const request of this.#running) owedBlocks += this.#owedBlocks(request);
     for (let request = this.#waiting.first; request !== null; ) {
       const budget = this.#limits.maxNumBatchedTokens - batch.totalTokens;
       if (budget <= 0 || this.#running.length >= this.#maxNumSeqs) return;
       const { next } = request;
-      if (!waitsForSibling(request)) {
+      if (waitsForSibling(request) || this.#waitsForProducer(request)) {
+        if (++numPassedOver > MAX_PASSED_OVER) return;
+      } else {
         if (!this.#start(request, owedBlocks)) return; // head of the line: nobody younger overtakes it
         const numNew = Math.min(request.numBehind, budget);
         invariant(request.sequence !== null, 'a started request holds blocks');
@@ -251,6 +257,21 @@ export class Scheduler {
       }
       request = next;
     }
+  }
+
+  /**
+   * Whether a running request is about to compute a block that this one begins with: then it waits, and shares instead of computing the same.
+   * It cannot wait for ever: who runs gets on, or ends, or is preempted and then no longer runs.
+   */
+  #waitsForProducer(request: Request): boolean {
+    if (!this.kv.enablePrefixCaching) return false;
+    for (const producer of this.#running) {
+      if (producer.numComputedTokens >= producer.numPromptTokens || producer.cacheSalt !== request.cacheSalt) continue;
+      const wanted = Math.min((Math.floor(producer.numComputedTokens / this.kv.blockSize) + 1) * this.kv.blockSize, producer.numPromptTokens);
+      // the last token is computed by everyone, so a prompt of one block and no more gains nothing
+      if (wanted % this.kv.blockSize === 0 && wanted < request.numTokens && sharesHead(producer.tokenIds, request.tokenIds, wanted)) return true;
+    }
+    return false;
   }
 
   /** Takes the prefix of a waiting request and says whether it may run. On false it holds nothing. */
@@ -323,6 +344,11 @@ export class Scheduler {
     while (at > 0 && this.#policy.compare(request, this.#running[at - 1]) < 0) at--;
     this.#running.splice(at, 0, request);
   }
+}
+
+function sharesHead(a: Int32Array, b: Int32Array, length: number): boolean {
+  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 /** A sibling waits for the shared prompt while someone computes it: once instead of n times. */
