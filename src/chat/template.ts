@@ -8,7 +8,7 @@
  */
 import { Template } from '@huggingface/jinja';
 import { MillraceError } from '../base/errors.ts';
-import { renderBounded, TemplateRaised } from './bounded-interpreter.ts';
+import { renderBounded, TemplateRaised, TemplateTooLarge } from './bounded-interpreter.ts';
 import { messagesForTemplate, plainValue } from './message-values.ts';
 import type { ChatMessage, ChatTemplateOptions } from './messages.ts';
 import { strftime } from './strftime.ts';
@@ -94,23 +94,19 @@ export class ChatTemplate {
     }
   }
 
-  /** Shows it a message as text, and as a part if the text does not come out. */
+  /** Shows it a message as text, and as a part if the text does not come out. A template that needs other messages than one is taken to want text. */
   #probeParts(template: Template): boolean {
     const needle = 'probe7e1f';
-    const shows = (content: unknown): boolean => {
+    for (const content of [needle, [{ type: 'text', text: needle }]]) {
+      const messages = [{ role: 'user', content }];
+      const variables = new Map<string, unknown>(Object.entries({ messages, tools: null, documents: null, add_generation_prompt: true }));
       try {
-        const variables: [string, unknown][] = [
-          ['messages', [{ role: 'user', content }]],
-          ['tools', null],
-          ['documents', null],
-          ['add_generation_prompt', true],
-        ];
-        return this.#run(template, new Map(variables)).includes(needle);
-      } catch {
-        return false;
+        if (this.#run(template, variables).includes(needle)) return content !== needle;
+      } catch (thrown) {
+        if (thrown instanceof MillraceError && thrown.cause instanceof TemplateTooLarge) return false;
       }
-    };
-    return !shows(needle) && shows([{ type: 'text', text: needle }]);
+    }
+    return false;
   }
 }
 
