@@ -10,7 +10,7 @@ const shared = process.env.MILLRACE_SHARED ?? fileURLToPath(new URL('../../../sh
 const stories = join(shared, 'models/stories260K');
 
 describe.skipIf(!existsSync(stories))('with the shared stories260K', () => {
-  describeOpenAiClient('stories260K on the reference backend', () => loadEngine({ model: stories, backend: 'reference' }), {
+  describeOpenAiClient('stories260K on the best backend here', () => loadEngine({ model: stories }), {
     prompt: 'Once upon a time',
     hasChatTemplate: false,
   });

@@ -20,7 +20,7 @@ export function describeOpenAiClient(name: string, open: () => Promise<Engine>, 
       client = serving.client;
       model = serving.engine.model.servedNames[0]!;
     });
-    afterAll(() => serving[Symbol.asyncDispose]());
+    afterAll(() => serving?.[Symbol.asyncDispose]());
 
     const complete = (fields: object = {}) =>
       client.completions.create({

@@ -30,6 +30,14 @@ function readAll(socket: Socket): Promise<string> {
   });
 }
 
+/** Resolves when no token was made for a while. */
+async function stalled({ counters }: FakeEngine): Promise<void> {
+  for (let before = -1; before !== counters.generation; ) {
+    before = counters.generation;
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
 test.each(['destroy', 'resetAndDestroy', 'end'] as const)('a client that leaves by %s in the middle of a stream is freed', async (leave) => {
   await using serving = await serve(new FakeEngine({ maxModelLen: 2_000_000 }));
   const socket = await open(serving.port);
@@ -99,11 +107,7 @@ test('a reader that stops does not make the server hold the stream, and gets all
   socket.pause();
   socket.write(request({ prompt: 'a', max_tokens: maxTokens, stream: true }, { connection: 'close' }));
   await until(() => engine.counters.generation > 100, 'the stream runs');
-  let before = -1;
-  while (before !== engine.counters.generation) {
-    before = engine.counters.generation;
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  }
+  await stalled(engine);
   // The fake engine makes a token when asked: the pause reached it, through full socket buffers of a few MB at most.
   expect(engine.counters.generation).toBeLessThan(maxTokens);
   const answer = readAll(socket);
@@ -146,8 +150,9 @@ test('many prompts that wait for one slow reader wait together', async () => {
   const socket = await open(serving.port);
   socket.pause();
   const prompts = Array.from({ length: 64 }, (_, at) => `prompt ${at}`);
-  socket.write(request({ prompt: prompts, max_tokens: 200, stream: true }, { connection: 'close' }));
+  socket.write(request({ prompt: prompts, max_tokens: 300, stream: true }, { connection: 'close' }));
   await until(() => engine.counters.generation > 640, 'the streams run');
+  await stalled(engine);
   const answer = readAll(socket);
   socket.resume();
   expect((await answer).split('"finish_reason":"length"')).toHaveLength(65);
