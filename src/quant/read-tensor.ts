@@ -118,7 +118,7 @@ export function readWeightAsF32<T extends Tensor>(source: TensorSource<T>, weigh
   const { dequantize, quantize } = weightFormats[weight.format];
   for (const { tensor, firstRow, numRows } of findParts(source, weight)) {
     const part = out.subarray(firstRow * columns, (firstRow + numRows) * columns);
-    part.set(readTensor(source, tensor));
+    readTensorInto(source, tensor, part);
     const rounded = tensor.format !== weight.format || tensor.shift !== undefined;
     if (rounded && weight.format !== 'f32') dequantize(quantize(part), part);
   }
@@ -127,17 +127,21 @@ export function readWeightAsF32<T extends Tensor>(source: TensorSource<T>, weigh
 
 /** A tensor as f32, rows in Hugging Face order, shift applied. */
 export function readTensor<T extends Tensor>(source: { read(tensor: T): Uint8Array }, tensor: T): Float32Array {
-  const stored = new Float32Array(product(tensor.shape));
+  const out = new Float32Array(product(tensor.shape));
+  readTensorInto(source, tensor, out);
+  return out;
+}
+
+function readTensorInto<T extends Tensor>(source: { read(tensor: T): Uint8Array }, tensor: T, out: Float32Array): void {
+  const stored = tensor.rowOrder === undefined ? out : new Float32Array(out.length);
   weightFormats[tensor.format].dequantize(source.read(tensor), stored);
   if (tensor.shift !== undefined) for (let i = 0; i < stored.length; i++) stored[i] += tensor.shift;
-  if (tensor.rowOrder === undefined) return stored;
-  const out = new Float32Array(stored.length);
+  if (tensor.rowOrder === undefined) return;
   const columns = tensor.shape[1] ?? 1;
   for (let row = 0; row < tensor.shape[0]; row++) {
     const from = fileRow(tensor.rowOrder, row) * columns;
     out.set(stored.subarray(from, from + columns), row * columns);
   }
-  return out;
 }
 
 function copyRows(from: Uint8Array, to: Uint8Array, tensor: Tensor, numRows: number, rowBytes: number): void {

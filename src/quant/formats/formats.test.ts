@@ -1,0 +1,71 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { bf16ToNumber, f16ToNumber, numberToBf16 } from '../../base/dtype.ts';
+import { storedBytes, weightFormats } from './index.ts';
+
+const expand = (format: keyof typeof weightFormats, bytes: Uint8Array, length: number) => {
+  const out = new Float32Array(length);
+  weightFormats[format].dequantize(bytes, out);
+  return out;
+};
+
+const allPatterns = Uint16Array.from({ length: 1 << 16 }, (_, bits) => bits);
+const asBytes = (words: Uint16Array) => new Uint8Array(words.buffer);
+
+test('every f16 and bf16 bit pattern expands to its value and packs back to itself, NaN aside', () => {
+  for (const [format, value] of [
+    ['f16', f16ToNumber],
+    ['bf16', bf16ToNumber],
+  ] as const) {
+    const values = expand(format, asBytes(allPatterns), 1 << 16);
+    const packed = new Uint16Array(weightFormats[format].quantize(values).buffer);
+    for (let bits = 0; bits < 1 << 16; bits++) {
+      if (Number.isNaN(value(bits))) expect(values[bits]).toBeNaN();
+      else if (!Object.is(values[bits], value(bits)) || packed[bits] !== bits) expect([format, bits, values[bits], packed[bits]]).toBeNull();
+    }
+  }
+});
+
+test('f16 and bf16 pack to the nearest, ties to even', () => {
+  const near = (format: 'f16' | 'bf16', x: number) => expand(format, weightFormats[format].quantize(Float32Array.of(x)), 1)[0];
+  expect([near('f16', 1 + 2 ** -11), near('f16', 1 + 3 * 2 ** -11), near('f16', 65520), near('f16', 2 ** -25)]).toEqual([
+    1,
+    1 + 2 ** -9,
+    Infinity,
+    0,
+  ]);
+  expect([near('bf16', 1 + 2 ** -8), near('bf16', 1 + 3 * 2 ** -8)]).toEqual([1, 1 + 2 ** -6]);
+  expect(bf16ToNumber(numberToBf16(NaN))).toBeNaN();
+});
+
+test('a q8_0 block is a half-precision scale and 32 signed bytes', () => {
+  const bytes = Uint8Array.from({ length: 34 }, (_, i) => (i === 0 ? 0x00 : i === 1 ? 0x38 : i * 7)); // scale 0.5
+  const expected = Array.from({ length: 32 }, (_, i) => 0.5 * ((((i + 2) * 7) << 24) >> 24));
+  expect([...expand('q8_0', bytes, 32)]).toEqual(expected);
+});
+
+test('q8_0 is off by at most half a step, and zeros stay zeros', () => {
+  fc.assert(
+    fc.property(fc.array(fc.float({ min: -1000, max: 1000, noNaN: true }), { minLength: 64, maxLength: 64 }), (list) => {
+      const values = Float32Array.from(list);
+      const back = expand('q8_0', weightFormats.q8_0.quantize(values), 64);
+      for (let i = 0; i < 64; i++) {
+        const group = values.subarray(i < 32 ? 0 : 32, i < 32 ? 32 : 64);
+        const largest = Math.max(...group.map(Math.abs));
+        expect(Math.abs(back[i] - values[i])).toBeLessThanOrEqual((largest / 127) * 0.57 + 2 ** -24);
+      }
+    }),
+    { numRuns: 100 },
+  );
+  expect(expand('q8_0', weightFormats.q8_0.quantize(new Float32Array(32)), 32)).toEqual(new Float32Array(32));
+});
+
+test('bytes may start at any address', () => {
+  for (const format of ['f32', 'f16', 'bf16', 'q8_0'] as const) {
+    const packed = weightFormats[format].quantize(Float32Array.from({ length: 32 }, (_, i) => i - 9.5));
+    const shifted = new Uint8Array(packed.length + 3);
+    shifted.set(packed, 3);
+    expect(expand(format, shifted.subarray(3), 32)).toEqual(expand(format, packed, 32));
+    expect(packed.length).toBe(storedBytes(format, 32));
+  }
+});
