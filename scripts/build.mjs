@@ -2,6 +2,7 @@
 import { prepare, say } from './prepare.mjs';
 
 export async function main() {
-  const { tree, hasNative } = await prepare();
-  say(`built in ${tree}${hasNative ? '' : ' (without the native addon)'}`);
+  const { tree, nativeProblem } = await prepare();
+  if (nativeProblem !== null) say(nativeProblem);
+  say(`built in ${tree}${nativeProblem === null ? '' : ' (without the native addon)'}`);
 }

@@ -174,20 +174,30 @@ function removeStale(root) {
 }
 
 /**
- * Builds the native addon for this machine. A machine without a C++ compiler is no error: one line says what to install.
- * @returns true when the addon is there
+ * Builds the native addon for this machine. A machine without a C++ compiler is no error.
+ * @returns null when the addon is there, else why it is not and what to install
  */
 export async function buildNative(root) {
   const file = path.join(root, 'dist', 'backends', 'native', 'build-addon.js');
-  if (!fs.existsSync(file)) return false;
   const { buildAddon } = await import(pathToFileURL(file).href);
   try {
     await buildAddon({ log: say });
-    return true;
+    return null;
   } catch (error) {
-    say(String(error?.message ?? error).split('\n')[0]);
-    return false;
+    return String(error?.message ?? error);
   }
+}
+
+function firstWritable(folders) {
+  for (const folder of folders) {
+    try {
+      fs.mkdirSync(folder, { recursive: true, mode: 0o700 });
+      if (isWritable(folder)) return folder;
+    } catch {
+      // The next one, then.
+    }
+  }
+  throw new PlainError(`None of these folders can be written: ${folders.join(', ')}. Set XDG_CACHE_HOME to one that can.`);
 }
 
 /** What a read-only clone is copied as, into the user's cache. */
@@ -211,9 +221,8 @@ const treeEntries = [
 export function workingTree(root, { writable = isWritable(root), cacheDir = userCacheDir() } = {}) {
   if (writable) return root;
   const key = createHash('sha256').update(root).digest('hex').slice(0, 12);
-  const copy = path.join(cacheDir, 'trees', key);
+  const copy = firstWritable([path.join(cacheDir, 'trees', key), path.join(os.tmpdir(), `millrace-${os.userInfo().uid}`, key)]);
   say(`${root} is read-only; building in ${copy}`);
-  fs.mkdirSync(copy, { recursive: true });
   const files = listFiles(root, treeEntries);
   const present = new Set(files);
   for (const file of listFiles(copy, treeEntries)) if (!present.has(file)) fs.rmSync(path.join(copy, file));
@@ -239,6 +248,5 @@ export async function prepare(root = repository, options = {}) {
   const tree = workingTree(root, options);
   await install(tree);
   await compile(tree);
-  const hasNative = await buildNative(tree);
-  return { tree, hasNative };
+  return { tree, nativeProblem: await buildNative(tree) };
 }

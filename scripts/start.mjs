@@ -4,11 +4,11 @@
  */
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { prepare, say } from './prepare.mjs';
+import { prepare } from './prepare.mjs';
 
 export async function main(args) {
-  const { tree, hasNative } = await prepare();
-  if (!hasNative) say('serving on the TypeScript reference backend, which is slow');
+  // Without the addon the engine says so itself when it takes the slower backend.
+  const { tree } = await prepare();
   const load = (file) => import(pathToFileURL(path.join(tree, 'dist', 'cli', file)).href);
   const [{ runCli }, { processContext }] = await Promise.all([load('program.js'), load('context.js')]);
   const code = await runCli(['serve', '--measure', ...args], processContext());

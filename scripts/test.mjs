@@ -12,9 +12,9 @@ export async function main(args) {
   const started = Date.now();
   const problems = lockfileProblems(JSON.parse(fs.readFileSync(path.join(repository, 'package-lock.json'), 'utf8')));
   if (problems.length > 0) throw new PlainError(`package-lock.json would not install everywhere:\n  ${problems.join('\n  ')}`);
-  const { tree, hasNative } = await prepare();
+  const { tree, nativeProblem } = await prepare();
   if (tree !== repository) throw new PlainError(`Tests write into the clone, and ${repository} is read-only; copy it somewhere first.`);
-  if (!hasNative) say('no native addon: its tests report themselves skipped');
+  if (nativeProblem !== null) say(`${nativeProblem} (tests of the native backend report themselves skipped)`);
 
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'millrace-test-'));
   const report = path.join(folder, 'report.json');
