@@ -1,4 +1,5 @@
 /** Many streams, many of them left early, on a model of real size (random weights): afterwards nothing may be held. */
+import { readFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -16,6 +17,15 @@ const missing = await createNativeBackend({ numThreads: 1 }).then(
 );
 
 const turn = () => new Promise<void>((resolve) => setImmediate(resolve));
+
+/** Milliseconds that this thread was ready to run and had no processor, because others did; 0 where the system does not say. */
+function waitedForProcessorMs(): number {
+  try {
+    return Number(readFileSync('/proc/self/schedstat', 'utf8').split(' ')[1]) / 1e6;
+  } catch {
+    return 0;
+  }
+}
 
 /** Bytes that live objects take, after a full collection. */
 function liveHeapBytes(): number {
@@ -53,6 +63,7 @@ describe.skipIf(missing !== '')(`a half-billion model on the native backend${mis
     const longestGaps: number[] = [];
     let steps = engine.stats().numSteps;
     let longest = 0;
+    let waitedMs = waitedForProcessorMs();
     let isDone = false;
     stream.then(() => {
       isDone = true;
@@ -61,15 +72,18 @@ describe.skipIf(missing !== '')(`a half-billion model on the native backend${mis
     for (let last = performance.now(); !isDone; ) {
       await turn();
       const now = performance.now();
-      longest = Math.max(longest, now - last);
+      // the machine may be busy with other things: what counts is how long this thread held itself up
+      const waited = waitedForProcessorMs();
+      longest = Math.max(longest, now - last - (waited - waitedMs));
+      waitedMs = waited;
       last = now;
       if (engine.stats().numSteps === steps) continue;
       steps = engine.stats().numSteps;
       longestGaps.push(longest);
       longest = 0;
     }
-    // other programs may take the processor in any step; a step that held the thread would show in all of them
     expect(longestGaps.length).toBeGreaterThan(20);
+    // what disturbs comes and goes; a step that held the thread would show in all of them
     expect(Math.min(...longestGaps)).toBeLessThan(5);
   });
 
