@@ -7,7 +7,7 @@ import type { Engine } from '../engine/engine.ts';
 export interface ServedModel {
   readonly names: readonly string[];
   readonly engine: Engine;
-  /** Same build and resolved configuration, same fingerprint: what the reproducibility contract asks to hold equal. */
+  /** Same release, model and number formats, same fingerprint: what the reproducibility contract asks to hold equal. */
   readonly systemFingerprint: string;
   /** Unix seconds at which the model was first served. */
   readonly createdAt: number;
@@ -78,7 +78,11 @@ function quote(name: string): string {
   return JSON.stringify(name.slice(0, 200));
 }
 
-function fingerprint(engine: Engine): string {
-  const hash = createHash('sha256').update(version).update(engine.model.architecture).update(JSON.stringify(engine.config.values));
+/** What a row's logits depend on besides its tokens; capacity (blocks, rows, threads) is not among it. */
+const identityKeys = ['backend', 'isa', 'dtype', 'activation', 'weightFormat', 'loadFormat', 'kvDtype', 'blockSize'] as const;
+
+function fingerprint({ model, config }: Engine): string {
+  const identity = identityKeys.map((key) => String(config.values[key]));
+  const hash = createHash('sha256').update(JSON.stringify([version, model.architecture, model.path, ...identity]));
   return `millrace-${version}-${hash.digest('hex').slice(0, 10)}`;
 }

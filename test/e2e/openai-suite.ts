@@ -216,6 +216,7 @@ export function describeOpenAiClient(name: string, open: () => Promise<Engine>, 
       for await (const { id } of client.models.list()) names.push(id);
       expect(names).toEqual([...serving.engine.model.servedNames]);
       expect(await client.models.retrieve(model)).toMatchObject({ id: model, object: 'model', max_model_len: serving.engine.model.maxModelLen });
+      for (const name of names) expect((await client.models.retrieve(name)).id).toBe(name);
       await expect(client.models.retrieve('no/such')).rejects.toBeInstanceOf(OpenAI.NotFoundError);
       await expect(complete({ model: 'no-such' })).rejects.toMatchObject({ status: 404, code: 'MODEL_UNKNOWN', param: 'model' });
     });

@@ -1,6 +1,7 @@
 import OpenAI from 'openai';
 import { expect, test } from 'vitest';
 import type { Engine } from '../../src/engine/engine.ts';
+import { ModelTable } from '../../src/server/model-table.ts';
 import { createServer } from '../../src/server/server.ts';
 import { FakeEngine } from './fake-engine.ts';
 import { errorOf, isQuiet, serve, until } from './serving.ts';
@@ -52,6 +53,17 @@ test('two engines that want one name are refused at start', () => {
     ['b', new FakeEngine({ names: ['same'] })],
   ]);
   expect(() => createServer({ engines })).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+});
+
+test('the fingerprint follows what changes the tokens, not how much fits', async () => {
+  const fingerprint = (values: object) => {
+    const engine = Object.assign(new FakeEngine(), { config: { values, reasons: [] } });
+    return new ModelTable(new Map([['fake', engine]])).find('fake').systemFingerprint;
+  };
+  const base = { backend: 'cpu', isa: 'avx2', dtype: 'auto', blockSize: 32, numBlocks: [100], threads: 2 };
+  expect(fingerprint({ ...base, numBlocks: [5000], threads: 8 })).toBe(fingerprint(base));
+  expect(fingerprint({ ...base, isa: 'avx512' })).not.toBe(fingerprint(base));
+  expect(fingerprint({ ...base, blockSize: 16 })).not.toBe(fingerprint(base));
 });
 
 test('health means progress: stuck work is a 503, idleness is not', async () => {

@@ -43,9 +43,9 @@ export async function errorOf(response: Response): Promise<{ message: string; ty
   return error;
 }
 
-/** Waits until `condition` holds; fails after 10 s. */
+/** Waits until `condition` holds; fails after 30 s. */
 export async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = performance.now() + 10_000;
+  const deadline = performance.now() + 30_000;
   while (!condition()) {
     if (performance.now() > deadline) throw new Error(`never happened: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
