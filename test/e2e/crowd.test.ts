@@ -55,3 +55,21 @@ test('200 streams at once of which 30 % leave at random moments end with no bloc
   expect([kvBlocksReferenced, numRunning, numWaiting]).toEqual([0, 0, 0]);
   expect((await fetch(`${serving.url}/health`)).status).toBe(200);
 });
+
+test('a crowd beyond the queue limit gets 429s, and everybody else an answer', async () => {
+  const model = fileURLToPath(new URL('../golden/qwen3', import.meta.url));
+  const engine = await loadEngine({ model, loadFormat: 'dummy', maxNumSeqs: 2, maxQueue: 4 });
+  await using serving = await serve(engine);
+  const statuses = await Promise.all(
+    Array.from({ length: 40 }, async (_, at) => {
+      const response = await serving.post('/v1/completions', { prompt: `${at}`, max_tokens: 20, ignore_eos: true, stream: at % 2 === 0 });
+      const text = await response.text();
+      if (response.status === 200) expect(text).toContain('"finish_reason":"length"');
+      else expect(text).toContain('"code":"QUEUE_FULL"');
+      return response.status;
+    }),
+  );
+  expect(new Set(statuses)).toEqual(new Set([200, 429]));
+  await until(() => isQuiet(serving), 'everything was freed');
+  expect((await serving.post('/v1/completions', { prompt: 'afterwards', max_tokens: 2 })).status).toBe(200);
+});
