@@ -20,7 +20,8 @@ export async function main(args) {
   const report = path.join(folder, 'report.json');
   const vitest = path.join(tree, 'node_modules', 'vitest', 'vitest.mjs');
   const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-  const code = await run(process.execPath, [vitest, 'run', ...reporters, ...args], { cwd: tree });
+  const env = { ...process.env, MILLRACE_BUILT: '1' };
+  const code = await run(process.execPath, [vitest, 'run', ...reporters, ...args], { cwd: tree, env });
   const result = fs.existsSync(report) ? JSON.parse(fs.readFileSync(report, 'utf8')) : null;
   fs.rmSync(folder, { recursive: true, force: true });
   if (result === null) throw new PlainError(`vitest exited with ${code} and left no report`);
