@@ -44,7 +44,7 @@ export async function loadEngine(given: LoadOptions, hooks: LoadHooks = {}): Pro
   if (options.model === null)
     throw new MillraceError('CONFIG_INVALID', { message: 'Option model is missing.', expected: 'a path of a model', hint: '--model PATH' });
   const opened = openModel(options.model, options.loadFormat === 'dummy');
-  const closers: (() => unknown)[] = [() => opened.source?.close()];
+  const closers: (() => unknown)[] = [() => opened.close()];
   try {
     return await compose(opened, options, hooks, closers);
   } catch (thrown) {
@@ -78,7 +78,7 @@ async function compose(opened: OpenedModel, options: CheckedOptions, hooks: Load
   const chatTemplate = await opened.loadChatTemplate(tokenizer, options.chatTemplate ?? undefined);
   hooks.signal?.throwIfAborted();
   const { program, cache } = await prepare(backend, plan, source, config, hooks, closers);
-  source.close();
+  opened.close();
   const servedNames = options.servedModelName ?? [opened.name];
   return new LoadedEngine({
     model: {
@@ -157,10 +157,18 @@ async function openBackend(options: CheckedOptions, machine: MachineFacts, hooks
 function buildPlan(model: Model, source: WeightSource | null, options: CheckedOptions, announcedDtype: string | null): Plan {
   const dummyFormat = dummyWeightFormat(options, announcedDtype);
   return model.build({
-    // an absent tensor is named with all the others by checkWeights
-    formatOf: (tensor) => (source === null ? dummyFormat : (source.find(tensor)?.format ?? 'f32')),
+    formatOf: (tensor) => (source === null ? dummyFormat : formatOf(tensor, source)),
     activationFor: (format, inputWidth) => activationFor(format, inputWidth, options.dtype ?? 'auto', options.activation ?? 'auto'),
   });
+}
+
+/** f32 for a tensor that is absent or unreadable: `checkWeights` names all of those together. */
+function formatOf(tensor: string, source: WeightSource): WeightFormat {
+  try {
+    return source.find(tensor)?.format ?? 'f32';
+  } catch {
+    return 'f32';
+  }
 }
 
 function dummyWeightFormat({ weightFormat, dtype }: CheckedOptions, announcedDtype: string | null): WeightFormat {

@@ -8,6 +8,7 @@ import type { SamplingParams } from '../sampling/params.ts';
 import { ByteTokenizer } from '../tokenizer/byte-tokenizer.ts';
 import { tokenizerFromFolder, tokenizerFromGguf } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { GgufFile } from '../weights/gguf.ts';
 import { type HuggingFaceFiles, openModelFiles } from '../weights/model-files.ts';
 import type { WeightSource } from '../weights/weight-source.ts';
 
@@ -28,6 +29,8 @@ export interface OpenedModel {
   loadTokenizer(): Promise<Tokenizer>;
   /** `override` is a file that takes the place of the model's own. */
   loadChatTemplate(tokenizer: Tokenizer, override?: string): Promise<ChatTemplate | null>;
+  /** Closes the files, once everything has been read. */
+  close(): void;
 }
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -36,25 +39,38 @@ type Fields = Readonly<Record<string, unknown>>;
 export function openModel(path: string, useDummyWeights: boolean): OpenedModel {
   const files = openModelFiles(path);
   if (files.kind === 'huggingface') return openFolder(files, useDummyWeights);
-  const { gguf } = files;
-  const translation = ggufToHf(gguf);
-  const source = useDummyWeights ? null : gguf.source(translation.translate);
+  return closingOnError(files.gguf, () => openGguf(path, files.gguf, useDummyWeights));
+}
+
+function openGguf(path: string, gguf: GgufFile, useDummyWeights: boolean): OpenedModel {
+  const { config, translate } = ggufToHf(gguf);
+  const source = useDummyWeights ? null : gguf.source(translate);
   const names = new Set(source?.names() ?? []);
-  const model = readModel(translation.config, (name) => names.has(name));
-  const eosTokenIds = idsOf(translation.config.eos_token_id);
+  const model = readModel(config, (name) => names.has(name));
   return {
     path,
     model,
-    architecture: architectureOf(translation.config),
+    architecture: architectureOf(config),
     name: basename(path).replace(/\.gguf$/i, ''),
     source,
     samplingDefaults: {},
-    eosTokenIds,
+    // the tokenizer reads the end tokens from the metadata
+    eosTokenIds: [],
     notice: null,
     announcedDtype: null,
-    loadTokenizer: async () => tokenizerFromGguf(gguf.metadata, eosTokenIds),
+    loadTokenizer: async () => tokenizerFromGguf(gguf.metadata),
     loadChatTemplate: (tokenizer, override) => chatTemplateFromGguf(gguf.metadata, tokenizer, override),
+    close: () => gguf.close(),
   };
+}
+
+function closingOnError<T>(file: { close(): void } | null, open: () => T): T {
+  try {
+    return open();
+  } catch (thrown) {
+    file?.close();
+    throw thrown;
+  }
 }
 
 function openFolder(files: HuggingFaceFiles, useDummyWeights: boolean): OpenedModel {
@@ -62,7 +78,7 @@ function openFolder(files: HuggingFaceFiles, useDummyWeights: boolean): OpenedMo
   const generation = fieldsOf(files.generationConfig);
   const source = useDummyWeights ? null : files.openWeights();
   const names = new Set(source?.names() ?? []);
-  const model = readModel(config, (name) => names.has(name));
+  const model = closingOnError(source, () => readModel(config, (name) => names.has(name)));
   const eosTokenIds = idsOf(generation.eos_token_id ?? config.eos_token_id);
   const hasTokenizer = files.tokenizerJson !== null || files.tokenizerModel !== null;
   return {
@@ -74,12 +90,13 @@ function openFolder(files: HuggingFaceFiles, useDummyWeights: boolean): OpenedMo
     samplingDefaults: samplingDefaultsOf(generation),
     eosTokenIds,
     notice: typeof config.millrace_notice === 'string' ? config.millrace_notice.slice(0, 500) : null,
-    announcedDtype: typeof config.torch_dtype === 'string' ? config.torch_dtype : null,
+    announcedDtype: announcedDtypeOf(config) ?? announcedDtypeOf(nested(config.text_config)),
     loadTokenizer: async () => {
       if (useDummyWeights && !hasTokenizer) return new ByteTokenizer(model.features.vocabSize);
       return tokenizerFromFolder(files.path, eosTokenIds);
     },
     loadChatTemplate: (tokenizer, override) => chatTemplateFromFolder(files.path, tokenizer, override),
+    close: () => source?.close(),
   };
 }
 
@@ -96,6 +113,17 @@ export function samplingDefaultsOf(generation: Fields): SamplingParams {
     minP: number('min_p'),
     repetitionPenalty: number('repetition_penalty'),
   };
+}
+
+/** `torch_dtype`, which newer checkpoints call `dtype`. */
+function announcedDtypeOf(config: Fields): string | null {
+  const value = config.torch_dtype ?? config.dtype;
+  return typeof value === 'string' ? value : null;
+}
+
+/** A section of a configuration; empty when there is none. */
+function nested(value: unknown): Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : {};
 }
 
 function architectureOf(config: Fields): string {
