@@ -103,7 +103,7 @@ function stepLimits(options: CheckedOptions, { backend, model }: LoadFacts, reas
   }
   let maxNumBatchedTokens = options.maxNumBatchedTokens as number | 'auto';
   if (maxNumBatchedTokens === 'auto') {
-    const chunk = backend.name === 'reference' ? 64 : 512;
+    const chunk = backend.name === 'reference' ? 64 : 256;
     maxNumBatchedTokens = Math.max(chunk, maxNumSeqs);
     reasons.push(`maxNumBatchedTokens = ${maxNumBatchedTokens}: chunks of a prompt that keep the ${backend.name} backend's steps short`);
   }

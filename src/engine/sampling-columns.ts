@@ -119,6 +119,8 @@ export class FilledSamplingBatch implements SamplingBatch {
     let at = this.biasStart[row];
     const forbidsEnd = request.numOutputTokens + numDraftsBefore < request.params.minTokens;
     const count = biasIds.length + (forbidsEnd ? endIds.length : 0);
+    this.biasStart[row + 1] = at + count;
+    if (count === 0) return;
     if (this.biasIds.length < at + count) {
       const size = Math.max(at + count, this.biasIds.length * 2);
       const ids = new Int32Array(size);
@@ -135,6 +137,5 @@ export class FilledSamplingBatch implements SamplingBatch {
       this.biasIds[at] = endIds[i];
       this.biasValues[at] = -Infinity;
     }
-    this.biasStart[row + 1] = at;
   }
 }
