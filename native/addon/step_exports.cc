@@ -80,6 +80,7 @@ struct Sampling {
   int32_t output = 0;
   cpu::Span<float> logits;
   int32_t vocabSize = 0;
+  bool isMasked = false;
   cpu::Span<uint32_t> masks;
 };
 
@@ -134,7 +135,8 @@ Sampling readSampling(napi_env env, napi_value value, napi_value kept) {
     sampling.output = reader.count("output");
   }
   napi_value masks = property(env, value, "masks");
-  if (!isNothing(env, masks)) sampling.masks = reader.uint32s("masks");
+  sampling.isMasked = !isNothing(env, masks);
+  if (sampling.isMasked) sampling.masks = reader.uint32s("masks");
   return sampling;
 }
 
@@ -149,9 +151,9 @@ Sampled runSampling(cpu::Device& device, const Sampling& sampling) {
   int32_t vocabSize = sampling.vocabSize;
   if (sampling.program != nullptr) logits = device.logitsOf(*sampling.program, sampling.output, sampling.columns.numRows, vocabSize);
   const int64_t maskWords = (int64_t{vocabSize} + 31) / 32 * sampling.columns.numRows;
-  require(sampling.masks.data == nullptr || sampling.masks.length >= maskWords, "BACKEND_STEP_FAILED", "The masks of allowed tokens are too short.");
+  require(!sampling.isMasked || sampling.masks.length >= maskWords, "BACKEND_STEP_FAILED", "The masks of allowed tokens are too short.");
   Sampled sampled;
-  sampled.rows = device.sample(logits, vocabSize, sampling.columns, sampling.masks.data);
+  sampled.rows = device.sample(logits, vocabSize, sampling.columns, sampling.isMasked ? sampling.masks.data : nullptr);
   sampled.sampleMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   return sampled;
 }

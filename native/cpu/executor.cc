@@ -25,7 +25,7 @@ class EntryRun {
   }
 
   void bringTokenIds() {
-    int32_t* ids = reinterpret_cast<int32_t*>(program_.rows(plan_.inputValue).data);
+    int32_t* ids = program_.tokenIds();
     for (int32_t t = 0; t < b_.numTokens; t++) {
       const int32_t id = b_.tokenIds.data[t];
       ids[t] = id >= 0 ? id : c_.lastTokens[static_cast<size_t>(-1 - id)];
@@ -88,7 +88,7 @@ class EntryRun {
   }
 
   void embedding(const PlanNode& node) {
-    const int32_t* ids = reinterpret_cast<const int32_t*>(in(node, 0).data);
+    const int32_t* ids = program_.tokenIds();  // the check of the plan says that it is the input
     const PackedMatrix& table = program_.weight(node.weights[0])->matrix();
     const Rows y = out(node, 0);
     const float factor = node.floatAttr(0);

@@ -9,6 +9,8 @@
 namespace millrace::cpu {
 namespace {
 
+constexpr int32_t kWidestHead = 1024;  // elements of a head: kMaxHeadDim of kv_cache.h
+
 // How many values, weights and constants a node of each op names.
 struct Arity {
   size_t inputs, outputs, minWeights, maxWeights, constants;
@@ -65,6 +67,7 @@ Program::Program(Plan plan, std::vector<std::shared_ptr<Weight>> weights, const 
   require(plan_.values[plan_.owner(plan_.inputValue)].arenaOffset >= 0, "PLAN_INVALID", "The input of the encoded plan has no place.");
   checkSupport();
   arena_ = Memory(static_cast<size_t>(millrace::arenaBytes(plan_, maxTokens, maxLogitRows)), "activations");
+  tokenIds_ = Memory(static_cast<size_t>(maxTokens) * sizeof(int32_t), "token ids");
   allocateScratch(numThreads);
 }
 
@@ -167,6 +170,8 @@ void Program::checkSupport() const {
       const WeightFormat format = static_cast<WeightFormat>(plan_.weights[node.weights[0]].format);
       if (!kernels_.linearSupports(format, static_cast<Activation>(node.intAttr(0)))) lacks(node, "linear of this format and activation");
     }
+    const bool hasHeads = node.op == Op::rope || node.op == Op::ropeKvWrite || node.op == Op::attention;
+    if (hasHeads && node.intAttr(node.op == Op::attention ? 3 : 0) > kWidestHead) lacks(node, "heads wider than 1024");
     const bool collective = node.op >= Op::allReduce && node.op <= Op::recv;
     if (collective && plan_.worldSize != 1) lacks(node, std::string(opName(node.op)) + " between ranks");
   }

@@ -29,6 +29,8 @@ class Program {
   // Rows of a value, a view's inside its owner's.
   Rows rows(int32_t value) const;
   ConstRows constRows(int32_t value) const;
+  // Token ids of the step, maxTokens of them: apart from the arena, where no kernel can write over them.
+  int32_t* tokenIds() const { return reinterpret_cast<int32_t*>(tokenIds_.data()); }
   uint8_t* linearScratch() const { return linearScratch_.data(); }
   uint8_t* attentionScratch() const { return attentionScratch_.data(); }
 
@@ -45,7 +47,7 @@ class Program {
   std::vector<std::shared_ptr<Weight>> weights_;
   const KernelTable& kernels_;
   int32_t maxTokens_, maxLogitRows_, vocabSize_ = 0;
-  Memory arena_, linearScratch_, attentionScratch_;
+  Memory arena_, tokenIds_, linearScratch_, attentionScratch_;
 };
 
 }  // namespace millrace::cpu

@@ -223,9 +223,9 @@ class RowSampler {
 
   bool has(int32_t i) {
     while (static_cast<size_t>(i) >= scratch_.keys.size() && depth_ < kInfinity) gatherDeeper();
-    if (static_cast<size_t>(i) >= scratch_.keys.size()) return false;
-    if (i >= sorted_) sortFurther(i);
-    return true;
+    const int32_t count = static_cast<int32_t>(scratch_.keys.size());
+    if (count > 0 && std::min(i, count - 1) >= sorted_) sortFurther(std::min(i, count - 1));  // what was in place before gathering is so again
+    return i < count;
   }
 
   int32_t idAt(int32_t i) const { return static_cast<int32_t>(scratch_.keys[static_cast<size_t>(i)] & 0xffffffffu); }

@@ -1,0 +1,138 @@
+import fc from 'fast-check';
+import { afterAll, describe, expect, test } from 'vitest';
+import { greedy } from '../../../test/fixtures/rows.ts';
+import { normals } from '../../../test/fixtures/weights.ts';
+import { Sampler } from '../../sampling/sampler.ts';
+import type { SamplingBatch } from '../../sampling/sampling-batch.ts';
+import { isas } from './isa.ts';
+import { loadAddon } from './load-addon.ts';
+
+const addon = await loadAddon().catch(() => null);
+const device = addon?.createDevice('', 2).device;
+afterAll(() => {
+  if (addon !== null && device !== undefined) addon.closeHandle(device);
+});
+
+async function sampleNatively(logits: Float32Array, vocabSize: number, batch: SamplingBatch, masks: Uint32Array | null) {
+  if (addon === null || device === undefined) throw new Error('skipped');
+  const { sampleMs, ...sampled } = await addon.sample(device, { logits, vocabSize, batch, masks, program: null, output: 0 });
+  expect(sampleMs).toBeGreaterThanOrEqual(0);
+  return sampled;
+}
+
+/** One row of parameters, most of them odd on purpose. */
+const rowArbitrary = fc.record({
+  temperature: fc.oneof(fc.constant(0), fc.constantFrom(1, 0.7, 1e-3, 100), fc.float({ min: Math.fround(0.01), max: 5, noNaN: true })),
+  topP: fc.oneof(fc.constant(1), fc.float({ min: 0, max: 1, noNaN: true })),
+  topK: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 60 }), fc.constant(1 << 30)),
+  minP: fc.oneof(fc.constant(0), fc.float({ min: 0, max: 1, noNaN: true })),
+  repetition: fc.constantFrom(1, 1.2, 0.5),
+  presence: fc.constantFrom(0, 0.7, -2),
+  frequency: fc.constantFrom(0, 0.3, -1),
+  seed: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+  position: fc.integer({ min: 0, max: 2 ** 32 - 1 }),
+  numLogprobs: fc.constantFrom(-1, 0, 1, 20),
+  history: fc.array(fc.integer({ min: -2, max: 3000 }), { maxLength: 12 }),
+  bias: fc.array(fc.tuple(fc.integer({ min: -2, max: 3000 }), fc.constantFrom(-Infinity, -3.5, 0.1, 100)), { maxLength: 6 }),
+  spread: fc.constantFrom(0, 1e-3, 1, 8, 200),
+  odd: fc.constantFrom('none', 'none', 'none', 'ties', 'nan', 'infinite', 'forbidden', 'zeros'),
+});
+type Row = typeof rowArbitrary extends fc.Arbitrary<infer T> ? T : never;
+
+function batchOf(rows: Row[]): SamplingBatch {
+  const starts = (lists: unknown[][]) => Int32Array.from([0, ...lists.map((_, i) => lists.slice(0, i + 1).flat(1).length)]);
+  const bias = rows.map((row) => row.bias.map(([id, value]) => ({ id, value })));
+  return greedy(rows.length, {
+    temperature: Float32Array.from(rows, (r) => r.temperature),
+    topP: Float32Array.from(rows, (r) => r.topP),
+    topK: Int32Array.from(rows, (r) => r.topK),
+    minP: Float32Array.from(rows, (r) => r.minP),
+    repetitionPenalty: Float32Array.from(rows, (r) => r.repetition),
+    presencePenalty: Float32Array.from(rows, (r) => r.presence),
+    frequencyPenalty: Float32Array.from(rows, (r) => r.frequency),
+    seed: Uint32Array.from(rows.flatMap((r) => [r.seed, r.seed ^ 0x5555])),
+    choice: Uint32Array.from(rows, (_, i) => i % 3),
+    position: Uint32Array.from(rows, (r) => r.position),
+    numLogprobs: Int32Array.from(rows, (r) => r.numLogprobs),
+    historyIds: Int32Array.from(rows.flatMap((r) => r.history)),
+    historyStart: starts(rows.map((r) => r.history)),
+    historyPrompt: Int32Array.from(rows, (r) => Math.floor(r.history.length / 2)),
+    biasIds: Int32Array.from(bias.flat(), ({ id }) => id),
+    biasValues: Float32Array.from(bias.flat(), ({ value }) => value),
+    biasStart: starts(bias),
+  });
+}
+
+function logitsOf(rows: Row[], vocabSize: number, seed: number): Float32Array {
+  const logits = normals(seed, rows.length * vocabSize);
+  rows.forEach(({ spread, odd }, row) => {
+    const values = logits.subarray(row * vocabSize, (row + 1) * vocabSize);
+    for (let i = 0; i < vocabSize; i++) {
+      values[i] *= spread;
+      if (odd === 'ties') values[i] = Math.round(values[i]);
+      if (odd === 'zeros') values[i] = i % 2 === 0 ? -0 : 0;
+      if (odd === 'forbidden' && i % 7 !== 3) values[i] = -Infinity;
+    }
+    if (odd === 'nan') values[vocabSize >> 1] = NaN;
+    if (odd === 'infinite') values[vocabSize >> 2] = Infinity;
+  });
+  return logits;
+}
+
+describe.skipIf(addon === null)('the native sampler', () => {
+  test('gives the tokens, log probabilities and alternatives of the TypeScript one bit for bit', { timeout: 120_000 }, async () => {
+    const given = fc.tuple(
+      fc.array(rowArbitrary, { minLength: 1, maxLength: 6 }),
+      fc.constantFrom(1, 2, 15, 16, 17, 63, 64, 65, 500, 1024, 1025, 2500),
+      fc.nat(1e6),
+      fc.boolean(),
+    );
+    const property = fc.asyncProperty(given, async ([rows, vocabSize, seed, masked]) => {
+      const batch = batchOf(rows);
+      const logits = logitsOf(rows, vocabSize, seed);
+      const words = Math.ceil(vocabSize / 32);
+      const masks = masked ? Uint32Array.from({ length: rows.length * words }, (_, i) => Math.imul(i + seed, 0x9e3779b1)) : null;
+      expect(await sampleNatively(logits, vocabSize, batch, masks)).toEqual(new Sampler(vocabSize).sample(logits, batch, masks));
+    });
+    await fc.assert(property, { numRuns: 300 });
+  });
+
+  test('does so for a vocabulary of 151936', async () => {
+    const vocabSize = 151_936;
+    const rows = fc.sample(rowArbitrary, { numRuns: 12, seed: 3 });
+    const logits = logitsOf(rows, vocabSize, 5);
+    const batch = batchOf(rows);
+    expect(await sampleNatively(logits, vocabSize, batch, null)).toEqual(new Sampler(vocabSize).sample(logits, batch, null));
+  });
+
+  test('gives the same bits on every instruction-set class', { timeout: 300_000 }, async () => {
+    const rows = fc.sample(rowArbitrary, { numRuns: 40, seed: 11 });
+    const logits = logitsOf(rows, 3000, 9);
+    const batch = batchOf(rows);
+    const expected = new Sampler(3000).sample(logits, batch, null);
+    const best = addon?.cpuFeatures().best ?? 'portable';
+    for (const isa of isas.slice(0, isas.indexOf(best) + 1)) {
+      const other = await loadAddon({ isas: [isa] });
+      const created = other.createDevice(isa, 1);
+      const { sampleMs, ...sampled } = await other.sample(created.device, { logits, vocabSize: 3000, batch, masks: null, program: null, output: 0 });
+      expect(sampled).toEqual(expected);
+      expect(sampleMs).toBeGreaterThanOrEqual(0);
+      other.closeHandle(created.device);
+    }
+  });
+
+  test('refuses columns that contradict themselves and goes on', async () => {
+    const logits = new Float32Array(20);
+    const bad: Partial<SamplingBatch>[] = [
+      { historyStart: Int32Array.of(0, 5) },
+      { biasStart: Int32Array.of(0, -1) },
+      { historyPrompt: Int32Array.of(3) },
+      { temperature: Float32Array.of(NaN) },
+      { numLogprobs: Int32Array.of(1 << 30) },
+    ];
+    for (const columns of bad)
+      await expect(sampleNatively(logits, 20, greedy(1, columns), null)).rejects.toMatchObject({ code: 'BACKEND_STEP_FAILED' });
+    await expect(sampleNatively(logits, 20, greedy(1), new Uint32Array(0))).rejects.toMatchObject({ code: 'BACKEND_STEP_FAILED' });
+    expect((await sampleNatively(logits, 20, greedy(1), null)).tokenIds).toEqual(Int32Array.of(0));
+  });
+});
