@@ -5,7 +5,7 @@
 import type { Backend, Cache, Program } from '../backends/backend.ts';
 import { backends } from '../backends/index.ts';
 import type { Clock } from '../base/clock.ts';
-import { MillraceError, toMillraceError } from '../base/errors.ts';
+import { MillraceError } from '../base/errors.ts';
 import { type MachineFacts, readMachine } from '../base/machine.ts';
 import { activationFor } from '../models/activation.ts';
 import type { Model } from '../models/index.ts';
@@ -146,8 +146,8 @@ async function openBackend(options: CheckedOptions, machine: MachineFacts, hooks
     reasons.push(`backend = cpu: native kernels for ${backend.info.isa}`);
     return { backend, reasons };
   } catch (thrown) {
-    const { message } = toMillraceError(thrown, 'NATIVE_ADDON_UNAVAILABLE');
-    const [line] = message.split('\n');
+    if (!(thrown instanceof MillraceError) || thrown.code !== 'NATIVE_ADDON_UNAVAILABLE') throw thrown;
+    const [line] = thrown.message.split('\n');
     hooks.onNotice?.(`The slow TypeScript backend serves, because the native one is not there: ${line}`);
     reasons.push(`backend = reference: ${line}`);
     return { backend: await backends.reference(), reasons };

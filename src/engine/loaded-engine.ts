@@ -236,6 +236,13 @@ export class LoadedEngine implements Engine {
   }
 
   #announce(event: FinishedRequest): void {
-    for (const listener of this.#listeners) listener(event);
+    for (const listener of this.#listeners) {
+      try {
+        listener(event);
+      } catch (thrown) {
+        // a listener is a guest: its fault must not end anyone's generation
+        process.emitWarning(`A listener of finished requests threw: ${toMillraceError(thrown).message}`);
+      }
+    }
   }
 }

@@ -110,7 +110,7 @@ export class EngineLoop {
     const doneMs = clock.nowMs();
     counters.lastProgressMs = doneMs;
     if (result === null) return true;
-    this.#parts.captureLogits?.(batch, result.outputs.logits);
+    if (batch.totalLogitRows > 0) this.#parts.captureLogits?.(batch, result.outputs.logits);
     output.failCorrupted(batch, result, doneMs);
     output.deliver(batch, scheduler.commit(batch, result.tokenIds), result, doneMs);
     counters.numSteps++;
