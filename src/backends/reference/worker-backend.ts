@@ -63,6 +63,7 @@ export class WorkerReferenceBackend implements Backend {
   readonly #owners = new WeakMap<WeightSource, number>();
   #nextHandle = 1;
   #failure: MillraceError | null = null;
+  #isClosing = false;
 
   constructor() {
     this.#worker = startWorker('./worker-main', import.meta.url);
@@ -99,6 +100,7 @@ export class WorkerReferenceBackend implements Backend {
   }
 
   async close(): Promise<void> {
+    this.#isClosing = true;
     await this.#worker.terminate();
   }
 
@@ -113,7 +115,8 @@ export class WorkerReferenceBackend implements Backend {
     });
     return answer.finally(() => {
       this.#responders.delete(asked);
-      if (this.#questions.size === 0) this.#worker.unref();
+      // Not while it ends: `close` waits for the exit, and nothing else may keep the process alive until then.
+      if (this.#questions.size === 0 && !this.#isClosing) this.#worker.unref();
     });
   }
 
