@@ -29,6 +29,27 @@ uint64_t descendingKey(float logit, int32_t id) {
   return (uint64_t{word} << 32) | static_cast<uint32_t>(id);
 }
 
+constexpr int32_t kFew = 256;
+constexpr int64_t kManyKeys = 4096;
+
+// Sorts keys that come in the order of their ids: stable passes over the upper word, 11 bits each, leave equal logits in that order.
+void sortByRadix(std::vector<uint64_t>& keys, std::vector<uint64_t>& spare) {
+  constexpr int kBits = 11, kBuckets = 1 << kBits;
+  spare.resize(keys.size());
+  for (int shift = 32; shift < 64; shift += kBits) {
+    uint32_t counts[kBuckets] = {};
+    for (const uint64_t key : keys) counts[(key >> shift) & (kBuckets - 1)]++;
+    uint32_t begin = 0;
+    for (uint32_t& count : counts) {
+      const uint32_t size = count;
+      count = begin;
+      begin += size;
+    }
+    for (const uint64_t key : keys) spare[counts[(key >> shift) & (kBuckets - 1)]++] = key;
+    keys.swap(spare);
+  }
+}
+
 }  // namespace
 
 // One row on one worker. Steps and their order are those of sampler.ts; draw.ts and logprobs.ts name the rest.
@@ -212,7 +233,7 @@ class RowSampler {
     return idAt(kept - 1);
   }
 
-  // Ids in descending order, sorted only as far as they are asked for: keys_[0, sorted_) are in place, the rest are not smaller. Keys hold the ids
+  // Ids in descending order, sorted only as far as they are asked for: keys [0, sorted_) are in place, the rest are not smaller. Keys hold the ids
   // down to `depth_` below the maximum; asking for more starts again deeper, which changes nothing above.
   void startOrder(float maximum) {
     maximum_ = maximum;
@@ -232,6 +253,10 @@ class RowSampler {
 
   void gatherDeeper() {
     depth_ = depth_ > 1000.0f ? kInfinity : depth_ * 4;
+    gather();
+  }
+
+  void gather() {
     scratch_.ids.resize(static_cast<size_t>(n_));
     const int32_t count = kernels_.gather(logits_, n_, maximum_ - depth_, scratch_.ids.data());
     scratch_.keys.resize(static_cast<size_t>(count));
@@ -239,13 +264,23 @@ class RowSampler {
     sorted_ = 0;
   }
 
+  // A few are picked out of many; asked for more, all are sorted at once.
   void sortFurther(int32_t i) {
     const int64_t count = static_cast<int64_t>(scratch_.keys.size());
-    const int64_t end = std::min(count, std::max<int64_t>({int64_t{i} + 1, int64_t{sorted_} * 4, 256}));
     const auto keys = scratch_.keys.begin();
-    if (end < count) std::nth_element(keys + sorted_, keys + end, scratch_.keys.end());
-    std::sort(keys + sorted_, keys + end);
-    sorted_ = static_cast<int32_t>(end);
+    if (i < kFew && count > kFew) {
+      std::nth_element(keys, keys + kFew, scratch_.keys.end());
+      std::sort(keys, keys + kFew);
+      sorted_ = kFew;
+    } else {
+      if (count > kManyKeys) {
+        if (sorted_ > 0) gather();  // back in the order of ids
+        sortByRadix(scratch_.keys, scratch_.spare);
+      } else {
+        std::sort(keys, scratch_.keys.end());
+      }
+      sorted_ = static_cast<int32_t>(count);
+    }
   }
 
   const SamplerKernels& kernels_;

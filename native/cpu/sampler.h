@@ -44,7 +44,7 @@ class Sampler {
   struct RowScratch {
     std::vector<float> logits, weights, blockSums;
     std::vector<int32_t> ids, counts;
-    std::vector<uint64_t> keys;
+    std::vector<uint64_t> keys, spare;
   };
   friend class RowSampler;
 
