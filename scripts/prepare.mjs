@@ -173,6 +173,11 @@ function removeStale(root) {
   }
 }
 
+/** `12 of 40 sources` on one line of a terminal; nothing elsewhere. */
+function showCount(done, total) {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[Kmillrace: ${done} of ${total} sources${done < total ? '' : '\r\u001b[K'}`);
+}
+
 /**
  * Builds the native addon for this machine. A machine without a C++ compiler is no error.
  * @returns null when the addon is there, else why it is not and what to install
@@ -181,7 +186,7 @@ export async function buildNative(root) {
   const file = path.join(root, 'dist', 'backends', 'native', 'build-addon.js');
   const { buildAddon } = await import(pathToFileURL(file).href);
   try {
-    await buildAddon({ log: say });
+    await buildAddon({ log: say, onProgress: showCount });
     return null;
   } catch (error) {
     return String(error?.message ?? error);
