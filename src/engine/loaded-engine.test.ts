@@ -158,6 +158,7 @@ describe('refusals', () => {
     expect(await codeOf(engine.generate({ promptTokenIds: [1.5] }))).toBe('PROMPT_TOKEN_UNKNOWN');
     expect(await codeOf(engine.generate({ prompt: 'far too long a prompt for this' }))).toBe('PROMPT_TOO_LONG');
     expect(await codeOf(engine.generate({ prompt: 'x' }, { temperature: -1 }))).toBe('SAMPLING_PARAM_INVALID');
+    expect(await codeOf(engine.generate({ prompt: 'x' }, { stop: 'END' as never }))).toBe('SAMPLING_PARAM_INVALID');
     expect(await codeOf(engine.generate({ prompt: 'x' }, { n: 3 }))).toBe('QUEUE_FULL');
     expect(await codeOf(engine.generate({ messages: [{ role: 'user', content: 'hi' }] }))).toBe('CHAT_TEMPLATE_MISSING');
     expectNothingHeld(engine);

@@ -94,9 +94,10 @@ export function resolveSamplingParams(
     const value = merged[field as keyof typeof merged] as unknown;
     if (value !== undefined) checkRange(field, value, range);
   }
-  if (merged.stop.length > MAX_STOP_STRINGS || merged.stop.some((s) => typeof s !== 'string')) {
+  if (!Array.isArray(merged.stop) || merged.stop.length > MAX_STOP_STRINGS || merged.stop.some((s) => typeof s !== 'string')) {
     throw invalid('stop', `at most ${MAX_STOP_STRINGS} strings`, JSON.stringify(merged.stop).slice(0, 200));
   }
+  if (!Array.isArray(merged.stopTokenIds)) throw invalid('stopTokenIds', 'a list of token ids', JSON.stringify(merged.stopTokenIds).slice(0, 200));
   for (const id of merged.stopTokenIds) checkRange('stopTokenIds', id, { min: 0, max: context.vocabSize - 1, integer: true });
   for (const [id, bias] of Object.entries(merged.logitBias ?? {})) {
     checkRange('logitBias', Number(id), { min: 0, max: context.vocabSize - 1, integer: true });
