@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kFewRows = 64;
 constexpr int kTilesPerGroup = 4;
+constexpr int64_t kItemsPerThread = 8;       // smaller groups rather than fewer: the last items end together
 constexpr int64_t kRowBlockBytes = 384 * 1024;
 constexpr int64_t kPieceBytes = 16 * 1024;   // of weights, when few rows come in several blocks: the later blocks find them in L1
 constexpr int64_t kStreamAhead = 2048;       // bytes fetched ahead when each weight is used once
@@ -119,9 +120,11 @@ void runManyRows(const Call& call, ThreadPool& pool) {
   const int64_t bytesPerRow = smaller<int64_t>(call.x.stride, kLinearSegment * (call.choice.stored == Stored::f32 ? 4 : call.choice.stored == Stored::bf16 ? 2 : 1));
   const int64_t mostRows = larger<int64_t>(kMaxTileRows, kRowBlockBytes / bytesPerRow);
   const int64_t blocks = ceilDiv(rows, mostRows), rowsPerBlock = roundUp(ceilDiv(rows, blocks), kMaxTileRows);
-  const int64_t groups = ceilDiv(call.numTiles, kTilesPerGroup);
+  int64_t tilesPerGroup = kTilesPerGroup;
+  while (tilesPerGroup > 1 && ceilDiv(call.numTiles, tilesPerGroup) * ceilDiv(rows, rowsPerBlock) < kItemsPerThread * pool.numThreads()) tilesPerGroup /= 2;
+  const int64_t groups = ceilDiv(call.numTiles, tilesPerGroup);
   pool.parallel(groups * ceilDiv(rows, rowsPerBlock), [&](int64_t item, int) {
-    const int64_t tileBegin = item % groups * kTilesPerGroup, tileEnd = smaller(call.numTiles, tileBegin + kTilesPerGroup);
+    const int64_t tileBegin = item % groups * tilesPerGroup, tileEnd = smaller(call.numTiles, tileBegin + tilesPerGroup);
     const int64_t rowBegin = item / groups * rowsPerBlock, rowEnd = smaller(rows, rowBegin + rowsPerBlock);
     for (int64_t turn = 0; turn < call.numSegments; turn++)
       for (int64_t tile = tileBegin; tile < tileEnd; tile++) call.choice.kernel(call.job(tile, turn, rowBegin, rowEnd));
