@@ -8,6 +8,8 @@
 // their slots (even NaN) cannot reach the row.
 //
 // Keys come in tiles of kKeyTile, widened once for all rows into panels that stay in L1; query rows meet them in register blocks, as in linear.
+// A single token's few rows read the cache directly instead (attention_direct.cc): the same arithmetic without the panels.
+#include "attention_direct.h"
 #include "attention_split.h"
 
 namespace millrace::cpu::MILLRACE_ISA {
@@ -200,10 +202,12 @@ void gatherQueries(const ItemRows& rows, const SplitScratch& scratch) {
 void computeSplit(const ItemRows& rows, int32_t split, const SplitScratch& scratch, const PartialRows& out) {
   const int32_t splitStart = split * kAttentionSplit;
   const int begin = larger(rows.item.keyBegin - splitStart, 0), end = smaller(rows.item.keyEnd - splitStart, kAttentionSplit);
+  const bool direct = readsDirectly(rows);
   const KeySource source = keySource(rows);
   const int firstTile = begin / kKeyTile * kKeyTile;
 
-  for (int tile = firstTile; tile < end; tile += kKeyTile) {
+  if (direct) scoresDirect(rows, splitStart, begin, end, scratch);
+  for (int tile = firstTile; tile < end && !direct; tile += kKeyTile) {
     widenKeys(source, rows.kvHead, splitStart + tile, splitStart + larger(begin, tile), splitStart + smaller(end, tile + kKeyTile), scratch.keys);
     for (int r = 0; r < rows.rows(); r += kRowBlock) scoreTile(rows, rowBlock(rows, r, splitStart), tile, scratch);
   }
@@ -214,6 +218,7 @@ void computeSplit(const ItemRows& rows, int32_t split, const SplitScratch& scrat
     if (range.begin < range.end)
       softmaxRow(scratch.scores + int64_t{r} * kAttentionSplit, range, rows.args.scale, rows.args.softCap, out.maximum + r, out.denominator + r);
   }
+  if (direct) return outputDirect(rows, splitStart, begin, end, scratch, out.output);
   std::memset(out.output, 0, static_cast<size_t>(rows.rows() * rows.stride) * 4);
   for (int tile = firstTile; tile < end; tile += kKeyTile) {
     widenValues(source, rows.kvHead, splitStart + tile, splitStart + larger(begin, tile), splitStart + smaller(end, tile + kKeyTile), scratch.values, rows.stride);

@@ -31,6 +31,7 @@ export const baseSources = [
 /** Compiled once for each instruction set, with its flags and `-DMILLRACE_ISA=`. */
 export const kernelSources = [
   'cpu/attention.cc',
+  'cpu/attention_direct.cc',
   'cpu/attention_split.cc',
   'cpu/elementwise.cc',
   'cpu/kernel_table.cc',

@@ -1,0 +1,168 @@
+// Scores and weighted values of one token (decode), read from the cache as stored and widened in registers.
+//
+// Each vector of K or V is widened once for all query heads that share the KV head (up to kRows). Sums, their order and every fused multiply-add are
+// those of attention_split.cc, so the bits are too; what differs is that nothing goes through memory on the way. K of a block is
+// [headDim][blockSize]: a vector of keys lies in one block. V is [blockSize][headDim]. Bound by memory for few heads per KV head, by f32 FMA for many.
+#include "attention_direct.h"
+#include "kv_storage.h"
+
+namespace millrace::cpu::MILLRACE_ISA {
+namespace {
+
+#if defined(MILLRACE_AVX512)
+constexpr int kRows = 8, kVectors = 2;  // 16 sums, 2 widened vectors and a broadcast; 7 heads in one block
+#else
+constexpr int kRows = 6, kVectors = 2;
+#endif
+
+template <int Rows, class F>
+MILLRACE_INLINE void withRows(int count, F& f) {
+  if (count == Rows) f.template run<Rows>();
+  else if constexpr (Rows > 1) withRows<Rows - 1>(count, f);
+}
+
+template <class Storage>
+struct Scores {
+  const typename Storage::Element* keys[kVectors];
+  int64_t blockSize;
+  int headDim;
+  const float* query;
+  float* scores;
+
+  template <int MR>
+  MILLRACE_INLINE void run() {
+    Vec sums[MR][kVectors];
+    MILLRACE_UNROLL
+    for (int m = 0; m < MR; m++) {
+      MILLRACE_UNROLL
+      for (int j = 0; j < kVectors; j++) sums[m][j] = zero();
+    }
+    for (int d = 0; d < headDim; d++) {
+      Vec right[kVectors];
+      MILLRACE_UNROLL
+      for (int j = 0; j < kVectors; j++) right[j] = Storage::widen(keys[j] + d * blockSize);
+      MILLRACE_UNROLL
+      for (int m = 0; m < MR; m++) {
+        const Vec left = set1(query[int64_t{m} * headDim + d]);
+        MILLRACE_UNROLL
+        for (int j = 0; j < kVectors; j++) sums[m][j] = fma(left, right[j], sums[m][j]);
+      }
+    }
+    MILLRACE_UNROLL
+    for (int m = 0; m < MR; m++) {
+      MILLRACE_UNROLL
+      for (int j = 0; j < kVectors; j++) store(scores + m * kAttentionSplit + j * kLanes, sums[m][j]);
+    }
+  }
+};
+
+// NR vectors of the head, from element d on, over the keys of a split.
+template <class Storage, int NR>
+struct Output {
+  const ItemRows& rows;
+  int32_t splitStart;
+  int begin, end;
+  const float* weights;  // of the first row of the block, offset 0 of the split
+  int64_t d;
+  float* output;
+
+  template <int MR>
+  MILLRACE_INLINE void run() {
+    const KvLayer& cache = rows.args.cache;
+    const int32_t* table = rows.args.blockTable + int64_t{rows.item.row} * rows.args.maxBlocks;
+    Vec sums[MR][NR];
+    MILLRACE_UNROLL
+    for (int m = 0; m < MR; m++) {
+      MILLRACE_UNROLL
+      for (int j = 0; j < NR; j++) sums[m][j] = zero();
+    }
+    for (int key = begin; key < end;) {
+      const int offset = (splitStart + key) % cache.blockSize, runEnd = smaller(end, key + cache.blockSize - offset);
+      const auto* v = reinterpret_cast<const typename Storage::Element*>(valuesOf(cache, table[(splitStart + key) / cache.blockSize], rows.kvHead)) +
+                      int64_t{offset} * cache.headDim + d;
+      for (; key < runEnd; key++, v += cache.headDim) {
+        Vec right[NR];
+        MILLRACE_UNROLL
+        for (int j = 0; j < NR; j++) right[j] = Storage::widen(v + j * kLanes);
+        MILLRACE_UNROLL
+        for (int m = 0; m < MR; m++) {
+          const Vec left = set1(weights[m * kAttentionSplit + key]);
+          MILLRACE_UNROLL
+          for (int j = 0; j < NR; j++) sums[m][j] = fma(left, right[j], sums[m][j]);
+        }
+      }
+    }
+    MILLRACE_UNROLL
+    for (int m = 0; m < MR; m++) {
+      MILLRACE_UNROLL
+      for (int j = 0; j < NR; j++) store(output + m * rows.stride + d + j * kLanes, sums[m][j]);
+    }
+  }
+};
+
+// Calls f(firstRow, count) for blocks of at most kRows rows, near equal.
+template <class F>
+MILLRACE_INLINE void forRowBlocks(int total, F&& f) {
+  for (int first = 0; first < total;) {
+    const int blocks = (total - first + kRows - 1) / kRows, count = (total - first + blocks - 1) / blocks;
+    f(first, count);
+    first += count;
+  }
+}
+
+}  // namespace
+
+bool readsDirectly(const ItemRows& rows) {
+  const AttentionArgs& args = rows.args;
+  const int32_t token = rows.item.firstToken;
+  if (args.ancestorStart != nullptr && args.ancestorStart[token + 1] > args.ancestorStart[token]) return false;
+  return rows.item.numTokens == 1 && args.cache.blockSize % kLanes == 0 && args.cache.headDim % kLanes == 0;
+}
+
+void scoresDirect(const ItemRows& rows, int32_t splitStart, int begin, int end, const SplitScratch& scratch) {
+  const KvLayer& cache = rows.args.cache;
+  const int32_t* table = rows.args.blockTable + int64_t{rows.item.row} * rows.args.maxBlocks;
+  constexpr int kStep = kVectors * kLanes;
+  withStorage(cache.dtype, [&](auto storage) {
+    using Storage = decltype(storage);
+    for (int key = begin / kStep * kStep; key < end; key += kStep) {
+      Scores<Storage> kernel{{}, cache.blockSize, cache.headDim, nullptr, nullptr};
+      const typename Storage::Element* seen = nullptr;
+      for (int j = 0; j < kVectors; j++) {
+        const int first = key + j * kLanes;
+        kernel.keys[j] = nullptr;
+        if (first >= end || first + kLanes <= begin) continue;  // no key of it is visible: its block may be gone
+        const int32_t index = splitStart + first;
+        kernel.keys[j] = reinterpret_cast<const typename Storage::Element*>(keysOf(cache, table[index / cache.blockSize], rows.kvHead)) + index % cache.blockSize;
+        seen = kernel.keys[j];
+      }
+      for (int j = 0; j < kVectors; j++) kernel.keys[j] = kernel.keys[j] == nullptr ? seen : kernel.keys[j];  // scores that nobody looks at
+      forRowBlocks(rows.rows(), [&](int first, int count) {
+        kernel.query = scratch.query + int64_t{first} * cache.headDim;
+        kernel.scores = scratch.scores + int64_t{first} * kAttentionSplit + key;
+        withRows<kRows>(count, kernel);
+      });
+    }
+  });
+}
+
+void outputDirect(const ItemRows& rows, int32_t splitStart, int begin, int end, const SplitScratch& scratch, float* output) {
+  withStorage(rows.args.cache.dtype, [&](auto storage) {
+    using Storage = decltype(storage);
+    forRowBlocks(rows.rows(), [&](int first, int count) {
+      const float* weights = scratch.scores + int64_t{first} * kAttentionSplit;
+      float* out = output + first * rows.stride;
+      int64_t d = 0;
+      for (; d + kVectors * kLanes <= rows.stride; d += kVectors * kLanes) {
+        Output<Storage, kVectors> kernel{rows, splitStart, begin, end, weights, d, out};
+        withRows<kRows>(count, kernel);
+      }
+      for (; d < rows.stride; d += kLanes) {
+        Output<Storage, 1> kernel{rows, splitStart, begin, end, weights, d, out};
+        withRows<kRows>(count, kernel);
+      }
+    });
+  });
+}
+
+}  // namespace millrace::cpu::MILLRACE_ISA
