@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import pino from 'pino';
 import { MillraceError } from '../../base/errors.ts';
 import { version } from '../../base/version.ts';
+import { randomPrompts, seededRandom } from '../../bench/random-prompts.ts';
 import type { ServerOptions } from '../../server/options.ts';
 import type { CliContext, CliEngine } from '../context.ts';
 import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
@@ -82,8 +83,8 @@ async function serve(context: CliContext, command: Command, model: string | unde
       if (!isLoopback(host) && (options.apiKeys ?? []).length === 0) {
         context.stderr.write(`millrace: listening on ${host} without --api-key: whoever reaches this machine can use it\n`);
       }
-      if (measure) context.stdout.write(await speedLine(engine));
       context.stdout.write('  stop     Ctrl-C\n');
+      if (measure) await Promise.race([speedLine(engine).then((line) => context.stdout.write(line)), stopped]);
     }
     await stopped;
     await server.close();
@@ -167,16 +168,31 @@ export function curlLine(url: string, model: string, chat: boolean): string {
   return `curl ${url}/v1/${chat ? 'chat/completions' : 'completions'} -H 'content-type: application/json' -d '${body}'`;
 }
 
-/** Generates a few tokens for one user and says how fast that was. */
+/** Longest that the measurement at start may take, and its part after the first token. */
+const MEASURE_MS = 10_000;
+const MEASURE_DECODE_MS = 2_000;
+
+/** Generates a few tokens for one user and says how fast that was; never longer than a moment, whatever the model. */
 async function speedLine(engine: CliEngine): Promise<string> {
-  const { benchOffline } = await import('../../bench/offline.ts');
-  const inputLen = Math.min(64, Math.floor(engine.model.maxModelLen / 2));
-  const outputLen = Math.min(32, Math.floor(engine.model.maxModelLen / 4));
-  const sizes = { prefillBatchSizes: [1], batchSizes: [1], inputLen, decodeInputLen: 1, outputLen };
-  const { results } = await benchOffline(engine, { ...sizes, warmup: 0, repetitions: 1, seed: 1 });
-  const [prefill, decode] = results.map((result) => result.tokensPerSecond?.median);
-  const read = prefill === undefined ? '' : `, reads prompts at ${prefill.toFixed(0)}`;
-  return decode === undefined ? '' : `  speed    about ${decode.toFixed(decode < 10 ? 1 : 0)} tokens/s for one user${read} (measured just now)\n`;
+  const { maxModelLen, vocabSize } = engine.model;
+  const [promptTokenIds] = randomPrompts(1, Math.max(1, Math.min(16, maxModelLen >> 1)), vocabSize, seededRandom(1));
+  const params = { maxTokens: Math.min(64, maxModelLen >> 1), temperature: 0, ignoreEos: true };
+  let numTokens = 0;
+  let firstMs = 0;
+  let lastMs = 0;
+  try {
+    for await (const delta of engine.generate({ promptTokenIds }, params, { signal: AbortSignal.timeout(MEASURE_MS) })) {
+      lastMs = performance.now();
+      if (numTokens === 0) firstMs = lastMs;
+      numTokens += delta.tokenIds.length;
+      if (lastMs - firstMs > MEASURE_DECODE_MS) break;
+    }
+  } catch {
+    // Too slow to be measured in a moment; a real failure shows itself in the first request.
+  }
+  if (numTokens < 2 || lastMs <= firstMs) return '  speed    less than a token in a few seconds: this model is too large for this backend\n';
+  const rate = (1000 * (numTokens - 1)) / (lastMs - firstMs);
+  return `  speed    about ${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s for one user (measured just now)\n`;
 }
 
 function isLoopback(host: string): boolean {
