@@ -8,6 +8,8 @@
 // their slots (even NaN) cannot reach the row.
 //
 // Keys come in tiles of kKeyTile, widened once for all rows into panels that stay in L1; query rows meet them in register blocks, as in linear.
+// Measured (as in linear_bf16.cc): 512 queries over contexts of 512 and 2048, 14 heads on 2 KV heads of 64: 50 % and 59 % of the f32 peak; the rest is
+// exponentials, passes over the scores and widening.
 // A single token's few rows read the cache directly instead (attention_direct.cc): the same arithmetic without the panels.
 #include "attention_direct.h"
 #include "attention_split.h"

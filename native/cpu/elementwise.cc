@@ -42,8 +42,8 @@ inline float expApprox(float x) {
   p = p * r + 1.666657329e-1f;
   p = p * r + 5.000000000e-1f;
   const float e = p * (r * r) + r + 1.0f;
-  const int32_t exponent = (floatToBits(shifted) - floatToBits(kRound)) << 23;
-  return bitsToFloat(floatToBits(e) + exponent);
+  const uint32_t exponent = static_cast<uint32_t>(floatToBits(shifted) - floatToBits(kRound)) << 23;
+  return bitsToFloat(static_cast<int32_t>(static_cast<uint32_t>(floatToBits(e)) + exponent));
 }
 
 // tanh x within 1e-6 relative: an odd polynomial near 0, where 1 - 2 / (e^2x + 1) would cancel.

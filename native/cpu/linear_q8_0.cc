@@ -3,9 +3,11 @@
 // The sum of a group is exact in int32; the groups of a segment are then added in order in f32, as fma(f32(sum), sx * sw, total).
 //   AVX-512   vpdpbusd: weights stored + 128 (unsigned) by signed x; sums start at -128 * (sum of the group of x)
 //   AVX2      |w| by x with w's sign: pairs stay below 2 * 128 * 127 = 32512, so vpmaddubsw never saturates
-//   portable  plain int32
+//   portable  f32, in which these sums are exact
 // int8-token has one scale per row: it joins after the sum of the segment. Work split: linear.cc. Two or three FP operations per eight
-// vpdpbusd put the ceiling at about 75-80 % of the int8 peak.
+// vpdpbusd put the ceiling at about 80 % of the int8 peak.
+// Measured (as in linear_bf16.cc): AVX-512, 128 rows and more: 58-65 % of the vpdpbusd peak (1045 GOP/s), 32 rows 53-61 %, 8 rows 35-39 % (26 GB/s of
+// weights); AVX2 60 % of twice its f32 peak. Totals kept in memory to free registers for a 6 x 4 tile were slower (50-55 %).
 #include "linear.h"
 
 namespace millrace::cpu::MILLRACE_ISA {
@@ -50,21 +52,24 @@ MILLRACE_INLINE Sum dot4(Sum sum, Weights w, const uint8_t* x) {
 }
 MILLRACE_INLINE Vec sumToFloat(Sum sum) { return _mm256_cvtepi32_ps(sum); }
 #else
-using Sum = VecI;
+// In f32, which is exact here: sums of 32 products stay below 2^24. SSE2 has no 32-bit integer product.
+using Sum = Vec;
 struct Weights {
-  VecI step[4];
+  Vec step[4];
 };
-MILLRACE_INLINE Sum startSum(int32_t) { return set1Int(0); }
+MILLRACE_INLINE Sum startSum(int32_t) { return zero(); }
 MILLRACE_INLINE Weights prepare(const uint8_t* p) {
   const VecI q = loadInt(p);
-  return {{shiftRightSigned<24>(shiftLeft<24>(q)), shiftRightSigned<24>(shiftLeft<16>(q)), shiftRightSigned<24>(shiftLeft<8>(q)), shiftRightSigned<24>(q)}};
+  return {{intToFloat(shiftRightSigned<24>(shiftLeft<24>(q))), intToFloat(shiftRightSigned<24>(shiftLeft<16>(q))),
+           intToFloat(shiftRightSigned<24>(shiftLeft<8>(q))), intToFloat(shiftRightSigned<24>(q))}};
 }
 MILLRACE_INLINE Sum dot4(Sum sum, const Weights& w, const uint8_t* x) {
   const int8_t* q = reinterpret_cast<const int8_t*>(x);
-  for (int s = 0; s < 4; s++) sum += w.step[s] * set1Int(q[s]);
+  MILLRACE_UNROLL
+  for (int s = 0; s < 4; s++) sum = fma(w.step[s], set1(static_cast<float>(q[s])), sum);
   return sum;
 }
-MILLRACE_INLINE Vec sumToFloat(Sum sum) { return intToFloat(sum); }
+MILLRACE_INLINE Vec sumToFloat(Sum sum) { return sum; }
 #endif
 
 template <bool kTokenScale>

@@ -197,7 +197,7 @@ MILLRACE_INLINE VecI andInt(VecI a, VecI b) { return a & b; }
 MILLRACE_INLINE VecI xorInt(VecI a, VecI b) { return a ^ b; }
 template <int N> MILLRACE_INLINE VecI shiftLeft(VecI a) { return a << N; }
 template <int N> MILLRACE_INLINE VecI shiftRightSigned(VecI a) { return a >> N; }
-MILLRACE_INLINE Vec intToFloat(VecI a) { return Vec{float(a[0]), float(a[1]), float(a[2]), float(a[3])}; }
+MILLRACE_INLINE Vec intToFloat(VecI a) { return __builtin_convertvector(a, Vec); }
 MILLRACE_INLINE Vec add(Vec a, Vec b) { return a + b; }
 MILLRACE_INLINE Vec sub(Vec a, Vec b) { return a - b; }
 MILLRACE_INLINE Vec mul(Vec a, Vec b) { return a * b; }
@@ -209,8 +209,19 @@ MILLRACE_INLINE Vec min(Vec a, Vec b) { return selectMask(a < b, a, b); }
 MILLRACE_INLINE Vec abs(Vec a) { return asFloat(asInt(a) & set1Int(0x7fffffff)); }
 // Not fused: the baseline of a portable build may have no FMA. Still one fixed sequence, which is what reproducibility needs.
 MILLRACE_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
-MILLRACE_INLINE Vec loadF16(const uint16_t* p) { return Vec{f16ToF32(p[0]), f16ToF32(p[1]), f16ToF32(p[2]), f16ToF32(p[3])}; }
-MILLRACE_INLINE Vec loadBf16(const uint16_t* p) { return Vec{bf16ToF32(p[0]), bf16ToF32(p[1]), bf16ToF32(p[2]), bf16ToF32(p[3])}; }
+MILLRACE_INLINE VecI loadHalves(const uint16_t* p) {
+  typedef uint16_t Halves __attribute__((vector_size(8)));
+  Halves halves;
+  std::memcpy(&halves, p, sizeof(halves));
+  return __builtin_convertvector(halves, VecI);
+}
+// As f16ToF32, except that a NaN keeps its bits; infinity and NaN get f32's exponent by OR.
+MILLRACE_INLINE Vec loadF16(const uint16_t* p) {
+  const VecI h = loadHalves(p), magnitude = (h & 0x7fff) << 13;
+  const VecI special = (magnitude >= set1Int(0x7c00 << 13)) & 0x7f800000;
+  return asFloat(((h & 0x8000) << 16) | asInt(asFloat(magnitude) * 0x1p112f) | special);
+}
+MILLRACE_INLINE Vec loadBf16(const uint16_t* p) { return asFloat(loadHalves(p) << 16); }
 MILLRACE_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 
 #endif
