@@ -18,6 +18,9 @@ enum class KvDtype : int32_t { f32 = 0, f16 = 1, bf16 = 2 };
 constexpr int kLinearSegment = 1024;
 constexpr int kAttentionSplit = 256;
 
+// Largest head size that rope and the KV cache take; programs and caches with larger ones are refused.
+constexpr int kMaxHeadDim = 1024;
+
 // Work is cut into tiles that threads take one by one: who computes a tile never changes its result.
 class ThreadPool {
  public:

@@ -10,8 +10,6 @@
 
 namespace millrace::cpu::MILLRACE_ISA {
 
-constexpr int kMaxHeadDim = 1024;  // of buffers on the stack
-
 // Keys that attention reads at a time. Blocks divide it or are multiples of it.
 constexpr int kKeyTile = 64;
 

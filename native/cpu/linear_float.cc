@@ -2,7 +2,7 @@
 //
 // Weights of any format, in the layout of linear.h, are widened to f32 in registers; every step of K is one fused multiply-add per lane. Rows come in
 // blocks of up to kMaxTileRows, so a widened vector is used that often. Rounded activations (bf16, int8) meet float weights here
-// too, as f32 values. Work split: linear.cc. 
+// too, as f32 values. Work split: linear.cc.
 // Measured (as in linear_bf16.cc): AVX-512, 32 rows and more: f32 84-87 %, bf16 86-91 %, q8_0 63-73 % of the FMA peak (262 GFLOP/s); 8 rows of f32 and all
 // formats but q8_0 at 1 row: DRAM. AVX2: bf16 75-82 %, f16 70-74 % of its peak (131). Portable (SSE2): a third of what AVX2 can.
 #include "linear.h"

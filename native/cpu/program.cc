@@ -113,7 +113,7 @@ void Program::checkNode(const PlanNode& node) const {
   }
   const auto rotary = [&] {
     const int32_t headDim = node.intAttr(0), rotaryDim = node.intAttr(1);
-    check.that(headDim > 0 && x.width % headDim == 0 && rotaryDim > 0 && rotaryDim <= headDim && rotaryDim % 2 == 0, "its head sizes fit");
+    check.that(headDim > 0 && headDim <= kMaxHeadDim && x.width % headDim == 0 && rotaryDim > 0 && rotaryDim <= headDim && rotaryDim % 2 == 0, "its head sizes fit");
     check.that(plan_.constants[static_cast<size_t>(node.constants[0])].size() == static_cast<size_t>(rotaryDim) / 2, "its frequencies fit");
     check.that(!x.perLogit, "it works on tokens");
   };
