@@ -4,11 +4,11 @@
  */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { toMillraceError } from '../../base/errors.ts';
+import { MillraceError, toMillraceError } from '../../base/errors.ts';
 import { addonName, cachedAddons, cacheFolders, writableFolder } from './addon-cache.ts';
 import { lockBuild } from './build-lock.ts';
 import { compileAddon } from './compile-addon.ts';
-import { type Compiler, findCompiler, isaByCompiler } from './compiler.ts';
+import { type Compiler, findCompiler, installHint, isaByCompiler } from './compiler.ts';
 import { checkIsaRuns, detectIsa, type Isa, requestedIsa } from './isa.ts';
 
 export interface BuildOptions {
@@ -64,6 +64,9 @@ export async function buildAddon(options: BuildOptions = {}): Promise<string> {
 
 function tryFindCompiler(environment: NodeJS.ProcessEnv): { compiler: Compiler; error?: never } | { compiler: null; error: unknown } {
   try {
+    if (process.platform === 'win32') {
+      throw new MillraceError('NATIVE_ADDON_UNAVAILABLE', { message: 'The native backend is not built for Windows yet.', hint: installHint() });
+    }
     return { compiler: findCompiler(environment) };
   } catch (error) {
     return { compiler: null, error: toMillraceError(error) };

@@ -49,7 +49,7 @@ export function installHint(platform: NodeJS.Platform = process.platform): strin
     case 'darwin':
       return 'run `xcode-select --install`';
     case 'win32':
-      return 'use Millrace in WSL (Linux): the native backend is not built for Windows yet';
+      return 'run Millrace in WSL (Linux) for the native backend';
     default:
       return 'install g++ (`apt-get install g++`, `dnf install gcc-c++`, `apk add g++` or `pacman -S gcc`)';
   }

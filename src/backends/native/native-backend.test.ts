@@ -185,6 +185,40 @@ describe.skipIf(best === undefined)('weights', () => {
     rmSync(join(folder, `${stored}-${wanted}`));
   });
 
+  test('packing a file takes no more memory than the file and a seventh', { timeout: 120_000 }, async () => {
+    const path = join(folder, 'large');
+    const shape = { numLayers: 6, hiddenSize: 1024, numHeads: 16, numKvHeads: 4, headDim: 64, intermediateSize: 2816, vocabSize: 32_000 };
+    const plan = decoderPlan({ ...shape, format: 'bf16', activation: 'bf16' });
+    const made = createDummySource(plan);
+    const tensors = new Map<string, StoredTensor>();
+    let sizeBytes = 0;
+    for (const name of made.names()) {
+      const tensor = made.find(name) as StoredTensor;
+      writeFileSync(path, made.read(tensor), { flag: 'a' });
+      tensors.set(name, { ...tensor, file: path, offset: sizeBytes });
+      sizeBytes += tensor.sizeBytes;
+    }
+    const source: WeightSource = {
+      ...made,
+      files: [{ path, sizeBytes }],
+      mappable: true,
+      find: (name) => tensors.get(name),
+      names: () => tensors.keys(),
+    };
+    const backend = await createNativeBackend({ numThreads: 2 });
+    const before = process.memoryUsage().rss;
+    let peak = before;
+    const onProgress = () => {
+      peak = Math.max(peak, process.memoryUsage().rss);
+    };
+    const program = await backend.compile(plan, source, { maxTokens: 64, maxLogitRows: 8, onProgress });
+    expect(sizeBytes).toBeGreaterThan(150e6);
+    expect(program.weightBytes).toBeGreaterThan(0.99 * sizeBytes);
+    expect(peak - before).toBeLessThan(1.15 * sizeBytes);
+    await backend.close();
+    rmSync(path);
+  });
+
   test('programs of one source share weights by name; the last to close gives them up', async () => {
     const plan = decoderPlan();
     const source = randomSource(plan);
