@@ -9,7 +9,7 @@ Cache::Cache(const std::vector<CacheGroupSpec>& groups, int32_t blockSize, KvDty
   require(blockSize > 0 && kAttentionSplit % blockSize == 0, "CONFIG_INVALID", "The block size must divide 256.");
   for (const CacheGroupSpec& group : groups) {
     const bool sane = group.numLayers > 0 && group.numLayers <= 65536 && group.numKvHeads > 0 && group.numKvHeads <= 65536 && group.headDim > 0 &&
-                      group.headDim <= 1024 && group.numBlocks > 0 && group.numBlocks <= INT32_MAX / blockSize;
+                      group.headDim <= kMaxHeadDim && group.numBlocks > 0 && group.numBlocks <= INT32_MAX / blockSize;
     require(sane, "CONFIG_INVALID", "A cache group has sizes that make no cache.");
     const double bytes = static_cast<double>(kernels.kvBlockBytes(dtype, blockSize, group.numKvHeads, group.headDim)) * group.numBlocks * group.numLayers;
     require(bytes < 1e15, "MEMORY_INSUFFICIENT", "A cache group is larger than any memory.");

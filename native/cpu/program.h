@@ -39,7 +39,6 @@ class Program {
 
  private:
   void checkWeights() const;
-  void checkNode(const PlanNode& node) const;
   void checkSupport() const;
   void allocateScratch(int numThreads);
 

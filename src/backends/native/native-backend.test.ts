@@ -274,6 +274,14 @@ describe.skipIf(best === undefined)('life and death', () => {
     return logits as Float32Array;
   }
 
+  test('a cache that the machine cannot hold is refused with the figures, before it hurts', async () => {
+    const backend = await createNativeBackend({ numThreads: 1 });
+    const group = { name: 'full', kind: 'full', numLayers: 100, numKvHeads: 64, headDim: 128, numBlocks: 100_000 } as const;
+    const attempt = backend.createCache({ groups: [group], blockSize: 16, dtype: 'f32' });
+    await expect(attempt).rejects.toMatchObject({ code: 'MEMORY_INSUFFICIENT', message: expect.stringMatching(/[GM]iB/) });
+    await backend.close();
+  });
+
   test('closing waits for the step that runs; afterwards everything is refused', async () => {
     const plan = decoderPlan();
     const backend = await createNativeBackend({ numThreads: 2 });

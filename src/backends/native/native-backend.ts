@@ -11,6 +11,7 @@ import type { WeightSource } from '../../weights/weight-source.ts';
 import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, KernelChoice, Program, Step, StepEntry, StepResult } from '../backend.ts';
 import { runHostStage } from '../host-stage.ts';
 import { chooseIsa } from './build-addon.ts';
+import { checkMemory } from './check-memory.ts';
 import { requestedIsa } from './isa.ts';
 import {
   type CacheHandle,
@@ -101,7 +102,14 @@ export class NativeBackend implements Backend {
     const groups = spec.groups.flatMap(({ numLayers, numKvHeads, headDim, numBlocks }) => [numLayers, numKvHeads, headDim, numBlocks]);
     try {
       const { cache, sizeBytes } = this.#addon.createCache(this.#device, Int32Array.from(groups), spec.blockSize, DTYPES.indexOf(spec.dtype));
-      return new NativeCache(spec, cache, sizeBytes, () => this.#addon.closeHandle(cache));
+      const close = () => this.#addon.closeHandle(cache);
+      try {
+        checkMemory('the KV cache', sizeBytes, 'ask for fewer blocks'); // nothing of it has been touched yet
+      } catch (thrown) {
+        close();
+        throw thrown;
+      }
+      return new NativeCache(spec, cache, sizeBytes, close);
     } catch (thrown) {
       throw nativeError(thrown);
     }

@@ -19,6 +19,7 @@ export const baseSources = [
   'common/plan.cc',
   'cpu/cache.cc',
   'cpu/check_entry.cc',
+  'cpu/check_plan.cc',
   'cpu/cpu_features.cc',
   'cpu/device.cc',
   'cpu/executor.cc',

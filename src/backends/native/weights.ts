@@ -1,12 +1,11 @@
 /** Weights on the native side: packed once per source, shared by every program that names them alike. */
 
-import { MillraceError } from '../../base/errors.ts';
-import { gibibytes, readMachine } from '../../base/machine.ts';
 import { weightFormats } from '../../plan/encode.ts';
 import type { Plan, Weight } from '../../plan/plan.ts';
 import { storedBytes } from '../../quant/formats/index.ts';
 import { findParts } from '../../quant/read-tensor.ts';
 import type { StoredTensor, WeightSource } from '../../weights/weight-source.ts';
+import { checkMemory } from './check-memory.ts';
 import type { DeviceHandle, FileHandle, NativeAddon, NativeWeightPart, WeightHandle } from './load-addon.ts';
 
 interface Shared {
@@ -49,7 +48,7 @@ export class WeightPool {
     this.#bySource.set(source, shared);
     const missing = plan.weights.filter((weight) => !shared.has(keyOf(weight)));
     const totalBytes = missing.reduce((sum, weight) => sum + bytesOf(weight), 0);
-    checkMemory(plan, totalBytes);
+    checkMemory(`the weights of ${plan.name}`, totalBytes, 'use a smaller model, or one with 8-bit weights');
     const files = new MappedFiles(this.#addon);
     const held: string[] = [];
     const release = () => {
@@ -139,16 +138,4 @@ class MappedFiles {
     for (const file of this.#files.values()) this.#addon.closeHandle(file);
     this.#files.clear();
   }
-}
-
-/** Systems promise memory that they do not have and end the process later: better to say so now. */
-function checkMemory(plan: Plan, neededBytes: number): void {
-  const { availableMemoryBytes, reasons } = readMachine();
-  if (neededBytes <= availableMemoryBytes) return;
-  throw new MillraceError('MEMORY_INSUFFICIENT', {
-    message: `The weights of ${plan.name} do not fit the memory.`,
-    expected: `at most ${gibibytes(availableMemoryBytes)} (${reasons[reasons.length - 1]})`,
-    received: gibibytes(neededBytes),
-    hint: 'use a smaller model, or one with 8-bit weights',
-  });
 }

@@ -1,0 +1,167 @@
+#include "check_plan.h"
+
+#include <string>
+
+#include "../common/error.h"
+
+namespace millrace::cpu {
+namespace {
+
+// How many values, weights and constants a node of each op names.
+struct Arity {
+  size_t inputs, outputs, minWeights, maxWeights, constants;
+};
+
+Arity arityOf(Op op) {
+  switch (op) {
+    case Op::embedding: return {1, 1, 1, 1, 0};
+    case Op::linear: return {1, 1, 1, 2, 0};
+    case Op::rmsNorm: return {1, 1, 1, 1, 0};
+    case Op::addRmsNorm: return {2, 2, 1, 1, 0};
+    case Op::add: return {2, 1, 0, 0, 0};
+    case Op::gatedActivation: return {2, 1, 0, 0, 0};
+    case Op::rope: return {1, 1, 0, 0, 1};
+    case Op::kvWrite: return {2, 0, 0, 0, 0};
+    case Op::ropeKvWrite: return {3, 1, 0, 0, 1};
+    case Op::attention: return {1, 1, 0, 1, 0};
+    default: return {1, 1, 0, 0, 0};  // scale, soft-cap, select-rows, collectives
+  }
+}
+
+// One node. Speaks of it by op and place; the TypeScript side knows its name.
+class NodeCheck {
+ public:
+  NodeCheck(const Plan& plan, const PlanNode& node) : plan_(plan), node_(node) {}
+
+  void run() const {
+    operands();
+    shapes();
+    rules();
+  }
+
+ private:
+  void that(bool holds, const char* rule) const {
+    if (holds) return;
+    const std::string place = std::to_string(&node_ - plan_.nodes.data());
+    throw Error("PLAN_INVALID", "Node " + place + " (" + opName(node_.op) + ") of the encoded plan breaks a rule: " + rule + ".");
+  }
+
+  const PlanValue& input(size_t i) const { return plan_.values[static_cast<size_t>(node_.inputs[i])]; }
+  const PlanValue& output(size_t i) const { return plan_.values[static_cast<size_t>(node_.outputs[i])]; }
+  bool hasPlace(int32_t value) const { return plan_.values[static_cast<size_t>(plan_.owner(value))].arenaOffset >= 0; }
+
+  const PlanWeight* weight(size_t i) const {
+    if (i >= node_.weights.size() || node_.weights[i] < 0) return nullptr;
+    return &plan_.weights[static_cast<size_t>(node_.weights[i])];
+  }
+  bool isVector(size_t i, int64_t length) const {
+    const PlanWeight* w = weight(i);
+    return w != nullptr && w->rank == 1 && w->rows == length;
+  }
+  bool isMatrix(int64_t rows, int64_t columns) const {
+    const PlanWeight* w = weight(0);
+    return w != nullptr && w->rank == 2 && (rows < 0 || w->rows == rows) && w->columns == columns;
+  }
+
+  void operands() const {
+    const Arity arity = arityOf(node_.op);
+    that(node_.inputs.size() == arity.inputs && node_.outputs.size() == arity.outputs, "it has the inputs and outputs of its op");
+    that(node_.weights.size() >= arity.minWeights && node_.weights.size() <= arity.maxWeights, "it has the weights of its op");
+    that(node_.constants.size() == arity.constants, "it has the constants of its op");
+    for (const int32_t id : node_.inputs) that(hasPlace(id), "its inputs have a place");
+    for (const int32_t id : node_.outputs) that(hasPlace(id), "its outputs have a place");
+  }
+
+  // What most ops have in common: rows of one axis and width. The others say their own rule in rules().
+  void shapes() const {
+    const Op op = node_.op;
+    const bool reshapes = op == Op::embedding || op == Op::linear || op == Op::selectRows || op == Op::ropeKvWrite;
+    const PlanValue& x = input(0);
+    for (size_t i = 0; i < node_.inputs.size(); i++) {
+      that(input(i).isIds == (op == Op::embedding), "its inputs have the right dtype");
+      that(input(i).perLogit == x.perLogit, "its inputs have one axis");
+      that(op == Op::ropeKvWrite || input(i).width == x.width, "its inputs are of one width");
+    }
+    for (size_t i = 0; i < node_.outputs.size(); i++) {
+      that(!output(i).isIds, "its outputs are f32");
+      that(reshapes || output(i).width == x.width, "its outputs are as wide as its inputs");
+      that(op == Op::selectRows || output(i).perLogit == x.perLogit, "its outputs have the axis of its inputs");
+    }
+  }
+
+  void rules() const {
+    const PlanValue& x = input(0);
+    switch (node_.op) {
+      case Op::embedding:
+        that(x.width == 1 && node_.inputs[0] == plan_.inputValue, "its ids are the input of the plan");
+        that(isMatrix(-1, output(0).width), "the table is as wide as the output");
+        break;
+      case Op::linear:
+        that(isMatrix(output(0).width, x.width), "the matrix is [outputs, inputs]");
+        that(weight(1) == nullptr || isVector(1, output(0).width), "the bias is as wide as the output");
+        that(node_.intAttr(0) >= 0 && node_.intAttr(0) <= 3, "the activation is known");
+        that(node_.intAttr(0) != 2 || x.width % 32 == 0, "int8-group32 has whole groups");
+        break;
+      case Op::rmsNorm:
+      case Op::addRmsNorm:
+        that(node_.intAttr(2) > 0 && x.width % node_.intAttr(2) == 0 && isVector(0, node_.intAttr(2)), "the weight is groupWidth wide");
+        break;
+      case Op::gatedActivation: that(node_.intAttr(0) >= 0 && node_.intAttr(0) <= 2, "the function is known"); break;
+      case Op::rope: rotary(); break;
+      case Op::kvWrite: cacheLayer(0, x.width); break;
+      case Op::ropeKvWrite:
+        rotary();
+        that(input(1).width == input(2).width && output(0).width == x.width, "k is as wide as v, the output as q");
+        cacheLayer(4, input(1).width);
+        that(group(4).headDim == node_.intAttr(0), "the head size is that of the cache group");
+        break;
+      case Op::attention: attention(); break;
+      case Op::selectRows: that(!x.perLogit && output(0).perLogit && output(0).width == x.width, "it selects rows"); break;
+      default: break;
+    }
+  }
+
+  void rotary() const {
+    const int32_t headDim = node_.intAttr(0), rotaryDim = node_.intAttr(1);
+    that(headDim > 0 && input(0).width % headDim == 0 && rotaryDim > 0 && rotaryDim <= headDim && rotaryDim % 2 == 0, "its head sizes fit");
+    that(plan_.constants[static_cast<size_t>(node_.constants[0])].size() == static_cast<size_t>(rotaryDim) / 2, "its frequencies fit");
+    that(!input(0).perLogit, "it works on tokens");
+  }
+
+  // The cache group that attribute `at` names; it exists once cacheLayer has passed.
+  const PlanGroup& group(size_t at) const { return plan_.groups[static_cast<size_t>(node_.intAttr(at))]; }
+
+  static int64_t kvWidthOf(const PlanGroup& group) { return int64_t{group.numKvHeads} * group.headDim; }
+
+  // Attributes `at` and `at + 1` name a group and a layer of it; K and V are kvWidth wide.
+  void cacheLayer(size_t at, int64_t kvWidth) const {
+    that(!input(0).perLogit, "it works on tokens");
+    that(node_.intAttr(at) >= 0 && static_cast<size_t>(node_.intAttr(at)) < plan_.groups.size(), "its cache group exists");
+    that(node_.intAttr(at + 1) >= 0 && node_.intAttr(at + 1) < group(at).numLayers, "its layer is one of the cache group");
+    that(kvWidth == kvWidthOf(group(at)), "K and V have the width of the cache group");
+  }
+
+  void attention() const {
+    that(node_.intAttr(0) >= 0 && static_cast<size_t>(node_.intAttr(0)) < plan_.groups.size(), "its cache group exists");
+    cacheLayer(0, kvWidthOf(group(0)));
+    const int64_t numHeads = node_.intAttr(2);
+    that(numHeads > 0 && numHeads % group(0).numKvHeads == 0, "its heads share the KV heads evenly");
+    that(node_.intAttr(3) == group(0).headDim && numHeads * group(0).headDim == input(0).width, "its heads fit the cache group");
+    that(node_.intAttr(6) >= 0, "its window is not negative");
+    that(weight(0) == nullptr || isVector(0, numHeads), "it has a sink a head");
+  }
+
+  const Plan& plan_;
+  const PlanNode& node_;
+};
+
+}  // namespace
+
+void checkPlan(const Plan& plan) {
+  const auto hasPlace = [&](int32_t id) { return plan.values[static_cast<size_t>(plan.owner(id))].arenaOffset >= 0; };
+  require(hasPlace(plan.inputValue), "PLAN_INVALID", "The input of the encoded plan has no place.");
+  for (const int32_t id : plan.outputs) require(hasPlace(id), "PLAN_INVALID", "An output of the encoded plan has no place.");
+  for (const PlanNode& node : plan.nodes) NodeCheck(plan, node).run();
+}
+
+}  // namespace millrace::cpu
