@@ -20,15 +20,15 @@ describe('a chat template', () => {
   test('sees tools and documents, none when there are none', () => {
     const source =
       '{% if tools %}{{ tools | length }}{% else %}{{ tools is none }}{% endif %}{{ documents is none }}{{ documents[0].title if documents }}';
-    expect(render(source)).toBe('truetrue');
-    expect(render(source, undefined, { tools: [] })).toBe('truetrue');
-    expect(render(source, undefined, { tools: [{ type: 'function' }], documents: [{ title: 'T' }] })).toBe('1falseT');
+    expect(render(source)).toBe('TrueTrue');
+    expect(render(source, undefined, { tools: [] })).toBe('TrueTrue');
+    expect(render(source, undefined, { tools: [{ type: 'function' }], documents: [{ title: 'T' }] })).toBe('1FalseT');
   });
 
   test('gets extra variables, which may be named like a built-in but not like what the request sets', () => {
     expect(
       render('{{ range }}{{ namespace }}{{ enable_thinking }}', undefined, { kwargs: { range: 'r', namespace: 'n', enable_thinking: false } }),
-    ).toBe('rnfalse');
+    ).toBe('rnFalse');
     expect(() => render(plain, undefined, { kwargs: { messages: [] } })).toThrow(expect.objectContaining({ code: 'REQUEST_INVALID' }));
   });
 
@@ -87,8 +87,8 @@ describe('content', () => {
       content: null,
       tool_calls: [{ type: 'function', function: { name: 'get', arguments: args } }],
     });
-    expect(render(source, [call('{"city":"Paris"}')])).toBe('trueget:Paris');
-    expect(render(source.replace('.city', ''), [call('not json')])).toBe('trueget:not json');
+    expect(render(source, [call('{"city":"Paris"}')])).toBe('Trueget:Paris');
+    expect(render(source.replace('.city', ''), [call('not json')])).toBe('Trueget:not json');
   });
 });
 
@@ -132,7 +132,7 @@ describe('bounds', () => {
       'characters',
     ],
     ['an unknown filter', '{{ messages | nonsense }}', 'nonsense'],
-    ['a call of nothing', '{{ nothing() }}', 'function'],
+    ['a call of nothing', '{{ nothing() }}', "'nothing' is undefined"],
   ])('stop %s with a clear error', (_, source, reason) => {
     expect(() => render(source)).toThrow(failed(reason));
   });

@@ -2,13 +2,12 @@
  * Chat templates: messages to the prompt's text, by the Jinja template that comes with the model
  * (https://huggingface.co/docs/transformers/chat_templating).
  *
- * A template is not trusted: steps, time, text and `range` are bounded (`bounded-interpreter.ts`), and it sees plain data only. What stays
- * unbounded is the time of a single built-in, such as `replace` on a long string. Where the library's Jinja differs from
- * Python's, its result stands.
+ * A template is not trusted: steps, time, text, lists and calls are bounded (`jinja/runtime.ts`), it sees plain data only, and reaches
+ * nothing else. `jinja/` renders as Python does, since that is what models were trained with.
  */
-import { Template } from '@huggingface/jinja';
 import { MillraceError } from '../base/errors.ts';
-import { renderBounded, TemplateRaised, TemplateTooLarge } from './bounded-interpreter.ts';
+import { TemplateRaised, TemplateTooLarge } from './jinja/errors.ts';
+import { JinjaTemplate, textFunction } from './jinja/jinja-template.ts';
 import { messagesForTemplate, plainValue } from './message-values.ts';
 import type { ChatMessage, ChatTemplateOptions } from './messages.ts';
 import { strftime } from './strftime.ts';
@@ -25,13 +24,13 @@ export const maxMessages = 16_384;
 const reserved = new Set(['messages', 'tools', 'documents', 'add_generation_prompt']);
 
 export class ChatTemplate {
-  readonly #templates: ReadonlyMap<string, Template>;
+  readonly #templates: ReadonlyMap<string, JinjaTemplate>;
   readonly #specialTokens: SpecialTokens;
   readonly #now: () => Date;
   /** True for templates that only understand content as a list of parts; by name. */
   readonly #wantsParts: ReadonlyMap<string, boolean>;
 
-  private constructor(templates: ReadonlyMap<string, Template>, specialTokens: SpecialTokens, now: () => Date) {
+  private constructor(templates: ReadonlyMap<string, JinjaTemplate>, specialTokens: SpecialTokens, now: () => Date) {
     this.#templates = templates;
     this.#specialTokens = specialTokens;
     this.#now = now;
@@ -45,7 +44,7 @@ export class ChatTemplate {
   static compile(source: TemplateSource, specialTokens: SpecialTokens, now: () => Date = () => new Date()): ChatTemplate {
     const sources = typeof source === 'string' ? new Map([['default', source]]) : source;
     if (sources.size === 0) throw new MillraceError('MODEL_CONFIG_INVALID', 'There is no chat template to compile.');
-    const templates = new Map<string, Template>();
+    const templates = new Map<string, JinjaTemplate>();
     for (const [name, text] of sources) templates.set(name, parse(name, text));
     return new ChatTemplate(templates, specialTokens, now);
   }
@@ -84,18 +83,18 @@ export class ChatTemplate {
     return this.#templates.has('default') ? 'default' : [...this.#templates.keys()][0];
   }
 
-  #run(template: Template, given: ReadonlyMap<string, unknown>): string {
-    const now = (format: unknown): string => strftime(this.#now(), String(format));
+  #run(template: JinjaTemplate, given: ReadonlyMap<string, unknown>): string {
+    const now = textFunction('strftime_now', (format) => strftime(this.#now(), format));
     const variables = new Map<string, unknown>([['strftime_now', now], ...Object.entries(this.#specialTokens), ...given]);
     try {
-      return renderBounded(template, variables);
+      return template.render(variables);
     } catch (thrown) {
       throw templateFailed(thrown);
     }
   }
 
   /** Shows it a message as text, and as a part if the text does not come out. A template that needs other messages than one is taken to want text. */
-  #probeParts(template: Template): boolean {
+  #probeParts(template: JinjaTemplate): boolean {
     const needle = 'probe7e1f';
     for (const content of [needle, [{ type: 'text', text: needle }]]) {
       const messages = [{ role: 'user', content }];
@@ -110,7 +109,7 @@ export class ChatTemplate {
   }
 }
 
-function parse(name: string, source: string): Template {
+function parse(name: string, source: string): JinjaTemplate {
   if (source.length > maxSourceLength) {
     throw new MillraceError('MODEL_CONFIG_INVALID', {
       message: `The chat template '${name.slice(0, 64)}' is too long.`,
@@ -118,7 +117,7 @@ function parse(name: string, source: string): Template {
     });
   }
   try {
-    return new Template(source);
+    return new JinjaTemplate(source);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message.slice(0, 400) : String(cause);
     throw new MillraceError('MODEL_CONFIG_INVALID', {
