@@ -110,7 +110,7 @@ function floats(operator: Arithmetic, a: number, b: number): Value {
       return makeFloat(a / b);
     case '//':
       if (b === 0) throw zeroDivision('float floor division by zero');
-      return makeFloat(Math.round((a - floatModulo(a, b)) / b));
+      return makeFloat(floorDivision(a, b));
     case '%':
       if (b === 0) throw zeroDivision('float modulo');
       return makeFloat(floatModulo(a, b));
@@ -121,9 +121,18 @@ function floats(operator: Arithmetic, a: number, b: number): Value {
   }
 }
 
+/** Exact where rounding the quotient would not be. */
+function floorDivision(a: number, b: number): number {
+  if (!Number.isFinite(a)) return Number.NaN;
+  const quotient = (a - floatModulo(a, b)) / b;
+  const floor = Math.floor(quotient);
+  return quotient - floor > 0.5 ? floor + 1 : floor === 0 && a < 0 !== b < 0 ? -0 : floor;
+}
+
 function floatModulo(a: number, b: number): number {
   const rest = a % b;
-  return rest !== 0 && rest < 0 !== b < 0 ? rest + b : rest;
+  if (rest === 0) return b < 0 ? -0 : 0;
+  return rest < 0 !== b < 0 ? rest + b : rest;
 }
 
 function integers(operator: Arithmetic, a: number | bigint, b: number | bigint): Value {
@@ -206,7 +215,6 @@ export function signed(rt: Runtime, operator: '-' | '+', value: Value): Value {
 
 /** An int for an index, a width or a count. @throws TypeError */
 export function integerOf(rt: Runtime, value: Value): number {
-  if (value instanceof Undefined) value.fail();
   const number = numberOf(value);
   if (number === undefined || isFloat(value)) throw typeError(`'${typeName(value)}' object cannot be interpreted as an integer`);
   if (typeof number === 'bigint') throw new JinjaError('OverflowError', `Python int too large to convert: ${repr(rt, value).slice(0, 30)}`);

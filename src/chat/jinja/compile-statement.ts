@@ -73,7 +73,7 @@ function compileStatement(statement: Statement): Execute {
     }
     case 'unloadable':
       return () => {
-        throw typeError(`no loader for this environment specified ('${statement.tag}')`);
+        throw typeError('no loader for this environment specified');
       };
   }
 }

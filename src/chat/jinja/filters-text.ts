@@ -1,18 +1,20 @@
 /** Filters on text and numbers. */
 import { bind } from './arguments.ts';
 import { integerOf, repeatText } from './arithmetic.ts';
-import { JinjaError, typeError } from './errors.ts';
+import { JinjaError, typeError, valueError } from './errors.ts';
 import type { Filter } from './filters.ts';
 import { toJson } from './json.ts';
 import { fixedText, parseFloating, parseInteger, round, truncated } from './numbers.ts';
-import { iterate, lengthOf, truthy } from './operators.ts';
+import { iterate, lengthOf, truthy, unpack } from './operators.ts';
 import { formatFilter } from './percent-format.ts';
 import type { Runtime } from './runtime.ts';
 import { capitalize, lower, upper } from './string-cases.ts';
 import { centerLeft, strip } from './string-methods.ts';
-import { codePoints, escapeHtml, isSpace, joinTexts, replaceText, splitLines, str, textLength } from './text.ts';
+import { codePoints, escapeHtml, isSpace, joinTexts, replaceText, repr, splitLines, str, textLength } from './text.ts';
 import { isFloat, isString, type Kwargs, Markup, makeFloat, makeInt, numberOf, PyDict, typeName, Undefined, type Value } from './values.ts';
 import { wordWrap } from './word-wrap.ts';
+
+type TextChange = (rt: Runtime, text: string, args: (Value | undefined)[]) => string;
 
 /** A filter of a string that makes a string; markup stays markup. */
 function onText(
@@ -41,6 +43,27 @@ function titleFilter(rt: Runtime, text: string): string {
   return changed;
 }
 
+/** For filters that ask more of a value than its text. */
+function textFilter(name: string, parameters: readonly string[], refuse: (value: Value) => never, run: TextChange): [string, Filter] {
+  const [, filter] = onText(name, parameters, run);
+  return [
+    name,
+    (rt, value, args, kwargs) => {
+      if (value instanceof Undefined) value.fail();
+      return isString(value) ? filter(rt, value, args, kwargs) : refuse(value);
+    },
+  ];
+}
+
+function hasNoLines(value: Value): never {
+  throw new JinjaError('AttributeError', `'${typeName(value)}' object has no attribute 'splitlines'`);
+}
+
+function cannotBeIndented(value: Value): never {
+  if (Array.isArray(value)) hasNoLines(value);
+  throw typeError(`unsupported operand type(s) for +=: '${typeName(value)}' and 'str'`);
+}
+
 function indent(rt: Runtime, text: string, [width = 4, first = false, blank = false]: (Value | undefined)[]): string {
   const margin = isString(width) ? str(rt, width) : repeatText(rt, ' ', integerOf(rt, width));
   const lines = splitLines(rt, `${text}\n`);
@@ -61,6 +84,15 @@ function truncate(rt: Runtime, text: string, [limit = 255, killWords = false, en
   const kept = points.slice(0, length - tailLength).join('');
   const space = truthy(killWords) ? -1 : kept.lastIndexOf(' ');
   return (space < 0 ? kept : kept.slice(0, space)) + tail;
+}
+
+function truncateFilter(rt: Runtime, value: Value, args: Value[], kwargs: Kwargs): Value {
+  const bound = bind('truncate', ['length', 'killwords', 'end', 'leeway'], args, kwargs);
+  if (isString(value)) return truncate(rt, str(rt, value), bound);
+  const length = lengthOf(rt, value);
+  if (length === undefined) throw typeError(`object of type '${typeName(value)}' has no len()`);
+  if (length > integerOf(rt, bound[0] ?? 255)) throw new JinjaError('AttributeError', `'${typeName(value)}' object has no attribute 'rsplit'`);
+  return value;
 }
 
 function center(rt: Runtime, text: string, [given = 80]: (Value | undefined)[]): string {
@@ -113,18 +145,20 @@ function roundFilter(rt: Runtime, value: Value, args: Value[], kwargs: Kwargs): 
   const [precision = 0, method = 'common'] = bind('round', ['precision', 'method'], args, kwargs);
   if (method !== 'common' && method !== 'ceil' && method !== 'floor')
     throw new JinjaError('FilterArgumentError', 'method must be common, ceil or floor');
-  if (value instanceof Undefined) value.fail();
   const digits = integerOf(rt, precision);
   if (method === 'common') return round(value, digits);
+  if (value instanceof Undefined) value.fail();
   const number = numberOf(value);
-  if (number === undefined) throw typeError(`must be real number, not ${typeName(value)}`);
+  if (number === undefined) throw typeError(`unsupported operand type(s) for *: '${typeName(value)}' and 'int'`);
   const unit = 10 ** digits;
   return makeFloat((method === 'ceil' ? Math.ceil(Number(number) * unit) : Math.floor(Number(number) * unit)) / unit);
 }
 
 function fileSize(rt: Runtime, value: Value, args: Value[], kwargs: Kwargs): Value {
   const [binary = false] = bind('filesizeformat', ['binary'], args, kwargs);
+  if (value instanceof Undefined) value.fail();
   const number = isString(value) ? parseFloating(str(rt, value)) : numberOf(value);
+  if (number === undefined && isString(value)) throw valueError(`could not convert string to float: ${repr(rt, str(rt, value))}`);
   if (number === undefined) throw typeError(`float() argument must be a string or a real number, not '${typeName(value)}'`);
   const bytes = Number(number);
   const base = truthy(binary) ? 1024 : 1000;
@@ -150,7 +184,7 @@ function urlEncode(rt: Runtime, value: Value): Value {
   if (isString(value) || lengthOf(rt, value) === undefined) return quote(value, false);
   const pairs: string[] = [];
   for (const pair of value instanceof PyDict ? value.entries() : iterate(rt, value)) {
-    const [key, item] = Array.isArray(pair) ? pair : [...iterate(rt, pair)];
+    const [key, item] = unpack(rt, Array.isArray(pair) ? [...pair] : pair, 2);
     pairs.push(`${quote(key, true)}=${quote(item, true)}`);
   }
   return joinTexts(rt, pairs, '&');
@@ -189,10 +223,10 @@ export const textFilters: readonly [string, Filter][] = [
   onText('capitalize', [], capitalize),
   onText('title', [], titleFilter),
   onText('trim', ['chars'], (rt, text, [characters]) => strip(rt, text, characters, 'both')),
-  onText('indent', ['width', 'first', 'blank'], indent),
-  onText('truncate', ['length', 'killwords', 'end', 'leeway'], truncate),
+  textFilter('indent', ['width', 'first', 'blank'], cannotBeIndented, indent),
+  ['truncate', truncateFilter],
   onText('center', ['width'], center),
-  onText('wordwrap', ['width', 'break_long_words', 'wrapstring', 'break_on_hyphens'], wordWrap),
+  textFilter('wordwrap', ['width', 'break_long_words', 'wrapstring', 'break_on_hyphens'], hasNoLines, wordWrap),
   ['string', (rt, value) => (isString(value) ? value : str(rt, value))],
   ['safe', (rt, value) => (value instanceof Markup ? value : new Markup(str(rt, value)))],
   ['escape', escapeFilter],

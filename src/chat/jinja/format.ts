@@ -4,7 +4,7 @@ import { JinjaError, typeError, valueError } from './errors.ts';
 import { floatAs, integerAs } from './numbers.ts';
 import { signOf } from './percent-format.ts';
 import type { Runtime } from './runtime.ts';
-import { codePoints, floatText, joinTexts, repr, str, textLength } from './text.ts';
+import { codePoints, floatText, joinTexts, repr, str, stringRepr, textLength } from './text.ts';
 import { isFloat, isString, type Kwargs, numberOf, typeName, Undefined, type Value } from './values.ts';
 
 /** @throws ValueError, IndexError, KeyError, TypeError */
@@ -79,7 +79,7 @@ class BraceFormat {
   #first(name: string): Value {
     if (name !== '' && !/^\d+$/.test(name)) {
       const value = this.#kwargs.get(name);
-      if (value === undefined) throw new JinjaError('KeyError', `'${name}'`);
+      if (value === undefined) throw new JinjaError('KeyError', stringRepr(this.#rt, name));
       return value;
     }
     if (name === '' ? this.#auto === null : (this.#auto ?? 0) > 0)
@@ -90,7 +90,7 @@ class BraceFormat {
       );
     const index = name === '' ? (this.#auto ?? 0) : Number(name);
     this.#auto = name === '' ? index + 1 : null;
-    if (index >= this.#args.length) throw new JinjaError('IndexError', `Replacement index ${index} out of range for positional args tuple`);
+    if (index >= this.#args.length) throw new JinjaError('IndexError', 'tuple index out of range');
     return this.#args[index];
   }
 }

@@ -2,8 +2,8 @@
  * A Jinja template as Python's jinja2 runs it for transformers: immutable sandbox, `trim_blocks`, `lstrip_blocks`, loop controls, and
  * `tojson`, `raise_exception` and `strftime_now` of transformers' own. Parsed once, rendered many times, within the bounds of `Runtime`.
  *
- * Other than in Python: there are no other templates to include or extend, `random`, `pprint`, `urlize` and `lipsum` are missing, and
- * nothing can be changed or called that is not listed here.
+ * Other than in Python: there are no other templates to include or extend; `random`, `pprint`, `urlize`, `xmlattr` and `lipsum` are missing;
+ * a filter or test that does not exist fails when it is reached, not when the template is parsed.
  */
 import { compileStatements, type Execute } from './compile-statement.ts';
 import { globals } from './globals.ts';

@@ -127,6 +127,7 @@ class Lexer {
   #readRaw(): void {
     rawEnd.lastIndex = this.#at;
     const end = rawEnd.exec(this.#source);
+    if (end === null && this.#at >= this.#source.length) return;
     if (end === null) this.#fail('Missing end of raw directive');
     this.#data(this.#strippedBefore(this.#source.slice(this.#at, end.index), end[1], true));
     this.#moveTo(end.index + end[0].length);
@@ -134,6 +135,7 @@ class Lexer {
 
   #skipComment(): void {
     const end = this.#source.indexOf('#}', this.#at);
+    if (end < 0 && this.#at >= this.#source.length) return;
     if (end < 0) this.#fail('Missing end of comment tag');
     const sign = end > this.#at ? this.#source[end - 1] : '';
     this.#closeTag(end + 2, sign, true);

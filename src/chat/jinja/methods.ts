@@ -55,6 +55,7 @@ const markupMethods: ReadonlyMap<string, Method> = new Map(
 
 function marked(value: Value): Value {
   if (typeof value === 'string') return new Markup(value);
+  if (value instanceof PyTuple) return new PyTuple(value.items.map(marked));
   return Array.isArray(value) ? value.map(marked) : value;
 }
 

@@ -91,7 +91,7 @@ class Parser extends ExpressionParser {
       case 'include':
       case 'import':
       case 'from':
-        return [this.#unloadable(token.value)];
+        return [this.#unloadable()];
       default:
         throw this.#unknownTag(token.value, token.line);
     }
@@ -214,9 +214,9 @@ class Parser extends ExpressionParser {
     return { kind: 'block', name: value, body };
   }
 
-  #unloadable(tag: string): Statement {
+  #unloadable(): Statement {
     while (this.stream.current.type !== 'block_end' && this.stream.current.type !== 'eof') this.stream.next();
-    return { kind: 'unloadable', tag };
+    return { kind: 'unloadable' };
   }
 }
 

@@ -127,6 +127,7 @@ export function centerLeft(missing: number, width: number): number {
 }
 
 function countText(rt: Runtime, self: string, args: Value[]): Value {
+  if (!isString(args[0])) throw typeError(`must be str, not ${typeName(args[0])}`);
   const wanted = textArgument('count', args[0]);
   const part = window(rt, self, args);
   rt.scan(self.length);

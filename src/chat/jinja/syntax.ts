@@ -72,4 +72,4 @@ export type Statement =
   | { readonly kind: 'with'; readonly targets: readonly Target[]; readonly values: readonly Expression[]; readonly body: readonly Statement[] }
   | { readonly kind: 'block'; readonly name: string; readonly body: readonly Statement[] }
   /** A tag that needs other templates, of which there are none. */
-  | { readonly kind: 'unloadable'; readonly tag: string };
+  | { readonly kind: 'unloadable' };

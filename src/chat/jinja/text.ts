@@ -177,7 +177,8 @@ class Representation {
     if (value instanceof PyRange) return `range(${value.start}, ${value.stop}${value.step === 1 ? '' : `, ${value.step}`})`;
     if (value instanceof PyFunction) return `<${value.typeName} ${value.name}>`;
     if (value instanceof PyIterator) return `<${value.typeName} object at 0x${identity(value).toString(16).padStart(12, '0')}>`;
-    return `<${typeName(value)}>`;
+    const name = value.attribute('name');
+    return typeof name === 'string' ? `<${typeName(value)} ${stringRepr(this.#rt, name)}>` : `<${typeName(value)}>`;
   }
 }
 
@@ -206,8 +207,9 @@ function escapeCharacter(character: string): string {
   return code < 0x10000 ? `\\u${code.toString(16).padStart(4, '0')}` : `\\U${code.toString(16).padStart(8, '0')}`;
 }
 
-/** Built from a string: the separators of files, groups and records end lines as well. */
-const lineEnd = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/g;
+/** What ends a line; the separators of files, groups and records do as well. */
+const lineEnds = '\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029';
+const lineEnd = new RegExp(`\\r\\n|[${lineEnds}]`, 'g');
 
 /** `str.splitlines` */
 export function splitLines(rt: Runtime, text: string, keepEnds = false): string[] {

@@ -112,7 +112,7 @@ function hashKey(key: Value): HashKey {
   if (key instanceof Markup) return stringKey(key.text);
   if (key instanceof PyTuple) return `\0t${key.items.map((item) => hashText(hashKey(item))).join(',')}`;
   if (Array.isArray(key) || key instanceof PyDict) throw typeError(`unhashable type: '${typeName(key)}'`);
-  return `\0o${identity(key)}`;
+  return key instanceof Undefined ? '\0u' : `\0o${identity(key)}`;
 }
 
 function hashText(hash: HashKey): string {

@@ -1,6 +1,7 @@
 /** The filter `wordwrap`: each line of a text is wrapped by itself. */
 import { integerOf } from './arithmetic.ts';
 import { valueError } from './errors.ts';
+import { isAllSpace } from './numbers.ts';
 import { truthy } from './operators.ts';
 import type { Runtime } from './runtime.ts';
 import { joinTexts, splitLines, str } from './text.ts';
@@ -18,33 +19,41 @@ export function wordWrap(
   return joinTexts(rt, wrapped, separator);
 }
 
+/** White space between words, and words, which may end behind a hyphen. */
+const pieces = /\s+|(?:[^\s-]|-(?!\p{L}{2}))+-?|-/gu;
+
 function wrapLine(rt: Runtime, line: string, limit: number, breakLong: boolean, breakHyphens: boolean): string[] {
+  const chunks = (line.match(breakHyphens ? pieces : /\s+|\S+/gu) ?? []).reverse();
   const lines: string[] = [];
-  let current = '';
-  const close = (): void => {
-    if (current.trimEnd() !== '') lines.push(current.trimEnd());
-    current = '';
-  };
-  for (const chunk of line.match(breakHyphens ? /\s+|(?:[^\s-]|-(?!\p{L}{2}))+-?|-/gu : /\s+|\S+/gu) ?? []) {
+  for (let chunk = chunks.at(-1); chunk !== undefined; chunk = chunks.at(-1)) {
     rt.step();
-    let rest = chunk;
-    if (current.length + rest.length > limit) {
-      if (rest.trim() === '') {
-        close();
-        continue;
-      }
-      if (rest.length <= limit || !breakLong) close();
-      while (breakLong && rest.length > limit) {
-        rt.step();
-        const room = Math.max(1, limit - current.length);
-        current += rest.slice(0, room);
-        rest = rest.slice(room);
-        close();
-      }
+    if (isAllSpace(chunk) && lines.length > 0) chunks.pop();
+    const row: string[] = [];
+    let length = 0;
+    for (let next = chunks.at(-1); next !== undefined && length + next.length <= limit; next = chunks.at(-1)) {
+      rt.step();
+      row.push(next);
+      length += next.length;
+      chunks.pop();
     }
-    if (current === '' && lines.length > 0 && rest.trim() === '') continue;
-    current += rest;
+    const long = chunks.at(-1);
+    if (long !== undefined && long.length > limit) breakChunk(chunks, row, long, limit - length, breakLong, breakHyphens);
+    if (isAllSpace(row.at(-1) ?? '')) row.pop();
+    if (row.length > 0) lines.push(row.join(''));
   }
-  close();
   return lines;
+}
+
+/** A chunk that fits no line: its beginning fills up this one, at a hyphen if there is one. */
+function breakChunk(chunks: string[], row: string[], chunk: string, room: number, breakLong: boolean, breakHyphens: boolean): void {
+  if (!breakLong) {
+    if (row.length > 0) return;
+    row.push(chunk);
+    chunks.pop();
+    return;
+  }
+  const hyphen = breakHyphens ? chunk.lastIndexOf('-', room - 1) : -1;
+  const end = hyphen > 0 && /[^-]/.test(chunk.slice(0, hyphen)) ? hyphen + 1 : room;
+  row.push(chunk.slice(0, end));
+  chunks[chunks.length - 1] = chunk.slice(end);
 }
