@@ -6,11 +6,12 @@ import type { ChatTemplate } from '../chat/template.ts';
 import { ggufToHf, type Model, readModel } from '../models/index.ts';
 import type { SamplingParams } from '../sampling/params.ts';
 import { ByteTokenizer } from '../tokenizer/byte-tokenizer.ts';
-import { tokenizerFromFolder, tokenizerFromGguf } from '../tokenizer/load-tokenizer.ts';
+import { tokenizerBytesOfFolder, tokenizerFromFolder, tokenizerFromGguf } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GgufFile } from '../weights/gguf.ts';
 import { type HuggingFaceFiles, openModelFiles } from '../weights/model-files.ts';
 import type { WeightSource } from '../weights/weight-source.ts';
+import { MAX_INLINE_TOKENIZER_BYTES, readTokenizerInWorker } from './read-tokenizer.ts';
 
 export interface OpenedModel {
   readonly path: string;
@@ -58,7 +59,7 @@ function openGguf(path: string, gguf: GgufFile, useDummyWeights: boolean): Opene
     eosTokenIds: [],
     notice: null,
     announcedDtype: null,
-    loadTokenizer: async () => tokenizerFromGguf(gguf.metadata),
+    loadTokenizer: async () => (gguf.skippedLists.size > 0 ? readTokenizerInWorker({ kind: 'gguf', path }) : tokenizerFromGguf(gguf.metadata)),
     loadChatTemplate: (tokenizer, override) => chatTemplateFromGguf(gguf.metadata, tokenizer, override),
     close: () => gguf.close(),
   };
@@ -93,7 +94,8 @@ function openFolder(files: HuggingFaceFiles, useDummyWeights: boolean): OpenedMo
     announcedDtype: announcedDtypeOf(config) ?? announcedDtypeOf(nested(config.text_config)),
     loadTokenizer: async () => {
       if (useDummyWeights && !hasTokenizer) return new ByteTokenizer(model.features.vocabSize);
-      return tokenizerFromFolder(files.path, eosTokenIds);
+      if (tokenizerBytesOfFolder(files.path) <= MAX_INLINE_TOKENIZER_BYTES) return tokenizerFromFolder(files.path, eosTokenIds);
+      return readTokenizerInWorker({ kind: 'folder', path: files.path, extraEosIds: eosTokenIds });
     },
     loadChatTemplate: (tokenizer, override) => chatTemplateFromFolder(files.path, tokenizer, override),
     close: () => source?.close(),

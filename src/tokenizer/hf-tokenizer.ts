@@ -1,9 +1,9 @@
-/** The one tokenizer: byte pair encoding over tables, built from a definition that the readers beside it make. */
-import type { TokenizerDefinition } from './definition.ts';
+/** The one tokenizer: byte pair encoding over tables, made from the files that the readers beside it know. */
 import { IncrementalDetokenizer } from './detokenizer.ts';
-import { buildEncoderData, checkTextLength, Encoder } from './encoder.ts';
-import { buildTokenBytes, parseDecoder, type TokenBytesTable } from './token-bytes.ts';
+import { checkTextLength, Encoder } from './encoder.ts';
+import type { TokenBytesTable } from './token-bytes.ts';
 import type { EncodeOptions, Tokenizer } from './tokenizer.ts';
+import type { TokenizerData } from './tokenizer-data.ts';
 import { Vocabulary } from './vocabulary.ts';
 import { WorkerEncoder } from './worker-encoder.ts';
 
@@ -23,20 +23,16 @@ export class HfTokenizer implements Tokenizer {
   readonly #worker: WorkerEncoder;
   readonly #tokenBytes: TokenBytesTable;
 
-  /** @throws TOKENIZER_INVALID when a part of the definition is of an unknown kind */
-  constructor(definition: TokenizerDefinition) {
-    const data = buildEncoderData(definition);
-    this.#vocabulary = new Vocabulary(data.vocabulary);
-    this.#encoder = new Encoder(data, this.#vocabulary);
-    this.#worker = new WorkerEncoder(data);
-    const rules = parseDecoder(definition.decoder);
-    // Not at first use: tens of milliseconds for a large vocabulary, while others would be streaming.
-    this.#tokenBytes = buildTokenBytes(this.#vocabulary, rules, definition.addedTokens);
-    this.vocabSize = definition.tokens.length;
-    this.bosTokenId = definition.bosTokenId;
-    this.eosTokenIds = definition.eosTokenIds;
-    this.specialTokenIds = new Set(definition.addedTokens.filter((token) => token.special).map((token) => token.id));
-    this.stripsLeadingSpace = rules.stripsLeadingSpace;
+  constructor({ encoder, tokenBytes, stripsLeadingSpace, bosTokenId, eosTokenIds }: TokenizerData) {
+    this.#vocabulary = new Vocabulary(encoder.vocabulary);
+    this.#encoder = new Encoder(encoder, this.#vocabulary);
+    this.#worker = new WorkerEncoder(encoder);
+    this.#tokenBytes = tokenBytes;
+    this.vocabSize = this.#vocabulary.size;
+    this.bosTokenId = bosTokenId;
+    this.eosTokenIds = eosTokenIds;
+    this.specialTokenIds = new Set(encoder.addedTokens.filter((token) => token.special).map((token) => token.id));
+    this.stripsLeadingSpace = stripsLeadingSpace;
   }
 
   encode(text: string, options: EncodeOptions): Int32Array {

@@ -1,4 +1,5 @@
 /** Finds and reads the tokenizer of a model: a Hugging Face folder or the metadata of a GGUF file. */
+import { statSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
@@ -8,6 +9,7 @@ import { definitionFromJson, isObject } from './from-json.ts';
 import { definitionFromPieces, readSentencePieceModel } from './from-sentencepiece.ts';
 import { HfTokenizer } from './hf-tokenizer.ts';
 import type { Tokenizer } from './tokenizer.ts';
+import { buildTokenizerData, type TokenizerData } from './tokenizer-data.ts';
 
 /** The largest known tokenizer.json is about 35 MB. */
 const maxTokenizerBytes = 128 << 20;
@@ -20,12 +22,17 @@ const maxConfigBytes = 16 << 20;
  * @throws TOKENIZER_INVALID when the folder holds no tokenizer or one that cannot be read
  */
 export async function tokenizerFromFolder(dir: string, extraEosIds: readonly number[] = []): Promise<Tokenizer> {
+  return tokenizerFromData(await tokenizerDataFromFolder(dir, extraEosIds));
+}
+
+/** What `tokenizerFromFolder` makes a tokenizer of. */
+export async function tokenizerDataFromFolder(dir: string, extraEosIds: readonly number[] = []): Promise<TokenizerData> {
   const config = (await readJson(join(dir, 'tokenizer_config.json'), maxConfigBytes)) ?? {};
   const eosIds = [...extraEosIds, ...generationEosIds(await readJson(join(dir, 'generation_config.json'), maxConfigBytes))];
   const json = await readJson(join(dir, 'tokenizer.json'), maxTokenizerBytes);
-  if (json !== null) return build(() => definitionFromJson(json, config, eosIds));
+  if (json !== null) return guarded(() => buildTokenizerData(definitionFromJson(json, config, eosIds)));
   const model = await readBounded(join(dir, 'tokenizer.model'), maxTokenizerBytes);
-  if (model !== null) return build(() => definitionFromModel(model, config, eosIds));
+  if (model !== null) return guarded(() => buildTokenizerData(definitionFromModel(model, config, eosIds)));
   throw tokenizerInvalid(`No tokenizer was found in '${dir}'.`, { expected: 'tokenizer.json or tokenizer.model' });
 }
 
@@ -34,14 +41,36 @@ export async function tokenizerFromFolder(dir: string, extraEosIds: readonly num
  * @throws TOKENIZER_INVALID when the metadata hold no tokenizer or one that cannot be read
  */
 export function tokenizerFromGguf(metadata: GgufMetadata | Readonly<Record<string, unknown>>, extraEosIds: readonly number[] = []): Tokenizer {
+  return tokenizerFromData(tokenizerDataFromGguf(metadata, extraEosIds));
+}
+
+/** What `tokenizerFromGguf` makes a tokenizer of. */
+export function tokenizerDataFromGguf(
+  metadata: GgufMetadata | Readonly<Record<string, unknown>>,
+  extraEosIds: readonly number[] = [],
+): TokenizerData {
   const map = metadata instanceof Map ? metadata : new Map(Object.entries(metadata));
-  return build(() => definitionFromGguf(map, extraEosIds));
+  return guarded(() => buildTokenizerData(definitionFromGguf(map, extraEosIds)));
+}
+
+/** @throws TOKENIZER_INVALID when a part of it cannot be used */
+export function tokenizerFromData(data: TokenizerData): Tokenizer {
+  return guarded(() => new HfTokenizer(data));
+}
+
+/** Bytes of the file that `tokenizerFromFolder` parses; 0 when there is none. */
+export function tokenizerBytesOfFolder(dir: string): number {
+  for (const name of ['tokenizer.json', 'tokenizer.model']) {
+    const found = statSync(join(dir, name), { throwIfNoEntry: false });
+    if (found !== undefined) return found.size;
+  }
+  return 0;
 }
 
 /** @throws TOKENIZER_INVALID; what a malformed file trips over in a library becomes that as well */
-function build(read: () => TokenizerDefinition): Tokenizer {
+function guarded<T>(build: () => T): T {
   try {
-    return new HfTokenizer(read());
+    return build();
   } catch (cause) {
     if (cause instanceof MillraceError) throw cause;
     const message = cause instanceof Error ? cause.message.slice(0, 400) : String(cause);

@@ -94,6 +94,10 @@ export class GgufCursor {
     return count;
   }
 
+  skip(length: number): void {
+    this.#take(length);
+  }
+
   string(what: string, most: number): string {
     const length = this.count(`the length of ${what}`, 1, most);
     const at = this.#take(length);
@@ -125,16 +129,29 @@ const BOOL = 7;
 const STRING = 8;
 const ARRAY = 9;
 
-/** Reads `numEntries` keys and values at the cursor. @throws WEIGHTS_FILE_INVALID */
-export function readMetadata(cursor: GgufCursor, numEntries: number): Map<string, GgufValue> {
+export interface GgufMetadataEntries {
+  readonly values: Map<string, GgufValue>;
+  /** Keys of lists of strings that were stepped over. */
+  readonly skipped: Set<string>;
+}
+
+/**
+ * Reads `numEntries` keys and values at the cursor.
+ * @param longestList strings in a list that is read
+ * @throws WEIGHTS_FILE_INVALID
+ */
+export function readMetadata(cursor: GgufCursor, numEntries: number, longestList = Infinity): GgufMetadataEntries {
   const metadata = new Map<string, GgufValue>();
-  const budget = { values: MAX_VALUES, end: cursor.offset + MAX_METADATA_BYTES };
+  const skipped = new Set<string>();
+  const budget = { values: MAX_VALUES, end: cursor.offset + MAX_METADATA_BYTES, longestList };
   for (let i = 0; i < numEntries; i++) {
     const key = cursor.string(`metadata key ${i}`, 65_535);
-    if (metadata.has(key)) throw invalidFile(cursor.file.path, `metadata key ${quoteName(key)} occurs twice.`);
-    metadata.set(key, readValue(cursor, key, cursor.u32(), 0, budget));
+    if (metadata.has(key) || skipped.has(key)) throw invalidFile(cursor.file.path, `metadata key ${quoteName(key)} occurs twice.`);
+    const value = readValue(cursor, key, cursor.u32(), 0, budget);
+    if (value === SKIPPED) skipped.add(key);
+    else metadata.set(key, value);
   }
-  return metadata;
+  return { values: metadata, skipped };
 }
 
 interface Budget {
@@ -142,7 +159,12 @@ interface Budget {
   values: number;
   /** Byte of the file where metadata must have ended. */
   readonly end: number;
+  /** Strings in a list that is read. */
+  readonly longestList: number;
 }
+
+/** Stands for a list that was stepped over. */
+const SKIPPED: GgufValue = [];
 
 function readValue(cursor: GgufCursor, key: string, type: number, nesting: number, budget: Budget): GgufValue {
   if (cursor.offset > budget.end) throw invalidFile(cursor.file.path, 'the metadata is too large.', `at most ${MAX_METADATA_BYTES} bytes`);
@@ -169,6 +191,11 @@ function readArray(cursor: GgufCursor, key: string, nesting: number, budget: Bud
     throw invalidFile(path, `metadata array ${quoteName(key)} has elements of an unknown type.`, '0 to 12', String(type));
   const count = cursor.count(what, leastBytes[type], budget.values);
   budget.values -= count;
+  if (type === STRING && nesting === 0 && count > budget.longestList) {
+    const length = `the length of metadata ${quoteName(key)}`;
+    for (let i = 0; i < count; i++) cursor.skip(cursor.count(length, 1, budget.end - cursor.offset));
+    return SKIPPED;
+  }
   const values: GgufValue[] = [];
   for (let i = 0; i < count; i++) values.push(readValue(cursor, key, type, nesting + 1, budget));
   return values;

@@ -39,18 +39,22 @@ export class GgufFile {
   readonly path: string;
   readonly version: number;
   readonly metadata: ReadonlyMap<string, GgufValue>;
+  /** Keys of lists of strings that were too long to be read, as `open` was told. */
+  readonly skippedLists: ReadonlySet<string>;
   readonly #file: WeightFile;
   readonly #tensors: readonly StoredTensor[];
   readonly #unread: readonly UnreadTensor[];
 
-  private constructor(file: WeightFile) {
+  private constructor(file: WeightFile, longestList: number) {
     this.path = file.path;
     this.#file = file;
     const cursor = new GgufCursor(file);
     this.version = readVersion(cursor);
     const numTensors = cursor.count('the number of tensors', 24, MAX_TENSORS);
     const numEntries = cursor.count('the number of metadata entries', 13, MAX_ENTRIES);
-    this.metadata = readMetadata(cursor, numEntries);
+    const { values, skipped } = readMetadata(cursor, numEntries, longestList);
+    this.metadata = values;
+    this.skippedLists = skipped;
     checkSplit(file.path, this.metadata);
     const entries = Array.from({ length: numTensors }, () => readTensorEntry(cursor));
     const alignment = readAlignment(file.path, this.metadata);
@@ -66,11 +70,14 @@ export class GgufFile {
     checkApart(file.path, this.#tensors);
   }
 
-  /** @throws MODEL_NOT_FOUND, WEIGHTS_FILE_INVALID */
-  static open(path: string): GgufFile {
+  /**
+   * @param longestList strings in a list of the metadata that is read; longer ones, as vocabularies are, are stepped over
+   * @throws MODEL_NOT_FOUND, WEIGHTS_FILE_INVALID
+   */
+  static open(path: string, longestList = Infinity): GgufFile {
     const file = WeightFile.open(path);
     try {
-      return new GgufFile(file);
+      return new GgufFile(file, longestList);
     } catch (error) {
       file.close();
       throw error;

@@ -10,6 +10,9 @@ import type { WeightSource } from './weight-source.ts';
 /** Bytes of a JSON file that is parsed whole. tokenizer.json is not: the tokenizer reads it itself. */
 const MAX_JSON_BYTES = 16 << 20;
 
+/** Strings in a list of GGUF metadata that is read here. Vocabularies are longer: who needs one reads it on a thread that ends. */
+const LONGEST_LIST = 8192;
+
 /** A Hugging Face folder. Parsed JSON is as the file says, unchecked. */
 export interface HuggingFaceFiles {
   readonly kind: 'huggingface';
@@ -44,7 +47,7 @@ export type ModelFiles = HuggingFaceFiles | GgufFiles;
 export function openModelFiles(path: string): ModelFiles {
   const isFolder = stat(path);
   if (!isFolder) {
-    if (path.toLowerCase().endsWith('.gguf')) return { kind: 'gguf', path, gguf: GgufFile.open(path) };
+    if (path.toLowerCase().endsWith('.gguf')) return { kind: 'gguf', path, gguf: GgufFile.open(path, LONGEST_LIST) };
     throw new MillraceError('MODEL_NOT_FOUND', {
       message: `${path} is a file, but not one that holds a whole model.`,
       expected: 'a folder with config.json and *.safetensors, or a .gguf file',
