@@ -5,7 +5,8 @@ import { IncrementalDetokenizer } from './detokenizer.ts';
 import { Utf8Decoder } from './utf8-decoder.ts';
 
 /** Without the mark that SentencePiece reads as a space. */
-const graphemes = fc.string({ unit: 'grapheme', maxLength: 40 }).map((text) => text.replaceAll('▁', ' '));
+// U+FFFD stands for what is unfinished, so a text that has one of its own would be ambiguous
+const graphemes = fc.string({ unit: 'grapheme', maxLength: 40 }).map((text) => text.replaceAll('▁', ' ').replaceAll('\ufffd', '?'));
 const plain = { addSpecialTokens: false, parseSpecial: false };
 
 describe.each(tokenizerKinds)('the detokenizer over the %s tokenizer', async (kind) => {
