@@ -144,7 +144,10 @@ export interface StepResult {
   readonly topTokenIds: Int32Array;
   readonly topLogprobs: Float32Array;
   readonly maxTopLogprobs: number;
-  /** `[numLogitRows]`: 1 where the logits held a NaN; its token is meaningless. */
+  /**
+   * `[numLogitRows]`: 0 where all is well, 1 where the logits held a NaN, 2 where no token is allowed (masks and forbidden ids exclude them all).
+   * The token of such a row is 0 and means nothing.
+   */
   readonly corrupted: Uint8Array;
   /** The outputs named in `readOutputs`. */
   readonly outputs: Readonly<Record<string, Float32Array>>;

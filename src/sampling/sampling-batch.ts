@@ -13,11 +13,11 @@ export interface SamplingBatch {
   readonly repetitionPenalty: Float32Array;
   readonly presencePenalty: Float32Array;
   readonly frequencyPenalty: Float32Array;
-  /** Philox key: low and high half of the seed, with the choice index mixed into `choice`. `[rows * 2]` */
+  /** Philox key: low and high half of the 64-bit seed. `[rows * 2]` */
   readonly seed: Uint32Array;
-  /** Choice index (`n > 1`), second word of the key. */
+  /** Choice index (`n > 1`), third word of the Philox counter. */
   readonly choice: Uint32Array;
-  /** Position of the token about to be sampled: the Philox counter. */
+  /** Position of the token about to be sampled, first word of the Philox counter; the second is the draw, the fourth 0. */
   readonly position: Uint32Array;
   /** -1: no logprobs; 0: of the sampled token; k: with the k best alternatives. */
   readonly numLogprobs: Int32Array;
