@@ -2,6 +2,7 @@
 import { integerOf } from './arithmetic.ts';
 import { typeError, valueError } from './errors.ts';
 import { type Method, methodOf } from './methods.ts';
+import { hashable } from './operators.ts';
 import type { Runtime } from './runtime.ts';
 import { codePoints, isWide, repr } from './text.ts';
 import { isFloat, isString, Markup, numberOf, PyDict, PyFunction, PyObject, PyRange, PyTuple, typeName, Undefined, type Value } from './values.ts';
@@ -80,7 +81,7 @@ export function getItem(rt: Runtime, object: Value, key: Value): Value {
 
 /** @returns undefined where Python raises TypeError or LookupError */
 function itemOf(rt: Runtime, object: Value, key: Value): Value | undefined {
-  if (object instanceof PyDict) return isHashable(key) ? object.get(key) : undefined;
+  if (object instanceof PyDict) return isHashable(key) ? object.get(hashable(rt, key)) : undefined;
   const index = numberOf(key);
   if (typeof index !== 'number' || isFloat(key)) return undefined;
   if (Array.isArray(object)) return at(object, index);

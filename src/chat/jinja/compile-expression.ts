@@ -6,11 +6,11 @@ import { JinjaError, TemplateTooLarge, typeError } from './errors.ts';
 import { filters } from './filters.ts';
 import { isTests } from './is-tests.ts';
 import { methodOf } from './methods.ts';
-import { contains, equal, itemsOf, ordered, truthy } from './operators.ts';
+import { contains, equal, hashable, itemsOf, ordered, truthy } from './operators.ts';
 import type { Runtime } from './runtime.ts';
 import type { Scope } from './scope.ts';
 import type { CallArguments, Comparison, Expression } from './syntax.ts';
-import { joinTexts, str } from './text.ts';
+import { str } from './text.ts';
 import { isString, type Kwargs, noKwargs, PyCallable, PyDict, PyTuple, typeName, Undefined, type Value } from './values.ts';
 
 export type Evaluate = (rt: Runtime, scope: Scope) => Value;
@@ -105,8 +105,9 @@ function compileItems(items: readonly Evaluate[], kind: 'list' | 'tuple'): Evalu
 
 function compileConcat(items: readonly Evaluate[]): Evaluate {
   return (rt, scope) => {
-    const texts = items.map((item) => str(rt, item(rt, scope)));
-    return texts.length === 2 ? concatenated(rt, texts[0], texts[1]) : joinTexts(rt, texts, '');
+    let text = '';
+    for (const item of items) text = concatenated(rt, text, str(rt, item(rt, scope)));
+    return text;
   };
 }
 
@@ -114,7 +115,7 @@ function compileDict(pairs: readonly (readonly [Evaluate, Evaluate])[]): Evaluat
   return (rt, scope) => {
     rt.roomForItems(pairs.length);
     const dict = new PyDict();
-    for (const [key, value] of pairs) dict.set(key(rt, scope), value(rt, scope));
+    for (const [key, value] of pairs) dict.set(hashable(rt, key(rt, scope)), value(rt, scope));
     return dict;
   };
 }

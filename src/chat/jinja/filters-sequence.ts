@@ -3,7 +3,7 @@ import { bind } from './arguments.ts';
 import { arithmetic, integerOf } from './arithmetic.ts';
 import { filterArgumentError, JinjaError, typeError } from './errors.ts';
 import type { Filter } from './filters.ts';
-import { equal, isIterable, itemsOf, iterate, lengthOf, ordered, truthy } from './operators.ts';
+import { equal, hashable, isIterable, itemsOf, iterate, lengthOf, ordered, truthy } from './operators.ts';
 import type { Runtime } from './runtime.ts';
 import { attributePath, followPath, ignoreCase, sortedBy } from './sorting.ts';
 import { codePoints } from './text.ts';
@@ -79,7 +79,7 @@ function unique(rt: Runtime, value: Value, args: Value[], kwargs: Kwargs): Value
       for (const item of iterate(rt, value)) {
         rt.step();
         const key = cased(rt, followPath(rt, item, path), caseSensitive);
-        if (seen.has(key)) continue;
+        if (seen.has(hashable(rt, key))) continue;
         seen.set(key, true);
         yield item;
       }

@@ -107,8 +107,8 @@ function join(rt: Runtime, value: Value, args: Value[], kwargs: Kwargs, item: (i
   const [separator = '', attribute = null] = bind('join', ['d', 'attribute'], args, kwargs);
   const texts: string[] = [];
   for (const each of iterate(rt, value)) {
-    rt.step();
     texts.push(str(rt, attribute === null ? each : item(each, attribute)));
+    rt.grow(texts.length);
   }
   return joinTexts(rt, texts, str(rt, separator));
 }

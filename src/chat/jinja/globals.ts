@@ -3,7 +3,7 @@ import { bind, positional } from './arguments.ts';
 import { integerOf } from './arithmetic.ts';
 import { JinjaError, TemplateRaised, typeError, valueError } from './errors.ts';
 import { copied } from './methods.ts';
-import { itemsOf } from './operators.ts';
+import { hashable, itemsOf } from './operators.ts';
 import type { Runtime } from './runtime.ts';
 import { str } from './text.ts';
 import { type Kwargs, Namespace, PyCallable, PyDict, PyFunction, PyObject, PyRange, type Value } from './values.ts';
@@ -30,7 +30,7 @@ function dict(rt: Runtime, args: Value[], kwargs: Kwargs): Value {
     itemsOf(rt, source).forEach((pair, i) => {
       const items = itemsOf(rt, pair);
       if (items.length !== 2) throw valueError(`dictionary update sequence element #${i} has length ${items.length}; 2 is required`);
-      made.set(items[0], items[1]);
+      made.set(hashable(rt, items[0]), items[1]);
     });
   }
   for (const [key, value] of kwargs) made.set(key, value);

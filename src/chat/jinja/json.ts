@@ -3,9 +3,10 @@ import { bind } from './arguments.ts';
 import { integerOf } from './arithmetic.ts';
 import { TemplateTooLarge, typeError, valueError } from './errors.ts';
 import { itemsOf, truthy } from './operators.ts';
-import { maxTextLength, type Runtime } from './runtime.ts';
+import type { Runtime } from './runtime.ts';
 import { sortedBy } from './sorting.ts';
-import { floatText, joinTexts } from './text.ts';
+import { floatText } from './text.ts';
+import { TextBuilder } from './text-builder.ts';
 import { isFloat, isString, type Kwargs, type Markup, numberOf, PyDict, PyTuple, typeName, type Value } from './values.ts';
 
 const maxDepth = 200;
@@ -53,26 +54,23 @@ function indentText(rt: Runtime, indent: Value): string | null {
 class JsonWriter {
   readonly #rt: Runtime;
   readonly #form: JsonForm;
-  readonly #parts: string[] = [];
-  #length = 0;
+  readonly #builder: TextBuilder;
 
   constructor(rt: Runtime, form: JsonForm) {
     this.#rt = rt;
     this.#form = form;
+    this.#builder = new TextBuilder(rt);
   }
 
   text(): string {
-    return joinTexts(this.#rt, this.#parts, '');
+    return this.#builder.text();
   }
 
   #put(text: string): void {
-    this.#length += text.length;
-    if (this.#length > maxTextLength) this.#rt.room(this.#length);
-    this.#parts.push(text);
+    this.#builder.add(text);
   }
 
   add(value: Value, depth: number): void {
-    this.#rt.step();
     if (depth > maxDepth) throw new TemplateTooLarge(`it writes JSON nested deeper than ${maxDepth} levels`);
     if (isString(value)) this.#put(this.#string(textOf(value)));
     else if (Array.isArray(value)) this.#array(value, depth);

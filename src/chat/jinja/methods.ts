@@ -3,7 +3,7 @@ import { positional } from './arguments.ts';
 import { integerOf } from './arithmetic.ts';
 import { typeError, valueError } from './errors.ts';
 import { formatBraces } from './format.ts';
-import { equal, itemsOf } from './operators.ts';
+import { equal, hashable, itemsOf } from './operators.ts';
 import type { Runtime } from './runtime.ts';
 import { type StringMethod, stringMethods } from './string-methods.ts';
 import { repr } from './text.ts';
@@ -63,7 +63,7 @@ const dictMethods: ReadonlyMap<string, Method> = new Map<string, Method>([
   ['items', dictMethod('items', 0, 0, (_, dict) => new PyView('items', dict))],
   ['keys', dictMethod('keys', 0, 0, (_, dict) => new PyView('keys', dict))],
   ['values', dictMethod('values', 0, 0, (_, dict) => new PyView('values', dict))],
-  ['get', dictMethod('get', 1, 2, (_, dict, args) => dict.get(args[0]) ?? (dict.has(args[0]) ? null : (args[1] ?? null)))],
+  ['get', dictMethod('get', 1, 2, (rt, dict, args) => dict.get(hashable(rt, args[0])) ?? (dict.has(args[0]) ? null : (args[1] ?? null)))],
   ['copy', dictMethod('copy', 0, 0, (rt, dict) => copied(rt, dict))],
 ]);
 

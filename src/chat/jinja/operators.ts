@@ -78,10 +78,9 @@ export function itemsOf(rt: Runtime, value: Value): Value[] {
   }
   const items: Value[] = [];
   for (const item of source) {
-    rt.roomForItems(0);
     items.push(item);
+    rt.grow(items.length);
   }
-  rt.roomForItems(items.length);
   return items;
 }
 
@@ -89,7 +88,7 @@ const maxComparedDepth = 200;
 
 /** `left == right` */
 export function equal(rt: Runtime, left: Value, right: Value, depth = 0): boolean {
-  if (typeof left === 'string') return right instanceof Markup ? left === right.text : left === right;
+  if (typeof left === 'string') return equalTexts(rt, left, right);
   if (left === right) return true;
   if (left === null || right === null || typeof right === 'string') return left instanceof Markup && left.text === right;
   rt.step();
@@ -113,6 +112,13 @@ export function equal(rt: Runtime, left: Value, right: Value, depth = 0): boolea
   return false;
 }
 
+function equalTexts(rt: Runtime, left: string, right: Value): boolean {
+  const text = right instanceof Markup ? right.text : right;
+  if (typeof text !== 'string' || text.length !== left.length) return false;
+  rt.scan(left.length);
+  return left === text;
+}
+
 function equalItems(rt: Runtime, left: Value[], right: Value[], depth: number): boolean {
   return left.length === right.length && left.every((item, i) => equal(rt, item, right[i], depth + 1));
 }
@@ -134,6 +140,12 @@ function holds(rt: Runtime, items: Iterable<Value>, wanted: Value): boolean {
   return false;
 }
 
+/** A key to be looked up: counts the work of hashing it. */
+export function hashable(rt: Runtime, key: Value): Value {
+  if (typeof key === 'string' && key.length > 64) rt.scan(key.length);
+  return key;
+}
+
 /** `item in container` */
 export function contains(rt: Runtime, container: Value, item: Value): boolean {
   if (isString(container)) {
@@ -142,8 +154,8 @@ export function contains(rt: Runtime, container: Value, item: Value): boolean {
     rt.scan(text.length);
     return text.includes(typeof item === 'string' ? item : item.text);
   }
-  if (container instanceof PyDict) return container.has(item);
-  if (container instanceof PyView && container.kind === 'keys') return container.dict.has(item);
+  if (container instanceof PyDict) return container.has(hashable(rt, item));
+  if (container instanceof PyView && container.kind === 'keys') return container.dict.has(hashable(rt, item));
   const items = iterable(rt, container);
   if (items === null || container instanceof Namespace) throw typeError(`argument of type '${typeName(container)}' is not iterable`);
   return holds(rt, items, item);
@@ -154,13 +166,13 @@ export type Ordering = '<' | '<=' | '>' | '>=';
 /** `left < right` and kin */
 export function ordered(rt: Runtime, operator: Ordering, left: Value, right: Value, depth = 0): boolean {
   rt.step();
-  if (typeof left === 'string' && typeof right === 'string') return bySign(operator, compareTexts(left, right));
+  if (typeof left === 'string' && typeof right === 'string') return orderedTexts(rt, operator, left, right);
   const number = numberOf(left);
   const other = numberOf(right);
   if (number !== undefined && other !== undefined) return orderedNumbers(operator, number, other);
   if (left instanceof Undefined) left.fail();
   if (right instanceof Undefined) right.fail();
-  if (isString(left) && isString(right)) return bySign(operator, compareTexts(textOf(left), textOf(right)));
+  if (isString(left) && isString(right)) return orderedTexts(rt, operator, textOf(left), textOf(right));
   if (depth > maxComparedDepth) throw new TemplateTooLarge(`it compares data nested deeper than ${maxComparedDepth} levels`);
   if (Array.isArray(left) && Array.isArray(right)) return orderedItems(rt, operator, left, right, depth);
   if (left instanceof PyTuple && right instanceof PyTuple) return orderedItems(rt, operator, left.items, right.items, depth);
@@ -169,6 +181,11 @@ export function ordered(rt: Runtime, operator: Ordering, left: Value, right: Val
 
 function textOf(value: string | Markup): string {
   return typeof value === 'string' ? value : value.text;
+}
+
+function orderedTexts(rt: Runtime, operator: Ordering, left: string, right: string): boolean {
+  rt.scan(Math.min(left.length, right.length));
+  return bySign(operator, compareTexts(left, right));
 }
 
 /** By code points, as Python does; JavaScript's order of UTF-16 units differs above U+FFFF. */

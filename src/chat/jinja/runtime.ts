@@ -5,8 +5,8 @@
  */
 import { TemplateTooLarge } from './errors.ts';
 
-/** Steps of one rendering; a conversation of thousands of messages needs some hundred thousand. */
-export const maxSteps = 2_000_000;
+/** Steps of one rendering. Thousands of messages need some hundred thousand, with a template that looks through all of them for each ten million. */
+export const maxSteps = 20_000_000;
 /** Steps cost differently, so time is bounded as well. */
 export const maxRenderingMs = 2000;
 /** Longest string that may arise, in UTF-16 units: the prompt or a part of it. */
@@ -47,19 +47,30 @@ export class Runtime {
 
   /** Counts work over a string. */
   scan(length: number): void {
-    this.step(1 + (length >> 5));
+    this.step(1 + (length >> 3));
   }
 
   /** Asks for a string of this length and counts the work to make it. */
   room(length: number): void {
     if (!(length <= maxTextLength)) throw new TemplateTooLarge(`it makes a text of more than ${maxTextLength} characters`);
-    this.step(1 + (length >> 5));
+    this.step(1 + (length >> 3));
   }
 
   /** Asks for a list of this length and counts the work to make it. */
   roomForItems(length: number): void {
     if (!(length <= maxItems)) throw new TemplateTooLarge(`it makes a list of more than ${maxItems} items`);
-    this.step(1 + (length >> 2));
+    this.step(1 + length);
+  }
+
+  /** Counts one more item of a list that grows to this length. */
+  grow(length: number): void {
+    if (length > maxItems) this.roomForItems(length);
+    this.step();
+  }
+
+  /** Counts work that copies a string once, such as reading one that was put together from many. */
+  touch(length: number): void {
+    this.step(1 + (length >> 10));
   }
 
   write(text: string): void {

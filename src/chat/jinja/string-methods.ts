@@ -74,6 +74,7 @@ function edgeTest(name: 'startswith' | 'endswith'): [string, StringMethod] {
     const [wanted] = args;
     const options = wanted instanceof PyTuple ? wanted.items : [wanted];
     const part = window(rt, self, args);
+    rt.touch(self.length);
     let found = false;
     for (const option of options) {
       rt.step();

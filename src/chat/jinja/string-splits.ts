@@ -91,7 +91,7 @@ export const joinMethod: [string, StringMethod] = [
     positional('str.join', args, kwargs, 1, 1);
     const texts: string[] = [];
     for (const item of iterate(rt, args[0])) {
-      rt.step();
+      rt.grow(texts.length);
       if (!isString(item)) throw typeError(`sequence item ${texts.length}: expected str instance, ${typeName(item)} found`);
       texts.push(item instanceof Markup ? item.text : item);
     }

@@ -1,6 +1,7 @@
 /** Python's `str` and `repr`, and strings as sequences of code points. */
 import { TemplateTooLarge, valueError } from './errors.ts';
-import { maxTextLength, type Runtime } from './runtime.ts';
+import type { Runtime } from './runtime.ts';
+import { TextBuilder } from './text-builder.ts';
 import {
   identity,
   Markup,
@@ -98,9 +99,9 @@ export function str(rt: Runtime, value: Value): string {
 
 /** `repr(value)` */
 export function repr(rt: Runtime, value: Value): string {
-  const parts: string[] = [];
-  new Representation(rt, parts).add(value, 0);
-  return parts.join('');
+  const builder = new TextBuilder(rt);
+  new Representation(rt, builder).add(value, 0);
+  return builder.text();
 }
 
 const maxReprDepth = 200;
@@ -108,19 +109,15 @@ const maxReprDepth = 200;
 /** Collects pieces, so that a list which holds itself many times over runs into the bound and not out of memory. */
 class Representation {
   readonly #rt: Runtime;
-  readonly #parts: string[];
-  #length = 0;
+  readonly #builder: TextBuilder;
 
-  constructor(rt: Runtime, parts: string[]) {
+  constructor(rt: Runtime, builder: TextBuilder) {
     this.#rt = rt;
-    this.#parts = parts;
+    this.#builder = builder;
   }
 
   #put(text: string): void {
-    this.#length += text.length;
-    this.#rt.step();
-    if (this.#length > maxTextLength) this.#rt.room(this.#length);
-    this.#parts.push(text);
+    this.#builder.add(text);
   }
 
   add(value: Value, depth: number): void {

@@ -5,7 +5,7 @@
  * any other number, or a `PyFloat` where its value is integral, since 2.0 prints otherwise than 2. The rest are classes. Nothing
  * reaches a template that is not one of these, and no property of a JavaScript object is ever looked up by a name from a template.
  */
-import { JinjaError, typeError } from './errors.ts';
+import { JinjaError, TemplateTooLarge, typeError } from './errors.ts';
 import type { Runtime } from './runtime.ts';
 
 export type Value = null | boolean | number | bigint | string | Value[] | PyObject;
@@ -110,10 +110,23 @@ function hashKey(key: Value): HashKey {
   if (typeof key === 'boolean') return Number(key);
   if (key instanceof PyFloat) return key.value + 0;
   if (key instanceof Markup) return stringKey(key.text);
-  if (key instanceof PyTuple) return `\0t${key.items.map((item) => hashText(hashKey(item))).join(',')}`;
+  if (key instanceof PyTuple) return tupleKey(key);
   if (Array.isArray(key) || key instanceof PyDict) throw typeError(`unhashable type: '${typeName(key)}'`);
   return key instanceof Undefined ? '\0u' : `\0o${identity(key)}`;
 }
+
+/** A tuple as a key: its items one after the other. */
+function tupleKey(tuple: PyTuple): string {
+  let text = '\0t';
+  for (const item of tuple.items) {
+    text += `${hashText(hashKey(item))},`;
+    if (text.length > maxTupleKey) throw new TemplateTooLarge('it uses a long tuple as a key');
+  }
+  return text;
+}
+
+/** Longest tuple that can be a key, written out. */
+const maxTupleKey = 4096;
 
 function hashText(hash: HashKey): string {
   return typeof hash === 'string' ? JSON.stringify(hash) : String(hash);
