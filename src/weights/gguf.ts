@@ -84,9 +84,9 @@ export class GgufFile {
     }
   }
 
-  /** Shapes (slowest dimension first) by the file's own names. */
+  /** Shapes (slowest dimension first) by the file's own names, whether the format is read or not. */
   tensorShape(name: string): readonly number[] | undefined {
-    return this.#tensors.find((t) => t.name === name)?.shape;
+    return (this.#tensors.find((t) => t.name === name) ?? this.#unread.find((t) => t.name === name))?.shape;
   }
 
   /** An f32 vector by the file's own name, such as the rotary factors that stand in for metadata. */
@@ -140,7 +140,7 @@ class GgufSource implements WeightSource {
   }
 
   names(): Iterable<string> {
-    return this.#tensors.keys();
+    return [...this.#tensors.keys(), ...this.#unread.keys()];
   }
 
   read(tensor: StoredTensor): Uint8Array {
@@ -220,6 +220,6 @@ function placeTensor(
       String(offset),
     );
   }
-  if (format === undefined) return { name, type: typeNames[type] ?? `type ${type}`, file: path };
+  if (format === undefined) return { name, type: typeNames[type] ?? `type ${type}`, shape, file: path };
   return { name, format, shape, file: path, offset: begin, sizeBytes };
 }

@@ -70,7 +70,7 @@ function readEntry(path: string, name: string, entry: unknown, dataStart: number
   const elements = countElements(path, name, entry.shape);
   const shape = entry.shape as number[];
   const format = Object.hasOwn(formatOfDtype, entry.dtype) ? formatOfDtype[entry.dtype] : undefined;
-  if (format === undefined) return { name, type: quoteName(entry.dtype), file: path };
+  if (format === undefined) return { name, type: quoteName(entry.dtype), shape, file: path };
   const sizeBytes = countBytes(path, name, shape, elements, format);
   if (end - begin !== sizeBytes) {
     throw invalidFile(
@@ -133,7 +133,7 @@ export class SafetensorsSource implements WeightSource {
   }
 
   names(): Iterable<string> {
-    return this.#tensors.keys();
+    return [...this.#tensors.keys(), ...this.#unread.keys()];
   }
 
   read(tensor: StoredTensor): Uint8Array {

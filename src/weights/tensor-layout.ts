@@ -15,6 +15,8 @@ export interface UnreadTensor {
   readonly name: string;
   /** As the file calls it: `Q4_K`, `F8_E4M3`. */
   readonly type: string;
+  /** Slowest first. */
+  readonly shape: readonly number[];
   readonly file: string;
 }
 

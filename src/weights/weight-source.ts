@@ -23,8 +23,12 @@ export interface StoredTensor {
 export interface WeightSource {
   /** Files in load order, with sizes: for mapping, progress and the memory check. */
   readonly files: readonly { readonly path: string; readonly sizeBytes: number }[];
-  /** @returns the tensor, or undefined when the checkpoint does not hold it */
+  /**
+   * @returns the tensor, or undefined when the checkpoint does not hold it
+   * @throws WEIGHTS_FORMAT_UNSUPPORTED when it is in a number format that is not read
+   */
   find(name: string): StoredTensor | undefined;
+  /** All tensors, those in formats that `find` refuses included: which a model has decides its shape. */
   names(): Iterable<string>;
   /**
    * Bytes of a tensor as stored, read without the addon: for the reference backend and for vectors.
