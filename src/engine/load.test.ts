@@ -109,9 +109,25 @@ describe('what cannot be loaded is refused with a code', () => {
     expect(await codeOf(options())).toBe(code);
   });
 
-  test('a machine that is too small, before anything is loaded', async () => {
-    const machine = { numCpus: 1, totalMemoryBytes: 2 ** 28, availableMemoryBytes: 2 ** 27, reasons: [] };
-    expect(await codeOf({ model: folderWith({ 'config.json': config }), loadFormat: 'dummy' }, { machine })).toBe('MEMORY_INSUFFICIENT');
+  const smallMachine = { numCpus: 1, totalMemoryBytes: 2 ** 28, availableMemoryBytes: 2 ** 27, reasons: [] };
+  test.each<[string, LoadOptions, LoadHooks, RegExp]>([
+    [
+      'a machine that is too small',
+      {},
+      { machine: smallMachine },
+      /at most 128\.0 MiB \(free of 256\.0 MiB\).* weights .* activations .* KV .*256\.0 MiB for the process/,
+    ],
+    ['a KV cache beyond this machine', { kvCacheMemoryBytes: 2 ** 50 }, {}, /at most .* GiB \(free of .* 1048576\.0 GiB KV/],
+  ])('%s, with the figures and before any weight is read', async (_, options, hooks, figures) => {
+    let weightsSeen = false;
+    const onProgress = (stage: string) => {
+      weightsSeen ||= stage === 'weights';
+    };
+    const backend = new ReferenceBackend();
+    const loaded = loadEngine({ model: folderWith({ 'config.json': config }), loadFormat: 'dummy', ...options }, { backend, onProgress, ...hooks });
+    await expect(loaded).rejects.toMatchObject({ code: 'MEMORY_INSUFFICIENT', message: expect.stringMatching(figures) });
+    await expect(loaded).rejects.toThrow('nothing was loaded');
+    expect(weightsSeen).toBe(false);
   });
 
   test('a backend is closed when loading fails after it was opened', async () => {
