@@ -14,7 +14,7 @@
  *
  * Names stay on the TypeScript side: native errors speak of indices, which `NativeBackend` turns into names.
  */
-import { invariant } from '../base/errors.ts';
+import { invariant, MillraceError } from '../base/errors.ts';
 import { opcodes, ops } from './ops/index.ts';
 import type { AttrLayout } from './ops/op.ts';
 import type { MemoryLayout } from './passes/memory.ts';
@@ -27,8 +27,14 @@ export const ENCODED_PLAN_VERSION = 1;
 /** Formats in the order of their index on the wire (`WeightFormat` of `native/cpu/kernels.h`). */
 export const weightFormats = ['f32', 'f16', 'bf16', 'q8_0'] as const satisfies readonly WeightFormat[];
 
-/** Encodes a plan with the places of its values in the arena. The same plan gives the same words. */
+/**
+ * Encodes a plan with the places of its values in the arena. The same plan gives the same words.
+ * @throws BACKEND_OP_UNSUPPORTED naming every op that has no opcode
+ */
 export function encodePlan(plan: Plan, memory: MemoryLayout): Int32Array {
+  const unknown = new Set(plan.nodes.map((node) => node.op).filter((op) => !Object.hasOwn(opcodes, op)));
+  if (unknown.size > 0)
+    throw new MillraceError('BACKEND_OP_UNSUPPORTED', `Native backends lack ${[...unknown].join(', ')}, which plan ${plan.name} uses.`);
   const words: number[] = [
     ENCODED_PLAN_MAGIC,
     ENCODED_PLAN_VERSION,

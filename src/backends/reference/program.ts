@@ -27,7 +27,6 @@ export class ReferenceProgram implements Program {
   #nodes: readonly BoundNode[];
 
   constructor(plan: Plan, weights: BoundWeights, limits: Pick<CompileOptions, 'maxTokens' | 'maxLogitRows'>, onClose: () => void) {
-    checkSupported(plan);
     this.plan = plan;
     this.limits = { maxTokens: limits.maxTokens, maxLogitRows: limits.maxLogitRows };
     this.kernels = plan.nodes.map(({ name, op }) => ({ node: name, op, kernel: `reference/${op}` }));
@@ -85,14 +84,18 @@ export class ReferenceProgram implements Program {
   }
 }
 
-/** @throws BACKEND_OP_UNSUPPORTED naming every missing op */
-function checkSupported(plan: Plan): void {
+const collectives: ReadonlySet<OpName> = new Set(['all-reduce', 'all-gather', 'all-to-all', 'send', 'recv']);
+
+/** To be asked before weights are read. @throws BACKEND_OP_UNSUPPORTED naming every missing op */
+export function checkSupported(plan: Plan): void {
+  const ops = [...new Set(plan.nodes.map((node) => node.op))];
+  const missing: string[] = ops.filter((op) => !Object.hasOwn(kernels, op));
+  if (plan.worldSize !== 1) missing.push(...ops.filter((op) => collectives.has(op)).map((op) => `${op} between ranks`));
+  if (missing.length > 0) {
+    throw new MillraceError('BACKEND_OP_UNSUPPORTED', `The reference backend lacks ${missing.join(', ')}, which plan ${plan.name} uses.`);
+  }
   if (plan.worldSize !== 1) {
     throw new MillraceError('BACKEND_OP_UNSUPPORTED', `The reference backend runs on one rank; plan ${plan.name} is for ${plan.worldSize}.`);
-  }
-  const missing = new Set(plan.nodes.map((node) => node.op).filter((op) => !Object.hasOwn(kernels, op)));
-  if (missing.size > 0) {
-    throw new MillraceError('BACKEND_OP_UNSUPPORTED', `The reference backend lacks ${[...missing].join(', ')}, which plan ${plan.name} uses.`);
   }
 }
 

@@ -11,7 +11,7 @@ import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, ForwardBat
 import { checkBatch } from '../check-batch.ts';
 import { runHostStage } from '../host-stage.ts';
 import { ReferenceCache } from './cache.ts';
-import { ReferenceProgram } from './program.ts';
+import { checkSupported, ReferenceProgram } from './program.ts';
 import { WeightPool, weightReader } from './weight-pool.ts';
 
 const NOTHING_SAMPLED: SampledRows = {
@@ -48,6 +48,7 @@ export class ReferenceBackend implements Backend {
     read: Parameters<WeightPool['bind']>[1],
     options: Pick<CompileOptions, 'maxTokens' | 'maxLogitRows'>,
   ): Promise<ReferenceProgram> {
+    checkSupported(plan);
     const pool = this.#pools.get(owner) ?? new WeightPool();
     this.#pools.set(owner, pool);
     const bound = await pool.bind(plan, read);
