@@ -49,13 +49,14 @@ class Lexer {
   readonly #tokens: Token[] = [];
   #at = 0;
   #line = 1;
-  /** Line breaks are counted up to here. */
-  #counted = 0;
+  /** The next line break that is not counted yet. */
+  #nextBreak: number;
   /** Whether what was read last ended with a line break. */
   #lineStarts = true;
 
   constructor(template: string) {
     this.#source = template.replace(/\r\n?/g, '\n').replace(/\n$/, '');
+    this.#nextBreak = this.#source.indexOf('\n');
   }
 
   run(): Token[] {
@@ -65,9 +66,9 @@ class Lexer {
   }
 
   #push(type: TokenType, value: string): void {
-    for (let i = this.#source.indexOf('\n', this.#counted); i >= 0 && i < this.#at; i = this.#source.indexOf('\n', i + 1)) {
+    while (this.#nextBreak >= 0 && this.#nextBreak < this.#at) {
       this.#line++;
-      this.#counted = i + 1;
+      this.#nextBreak = this.#source.indexOf('\n', this.#nextBreak + 1);
     }
     this.#tokens.push({ type, value, line: this.#line });
   }

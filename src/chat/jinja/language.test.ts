@@ -1,0 +1,398 @@
+/** The language: small templates and what Python's jinja2 3.1.6 makes of them in the environment of transformers 5.18. */
+import { describe, expect, test } from 'vitest';
+import { renderJinja } from '../../../test/fixtures/render-jinja.ts';
+
+describe('values', () => {
+  test.each<[string, string | { error: string }]>([
+    ['{{ s }}', 'Hello World'],
+    ['{{ n }}', 'None'],
+    ['{{ i }}', '7'],
+    ['{{ f }}', '2.5'],
+    ['{{ l }}', '[3, 1, 2]'],
+    ['{{ d }}', "{'b': 1, 'a': 2, 'C': 3}"],
+    ['{{ t }}', 'True'],
+    ['{{ e }}', 'naïve 🙂 ß ǆ'],
+    ['{{ msgs }}', "[{'role': 'user', 'content': 'hi', 'n': 1}, {'role': 'assistant', 'content': None}, {'role': 'user', 'content': 'yo', 'n': 3}]"],
+    ["{{ [none, 1, 'a', undef, 1.5, true, (1,), {'a': none}] }}", "[None, 1, 'a', Undefined, 1.5, True, (1,), {'a': None}]"],
+    [
+      "{{ [\"it's\", 'say \"x\"', 'both \\' \"', 'nl\\n', '\\x00\\x7f\\u200b\\ue000é🙂\\\\'] }}",
+      "[\"it's\", 'say \"x\"', 'both \\' \"', 'nl\\n', '\\x00\\x7f\\u200b\\ue000é🙂\\\\']",
+    ],
+    ["{{ 'a' < 'b' }}", 'True'],
+    ['{{ [1,2] < [1,3] }}', 'True'],
+    ['{{ (1,2) == [1,2] }}', 'False'],
+    ['{{ (1,) }}', '(1,)'],
+    ['{{ () }}', '()'],
+    ['{{ (1,2) }}', '(1, 2)'],
+    ["{{ [1,[2,{'a':(3,)}]] }}", "[1, [2, {'a': (3,)}]]"],
+  ])('print as Python prints them: %s', (template, expected) => {
+    expect(renderJinja(template)).toEqual(expected);
+  });
+});
+
+describe('values', () => {
+  test.each<[string, string | { error: string }]>([
+    ['{{ undef }}', ''],
+    ['{{ undef is defined }}', 'False'],
+    ['{{ undef or 1 }}', '1'],
+    ['{{ undef == undef2 }}', 'True'],
+    ['{{ [undef] }}', '[Undefined]'],
+    ['{{ undef.x }}', { error: "UndefinedError: 'undef' is undefined" }],
+    ['{{ d.x.y }}', { error: "UndefinedError: 'dict object' has no attribute 'x'" }],
+    ['{{ undef|select|list }}', '[]'],
+    ["{{ undef|map('upper')|list }}", '[]'],
+    ['{{ undef|list }}', '[]'],
+    ['{{ undef|length }}', '0'],
+    ['{{ undef|join }}', ''],
+    ['{{ undef|upper }}', ''],
+    ['{{ undef|trim }}', ''],
+    ['{{ undef|string }}', ''],
+    ["{{ undef|default('D') }}", 'D'],
+    ["{{ n|default('D') }}", 'None'],
+    ["{{ n|default('D', true) }}", 'D'],
+    ["{{ ''|d('x', boolean=True) }}", 'x'],
+    ['{{ undef|int }}', { error: "UndefinedError: 'undef' is undefined" }],
+    ['{{ undef|tojson }}', { error: 'TypeError: Object of type Undefined is not JSON serializable' }],
+    ['{{ undef + 1 }}', { error: "UndefinedError: 'undef' is undefined" }],
+    ["{{ 'a' + undef }}", { error: "UndefinedError: 'undef' is undefined" }],
+    ['{{ undef() }}', { error: "UndefinedError: 'undef' is undefined" }],
+    ['{{ undef[0] }}', { error: "UndefinedError: 'undef' is undefined" }],
+    ['{% for x in undef %}x{% else %}none{% endfor %}', 'none'],
+    ['{{ foo.bar.baz }}', { error: "UndefinedError: 'foo' is undefined" }],
+    ['{{ msgs[0].content.foo.bar }}', { error: "UndefinedError: 'str object' has no attribute 'foo'" }],
+    ["{{ msgs[0]['nope'] }}", ''],
+    ['{{ msgs[9] }}', ''],
+    ['{{ msgs[9].role }}', { error: 'UndefinedError: list object has no element 9' }],
+    ["{{ ('a' if 0).x }}", { error: 'UndefinedError: the inline if-expression on line 1 evaluated to false and no else section was defined.' }],
+    ["{{ 'yes' if 1 else 'no' }}", 'yes'],
+    ["{{ 'yes' if 0 }}", ''],
+    ['{{ 1 if 0 else 2 if 0 else 3 }}', '3'],
+    ["{{ ('a' if 0) is defined }}", 'False'],
+  ])('that are undefined print as nothing, are false and empty, and fail in all else: %s', (template, expected) => {
+    expect(renderJinja(template)).toEqual(expected);
+  });
+});
+
+describe('numbers', () => {
+  test.each<[string, string | { error: string }]>([
+    ['{{ 1/2 }}', '0.5'],
+    ['{{ 4/2 }}', '2.0'],
+    ['{{ 7//2 }}', '3'],
+    ['{{ -7//2 }}', '-4'],
+    ['{{ 7%3 }}', '1'],
+    ['{{ -7%3 }}', '2'],
+    ['{{ 7.5//2 }}', '3.0'],
+    ['{{ -7.5%2 }}', '0.5'],
+    ['{{ 2**10 }}', '1024'],
+    ['{{ 2**-1 }}', '0.5'],
+    ['{{ 2**0.5 }}', '1.4142135623730951'],
+    ['{{ 2**100 }}', '1267650600228229401496703205376'],
+    ['{{ 1e3 }}', '1000.0'],
+    ['{{ 1.0 }}', '1.0'],
+    ['{{ 1e16 }}', '1e+16'],
+    ['{{ 1e-5 }}', '1e-05'],
+    ['{{ 123456789012345678 }}', '123456789012345678'],
+    ['{{ 0.1+0.2 }}', '0.30000000000000004'],
+    ['{{ 1.5e300*1e10 }}', 'inf'],
+    ['{{ 10**20 }}', '100000000000000000000'],
+    ['{{ 3*1.0 }}', '3.0'],
+    ['{{ -0.0 }}', '-0.0'],
+    ['{{ 1e22 }}', '1e+22'],
+    ['{{ 1/0 }}', { error: 'ZeroDivisionError: division by zero' }],
+    ['{{ 1//0 }}', { error: 'ZeroDivisionError: integer division or modulo by zero' }],
+    ['{{ 1%0 }}', { error: 'ZeroDivisionError: integer modulo by zero' }],
+    ['{{ 1.0//0 }}', { error: 'ZeroDivisionError: float floor division by zero' }],
+    ['{{ 1.0%0 }}', { error: 'ZeroDivisionError: float modulo' }],
+    ['{{ True + 1 }}', '2'],
+    ['{{ True == 1 }}', 'True'],
+    ['{{ 1.0 == 1 }}', 'True'],
+    ["{{ '1' == 1 }}", 'False'],
+    ['{{ none == none }}', 'True'],
+    ['{{ 1 < 2 < 3 }}', 'True'],
+    ['{{ 1 < 2 > 3 }}', 'False'],
+    ['{{ 5 // 2.0 }}', '2.0'],
+    ['{{ 5 % 2.5 }}', '0.0'],
+    ['{{ 1e308*10 }}', 'inf'],
+    ['{{ -1e308*10 }}', '-inf'],
+    ['{{ (1e308*10) - (1e308*10) }}', 'nan'],
+    ['{{ 7 // -2 }}', '-4'],
+    ['{{ 7 % -3 }}', '-2'],
+    ['{{ 2**3**2 }}', '64'],
+    ['{{ -2**2 }}', '4'],
+    ['{{ (-8)**(1/3) is defined }}', '-8'],
+    ['{{ 9007199254740993 }}', '9007199254740993'],
+    ['{{ 9007199254740992 + 1 }}', '9007199254740993'],
+    ['{{ 9007199254740993 * 3 }}', '27021597764222979'],
+    ['{{ 10**25 // 3 }}', '3333333333333333333333333'],
+    ['{{ 10**25 % 7 }}', '3'],
+    ['{{ -(10**20) }}', '-100000000000000000000'],
+    ['{{ 10**20 == 1e20 }}', 'True'],
+    ['{{ 10**20 > 5 }}', 'True'],
+    ['{{ (10**20)|string|length }}', '21'],
+    ['{{ 10**20 / 10**19 }}', '10.0'],
+    ['{{ (10**20)|tojson }}', '100000000000000000000'],
+    ['{{ 1_000 }}', '1000'],
+    ['{{ 0x10 }}', '16'],
+    ['{{ 0b11 }}', '3'],
+    ['{{ 0o17 }}', '15'],
+    ['{{ 1_0.5 }}', '10.5'],
+    ['{{ 1e2 }}', '100.0'],
+  ])('are ints and floats with the arithmetic of Python: %s', (template, expected) => {
+    expect(renderJinja(template)).toEqual(expected);
+  });
+});
+
+describe('operators', () => {
+  test.each<[string, string | { error: string }]>([
+    ["{{ 'a' < 1 }}", { error: "TypeError: '<' not supported between instances of 'str' and 'int'" }],
+    ['{{ none < 1 }}', { error: "TypeError: '<' not supported between instances of 'NoneType' and 'int'" }],
+    ["{{ 'a' + 1 }}", { error: 'TypeError: can only concatenate str (not "int") to str' }],
+    ["{{ 1 + 'a' }}", { error: "TypeError: unsupported operand type(s) for +: 'int' and 'str'" }],
+    ["{{ [1] + 'a' }}", { error: 'TypeError: can only concatenate list (not "str") to list' }],
+    ["{{ none + 'a' }}", { error: "TypeError: unsupported operand type(s) for +: 'NoneType' and 'str'" }],
+    ["{{ 'a' * 3 }}", 'aaa'],
+    ["{{ 3 * 'a' }}", 'aaa'],
+    ['{{ [1] * 2 }}', '[1, 1]'],
+    ["{{ 'a' * -1 }}", ''],
+    ["{{ 'a' * 1.5 }}", { error: "TypeError: can't multiply sequence by non-int of type 'float'" }],
+    ["{{ 'a' - 'b' }}", { error: "TypeError: unsupported operand type(s) for -: 'str' and 'str'" }],
+    ["{{ -'a' }}", { error: "TypeError: bad operand type for unary -: 'str'" }],
+    ['{{ not 1 }}', 'False'],
+    ['{{ not [] }}', 'True'],
+    ['{{ 1 and 2 }}', '2'],
+    ['{{ 0 and 2 }}', '0'],
+    ["{{ 0 or '' }}", ''],
+    ["{{ '' or none }}", 'None'],
+    ["{{ 'x' ~ 1 ~ none ~ true ~ 1.0 ~ [1,'a'] }}", "x1NoneTrue1.0[1, 'a']"],
+    ["{{ 'a' in s }}", 'False'],
+    ["{{ 'H' in s }}", 'True'],
+    ['{{ 3 in l }}', 'True'],
+    ["{{ 'a' in d }}", 'True'],
+    ["{{ 'x' not in d }}", 'True'],
+    ['{{ 1 in (1,2) }}', 'True'],
+    ["{{ 'a' in undef }}", 'False'],
+    ['{{ 2 in range(3) }}', 'True'],
+    ["{{ 1 in 'abc' }}", { error: "TypeError: 'in <string>' requires string as left operand, not int" }],
+    ['{{ 1 in none }}', { error: "TypeError: argument of type 'NoneType' is not iterable" }],
+    ['{{ 1 in 5 }}', { error: "TypeError: argument of type 'int' is not iterable" }],
+    ["{{ 'é' < 'z' }}", 'False'],
+    ["{{ '🙂' > '\\uffff' }}", 'True'],
+    ["{{ ['b','a','🙂','\\uffff']|sort }}", "['a', 'b', '\\uffff', '🙂']"],
+    ['{{ 1 == 1.0 }}', 'True'],
+    ['{{ [1] == [1.0] }}', 'True'],
+    ["{{ {'a':1} == {'a':1.0} }}", 'True'],
+    ["{{ 'a' != 'b' }}", 'True'],
+    ['{{ none != 1 }}', 'True'],
+    ['{{ 1 in [1.0] }}', 'True'],
+    ['{{ true in [1] }}', 'True'],
+    ["{{ {1:'x'}[true] }}", 'x'],
+    ["{{ {1:'x'}[1.0] }}", 'x'],
+    ["{{ 'abc'|first }}", 'a'],
+    ["{{ 'abc'[1:]|upper }}", 'BC'],
+    ["{{ 'abc' [0] }}", 'a'],
+    ["{{ 'a|b'.split('|')|last }}", 'b'],
+    ['{{ "%s"|format("x")|upper ~ \'y\' }}', 'Xy'],
+    ["{{ 1|string + 'a' }}", '1a'],
+    ["{{ not 'a' in s }}", 'True'],
+    ["{{ 'a' ~ 1 + 2 }}", { error: 'TypeError: can only concatenate str (not "int") to str' }],
+    ["{{ 1 + 2 ~ 'b' }}", { error: "TypeError: unsupported operand type(s) for +: 'int' and 'str'" }],
+  ])('compare, join and repeat as in Python, and fail where they do not fit: %s', (template, expected) => {
+    expect(renderJinja(template)).toEqual(expected);
+  });
+});
+
+describe('items and attributes', () => {
+  test.each<[string, string | { error: string }]>([
+    ['{{ s[0] }}', 'H'],
+    ['{{ s[-1] }}', 'd'],
+    ['{{ s[1:4] }}', 'ell'],
+    ['{{ s[::-1] }}', 'dlroW olleH'],
+    ['{{ s[-3:] }}', 'rld'],
+    ['{{ s[:-3] }}', 'Hello Wo'],
+    ['{{ s[::2] }}', 'HloWrd'],
+    ['{{ s[10:2:-2] }}', 'drWo'],
+    ['{{ s[99] }}', ''],
+    ['{{ s[5:2] }}', ''],
+    ['{{ l[0] }}', '3'],
+    ['{{ l[-1] }}', '2'],
+    ['{{ l[1:] }}', '[1, 2]'],
+    ['{{ l[::-1] }}', '[2, 1, 3]'],
+    ['{{ l[5] }}', ''],
+    ['{{ l[:100] }}', '[3, 1, 2]'],
+    ["{{ l['a'] }}", ''],
+    ['{{ l[::0] }}', { error: 'ValueError: slice step cannot be zero' }],
+    ['{{ none[0] }}', ''],
+    ['{{ none.x }}', ''],
+    ['{{ (1).x }}', ''],
+    ['{{ none[0].x }}', { error: 'UndefinedError: None has no element 0' }],
+    ["{{ none.split('a') }}", { error: "UndefinedError: 'None' has no attribute 'split'" }],
+    ['{{ l.append(1) }}', { error: "SecurityError: access to attribute 'append' of 'list' object is unsafe." }],
+    ['{{ l.append is defined }}', 'False'],
+    ['{{ d.pop is defined }}', 'False'],
+    ['{{ d.pop }}', ''],
+    ["{{ d.update({'a':1}) }}", { error: "SecurityError: access to attribute 'update' of 'dict' object is unsafe." }],
+    ['{{ s.__class__ }}', ''],
+    ['{{ s.__class__.mro() }}', { error: "SecurityError: access to attribute '__class__' of 'str' object is unsafe." }],
+    ["{{ ''.__class__ is defined }}", 'False'],
+    ['{{ d.items() }}', "dict_items([('b', 1), ('a', 2), ('C', 3)])"],
+    ['{{ d.keys() }}', "dict_keys(['b', 'a', 'C'])"],
+    ['{{ d.values() }}', 'dict_values([1, 2, 3])'],
+    ['{{ d.items()|list }}', "[('b', 1), ('a', 2), ('C', 3)]"],
+    ['{{ d|items|list }}', "[('b', 1), ('a', 2), ('C', 3)]"],
+    ['{{ d|list }}', "['b', 'a', 'C']"],
+    ['{{ d|length }}', '3'],
+    ['{{ d.items()[0] }}', ''],
+    ["{{ d.get('a') }}", '2'],
+    ["{{ d.get('q') }}", 'None'],
+    ["{{ d.get('q', 5) }}", '5'],
+    ['{{ d.copy() }}', "{'b': 1, 'a': 2, 'C': 3}"],
+    ['{{ d.get() }}', { error: 'TypeError: get expected at least 1 argument, got 0' }],
+    ["{{ d.get('a', default=1) }}", { error: 'TypeError: dict.get() takes no keyword arguments' }],
+    ['{{ [1,2,]|length }}', '2'],
+    ["{{ {'a':1,}|length }}", '1'],
+    ['{{ {} }}', '{}'],
+    ['{{ [] }}', '[]'],
+    ["{{ {'a': {'b': [1]}}['a'].b[0] }}", '1'],
+    ['{{ l.0 }}', '3'],
+    ["{{ nest[0].c[1]['v'] }}", '3'],
+    ['{{ dict(a=1, b=2) }}', "{'a': 1, 'b': 2}"],
+    ["{{ dict([('x',1)]) }}", "{'x': 1}"],
+    ["{{ dict({'a':1}, b=3) }}", "{'a': 1, 'b': 3}"],
+    ["{{ {'a':1, 1:2, 1.0:3, True:4} }}", "{'a': 1, 1: 4}"],
+    ['{{ namespace(**d) }}', "<Namespace {'b': 1, 'a': 2, 'C': 3}>"],
+    ['{{ dict(**d) }}', "{'b': 1, 'a': 2, 'C': 3}"],
+    ["{{ '{} {} {}'.format(*l) }}", '3 1 2'],
+    ["{{ '{a}{b}'.format(**d) }}", '21'],
+    ['{{ s.nope() }}', { error: "UndefinedError: 'str object' has no attribute 'nope'" }],
+    ['{{ d.nope() }}', { error: "UndefinedError: 'dict object' has no attribute 'nope'" }],
+    ['{{ s() }}', { error: "TypeError: 'str' object is not callable" }],
+    ["{{ d['a']() }}", { error: "TypeError: 'int' object is not callable" }],
+    ["{{ l|attr('append') }}", ''],
+    ["{{ s|attr('upper') is defined }}", 'True'],
+    ["{{ d|attr('a') is defined }}", 'False'],
+    ['{{ (d.items()|list)[0][0] }}', 'b'],
+    ['{{ d.items()|first }}', "('b', 1)"],
+    ['{{ d.keys()|list|join }}', 'baC'],
+    ['{{ d.values()|sum }}', '6'],
+    ['{{ d.items()|length }}', '3'],
+    ['{{ d.items()|sort }}', "[('C', 3), ('a', 2), ('b', 1)]"],
+    ['{{ d.keys() == d.keys() }}', 'True'],
+    ["{{ 'a' in d.keys() }}", 'True'],
+    ['{{ 1 in d.values() }}', 'True'],
+    ["{{ ('a', 2) in d.items() }}", 'True'],
+  ])('are read as the sandbox of Python allows: %s', (template, expected) => {
+    expect(renderJinja(template)).toEqual(expected);
+  });
+});
+
+describe('loops', () => {
+  test.each<[string, string | { error: string }]>([
+    ['{% for x in none %}x{% endfor %}', { error: "TypeError: 'NoneType' object is not iterable" }],
+    ['{% for x in 5 %}x{% endfor %}', { error: "TypeError: 'int' object is not iterable" }],
+    [
+      "{% for x in l %}{{ loop.index }}{{ loop.index0 }}{{ loop.revindex }}{{ loop.revindex0 }}{{ loop.first }}{{ loop.last }}{{ loop.length }}{{ loop.previtem }}{{ loop.nextitem }}{{ loop.cycle('a','b') }}{{ loop.depth }}{{ loop.depth0 }};{% endfor %}",
+      '1032TrueFalse31a10;2121FalseFalse332b10;3210FalseTrue31a10;',
+    ],
+    ['{% for x in [1,1,2,2,1] %}{{ loop.changed(x) }}{% endfor %}', 'TrueFalseTrueFalseTrue'],
+    ['{% for x in l if x > 1 %}{{ x }}{{ loop.index }}/{{ loop.length }}{% endfor %}', '31/222/2'],
+    ['{% for x in l if x > 10 %}{{ x }}{% else %}E{% endfor %}', 'E'],
+    ['{% for k, v in d.items() %}{{ k }}={{ v }};{% endfor %}', 'b=1;a=2;C=3;'],
+    ['{% for k, v in [(1,2,3)] %}{% endfor %}', { error: 'ValueError: too many values to unpack (expected 2)' }],
+    ['{% for k, v in [1] %}{% endfor %}', { error: 'TypeError: cannot unpack non-iterable int object' }],
+    ['{% for k, v in [(1,)] %}{% endfor %}', { error: 'ValueError: not enough values to unpack (expected 2, got 1)' }],
+    ['{% for a in nest recursive %}{{ a.v }}{% if a.c %}({{ loop(a.c) }}){% endif %}{{ loop.depth }}{% endfor %}', '1(2232)141'],
+    ['{% for x in range(10) %}{% if x == 3 %}{% continue %}{% endif %}{% if x == 6 %}{% break %}{% endif %}{{ x }}{% endfor %}', '01245'],
+  ])('tell where they are, unpack, filter, recurse, break and continue: %s', (template, expected) => {
+    expect(renderJinja(template)).toEqual(expected);
+  });
+});
+
+describe('assignments', () => {
+  test.each<[string, string | { error: string }]>([
+    ['{% set x = 1 %}{% for i in [1,2] %}{{ x }}{% set x = 5 %}{{ x }}{% endfor %}{{ x }}', '15151'],
+    [
+      '{% set ns = namespace(a=1, b=[]) %}{% for i in range(3) %}{% set ns.a = ns.a + i %}{% set ns.b = ns.b + [i] %}{% endfor %}{{ ns.a }}{{ ns.b }}{{ ns.zz }}|{{ ns }}',
+      "4[0, 1, 2]|<Namespace {'a': 4, 'b': [0, 1, 2]}>",
+    ],
+    ['{% set a, b = 1, 2 %}{{ a }}{{ b }}{% set (c, d2) = [3, 4] %}{{ c }}{{ d2 }}', '1234'],
+    ["{% set x %}hello {{ i }}{% endset %}{{ x }}{% set y | upper | replace('H','J') %}hello{% endset %}{{ y }}", 'hello 7JELLO'],
+    ['{% set d.x = 1 %}', { error: 'TemplateRuntimeError: cannot assign attribute on non-namespace object' }],
+    ['{% if 0 %}a{% elif 1 %}b{% else %}c{% endif %}{% if undef %}x{% endif %}', 'b'],
+    ['{% if t %}{% set q = 1 %}{% endif %}{{ q }}', '1'],
+    ['{% with a=1, b=2 %}{{ a }}{{ b }}{% set a = 9 %}{{ a }}{% endwith %}{{ a }}', '129'],
+  ])('stay in their scope; namespaces carry values out of loops: %s', (template, expected) => {
+    expect(renderJinja(template)).toEqual(expected);
+  });
+});
+
+describe('macros', () => {
+  test.each<[string, string | { error: string }]>([
+    [
+      "{% macro m(a, b='x') %}[{{ a }}{{ b }}{{ varargs }}{{ kwargs }}]{% endmacro %}{{ m(1) }}{{ m(1,2) }}{{ m(b=1,a=2) }}{{ m(1,2,3,k=4) }}{{ m() }}",
+      "[1x(){}][12(){}][21(){}][12(3,){'k': 4}][x(){}]",
+    ],
+    ['{% macro m(a) %}{{ a }}{% endmacro %}{{ m(1,2) }}', { error: "TypeError: macro 'm' takes not more than 1 argument(s)" }],
+    ['{% macro m(a) %}{{ a }}{% endmacro %}{{ m(b=2) }}', { error: "TypeError: macro 'm' takes no keyword argument 'b'" }],
+    ['{% macro m() %}<{{ caller() }}>{% endmacro %}{% call m() %}body {{ i }}{% endcall %}', '<body 7>'],
+    ['{% macro m(x) %}<{{ caller(x, 2) }}>{% endmacro %}{% call(a, b) m(7) %}{{ a }}-{{ b }}{% endcall %}', '<7-2>'],
+    ['{% macro m() %}{{ caller() }}{% endmacro %}{{ m() }}', { error: 'UndefinedError: No caller defined' }],
+    [
+      '{% macro m() %}x{% endmacro %}{% call m() %}y{% endcall %}',
+      { error: "TypeError: macro 'm' was invoked with two values for the special caller argument. This is most likely a bug." },
+    ],
+    ['{% macro f(n) %}{{ n }}{% if n > 0 %}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(3) }}', '3210'],
+    ['{% set g = 1 %}{% macro m() %}{{ g }}{% endmacro %}{% set g = 2 %}{{ m() }}', '2'],
+    ['{% for i in [1,2] %}{% macro m() %}{{ i }}{% endmacro %}{{ m() }}{% endfor %}', '12'],
+  ])('bind arguments, see the scope of their definition and call back: %s', (template, expected) => {
+    expect(renderJinja(template)).toEqual(expected);
+  });
+});
+
+describe('blocks', () => {
+  test.each<[string, string | { error: string }]>([
+    ["{% filter upper %}abc {{ s }}{% endfilter %}{% filter replace('a','b')|upper %}aaa{% endfilter %}", 'ABC HELLO WORLDBBB'],
+    ['{% raw %}{{ x }}{% if %}{% endraw %}|{%- raw -%}  {{ y }}  {%- endraw -%}  z', '{{ x }}{% if %}|{{ y }}z'],
+    ['{% generation %}{{ s }}{% set inner = 1 %}{% endgeneration %}{{ inner }}', 'Hello World'],
+    ['{% block foo %}{{ s }}{% endblock %}', 'Hello World'],
+    ["{% include 'x' %}", { error: 'TypeError: no loader for this environment specified' }],
+    ['{% print 1, 2 %}', '12'],
+    ['{{ "a\\nb\\t\\x41\\u00e9\\\'\\"\\\\ \\q" }}', 'a\nb\tAé\'"\\ \\q'],
+    ["{{ 'a' 'b' \"c\" }}", 'abc'],
+    ["{% set c = cycler('a','b') %}{{ c.next() }}{{ c.next() }}{{ c.next() }}{{ c.current }}{{ c.reset() }}{{ c.current }}", 'ababNonea'],
+    ["{% set j = joiner('; ') %}{{ j() }}a{{ j() }}b{{ j() }}c", 'a; b; c'],
+    ["{{ raise_exception('boom') }}", { error: 'TemplateError: boom' }],
+    ['{{ raise_exception(1) }}', { error: 'TemplateError: 1' }],
+  ])('filter, capture, quote and mark what they hold: %s', (template, expected) => {
+    expect(renderJinja(template)).toEqual(expected);
+  });
+});
+
+describe('white space', () => {
+  test.each<[string, string | { error: string }]>([
+    ['a\n{% if true %}\nb\n{% endif %}\nc\n', 'a\nb\nc'],
+    ['  {% if true %}  \n  x\n  {%- endif %}\n y', '  \n  x y'],
+    ['{% for x in [1,2] -%}\n  {{ x }}\n{%- endfor %}\n\n', '12'],
+    ['a\n\n\n', 'a\n\n'],
+    ['\n{{ 1 }}\n{{ 2 }}\n', '\n1\n2'],
+    ['  {{ 1 }}  \n   {# c #}\n  z', '  1  \n  z'],
+    ['{%+ if 1 %}x{% endif +%}\ny', 'x\ny'],
+    [' \t{%+ if 1 %}x{% endif %}', ' \tx'],
+    ['x {%- if 1 -%} y {%- endif -%} z', 'xyz'],
+    ['a\r\nb\r{% if 1 %}\r\nc{% endif %}', 'a\nb\nc'],
+    ['{{- 1 -}}  x', '1x'],
+    ['x  {{- 1 -}}\n\n y', 'x1y'],
+    ['{% raw %}\n a\n{% endraw %}\nb', '\n a\nb'],
+    ['a {#\n#}\n b', 'a  b'],
+    ['{% set x = 1 %}\n\n{{ x }}', '\n1'],
+    ["{{ 'a\r\nb' }}", 'a\nb'],
+    ['{% if 1 %}{% endif %}\n\n', ''],
+    ['  {% set a = 1 %}  {% set b = 2 %}\nx', '  x'],
+    ['\u00a0{% if 1 %}x{% endif %}', 'x'],
+    ["{{ {'a': {'b': 1}}['a']}}", "{'b': 1}"],
+    ["{{ {'a':1}}}", "{'a': 1}"],
+    ['{% if 1: %}a{% endif %}', 'a'],
+    ['{% for a in [1,2]: %}{{a}}{% endfor %}', '12'],
+  ])('goes where Jinja takes it away: %s', (template, expected) => {
+    expect(renderJinja(template)).toEqual(expected);
+  });
+});
