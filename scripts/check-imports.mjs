@@ -46,7 +46,6 @@ export const registries = {
 
 /** npm package -> who may import it. A package that is not listed may not be used in `src` at all. */
 export const packages = {
-  '@huggingface/jinja': ['chat'],
   '@huggingface/tokenizers': ['tokenizer'],
   fastify: ['server'],
   typebox: ['server', 'engine'],

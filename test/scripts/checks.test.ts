@@ -73,7 +73,7 @@ test.each([
 test('each npm package has its rooms, and unknown ones have none', () => {
   expect(imports.packageProblem('server/server', 'fastify')).toBeNull();
   expect(imports.packageProblem('engine/engine', 'fastify')).toMatch(/belongs to server/);
-  expect(imports.packageProblem('chat/template', '@huggingface/jinja')).toBeNull();
+  expect(imports.packageProblem('tokenizer/load-tokenizer', '@huggingface/tokenizers')).toBeNull();
   expect(imports.packageProblem('base/log', 'left-pad')).toMatch(/not in the table/);
   expect(imports.packageProblem('kv/pool', 'node:fs')).toBeNull();
 });
