@@ -25,7 +25,7 @@ const tables = {
     'limits',
   ]),
   ...serverTables('docs/metrics.md', ['metrics']),
-  server: { document: 'docs/config.md', render: async () => optionRows((await load('src/cli/commands/serve.ts')).serverFlags) },
+  server: { document: 'docs/config.md', render: async () => optionRows((await load('src/cli/server-flags.ts')).serverFlags) },
 };
 
 /** Tables that the server renders itself. */

@@ -7,13 +7,16 @@ import { MillraceError } from '../../src/base/errors.ts';
 import { parseGoodput } from '../../src/cli/commands/bench.ts';
 import { curlLine } from '../../src/cli/commands/serve.ts';
 import { defaultModel } from '../../src/cli/default-model.ts';
+import { serverFlags, serverOptions } from '../../src/cli/server-flags.ts';
 import { forScreen } from '../../src/cli/terminal-text.ts';
+import { resolveServerOptions } from '../../src/server/options.ts';
 import { fakeEngine } from './fake-engine.ts';
 import { cli } from './run-cli.ts';
 
 afterEach(() => {
   delete process.env.MILLRACE_MAX_MODEL_LEN;
   delete process.env.MILLRACE_ENABLE_PREFIX_CACHING;
+  delete process.env.MILLRACE_WRITE_TIMEOUT;
 });
 
 test('help and version go to stdout and end well', async () => {
@@ -80,6 +83,10 @@ test.each([
   [['serve', '/m', '--max-model-len', 'many'], '--max-model-len', 'an integer'],
   [['serve', '/m', '--dtype', 'float8'], '--dtype', 'bfloat16'],
   [['serve', '/m', '--port', '70000'], '--port', '0 to 65535'],
+  [['serve', '/m', '--ping-interval', '0'], '--ping-interval', '0.001 to 2147483'],
+  [['serve', '/m', '--stall-timeout', 'inf'], '--stall-timeout', '0.001 to 2147483'],
+  [['serve', '/m', '--shutdown-timeout', '-1'], '--shutdown-timeout', '0 to 2147483'],
+  [['serve', '/m', '--max-body-bytes', '0'], '--max-body-bytes', '1 to 268435456'],
   [['bench', 'offline', '/m', '--repetitions', '0'], '--repetitions', 'at least 1'],
   [['bench', 'serve', '--model', 'm', '--goodput', 'ttft'], '--goodput', 'ttft:MS'],
 ])('%j is refused with the flag and what it takes', async (args, flag, expected) => {
@@ -214,6 +221,22 @@ test('serve prints address and a curl line, stops at a signal and closes the eng
   expect(stdout).toContain("curl http://127.0.0.1:1234/v1/chat/completions -H 'content-type: application/json' -d '{");
   expect(served[0]).toMatchObject({ port: 0, apiKeys: ['k1', 'k2'], drainMs: 5000 });
   expect(engine.closed).toBe(true);
+});
+
+test('every limit of the server has a flag and an environment variable', async () => {
+  process.env.MILLRACE_WRITE_TIMEOUT = '7';
+  const { served } = await cli(['serve', '/m', '--port', '0', '--max-body-bytes', '64K', '--ping-interval', '0.5', '--stall-timeout', '9'], {
+    engine: fakeEngine(),
+    onListening: (send) => setTimeout(() => send('SIGTERM'), 10),
+  });
+  expect(served[0]).toMatchObject({ limits: { bodyBytes: 65_536 }, pingIntervalMs: 500, stallMs: 9000, writeTimeoutMs: 7000 });
+  expect(served[0]).not.toHaveProperty('drainMs');
+});
+
+test('the defaults that flags show are those of the server', () => {
+  const resolved = resolveServerOptions(serverOptions(Object.fromEntries(serverFlags.map((flag) => [flag.name, flag.default])), process.stderr));
+  const { log: _, ...expected } = resolveServerOptions({});
+  expect(resolved).toMatchObject(expected);
 });
 
 test('serve --json says in one line where it listens', async () => {

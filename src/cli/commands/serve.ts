@@ -1,57 +1,13 @@
 /** `millrace serve`: the OpenAI-compatible HTTP server. */
 import { createServer as createTcpServer } from 'node:net';
 import { Command } from 'commander';
-import pino from 'pino';
 import { MillraceError } from '../../base/errors.ts';
 import { version } from '../../base/version.ts';
 import { randomPrompts, seededRandom } from '../../bench/random-prompts.ts';
-import type { ServerOptions } from '../../server/options.ts';
 import type { CliContext, CliEngine } from '../context.ts';
 import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
-import { addFlags, type FlagDeclaration, readFlags } from '../flags.ts';
-
-export const serverFlags: readonly FlagDeclaration[] = [
-  {
-    name: 'host',
-    flag: 'host',
-    kind: 'string',
-    default: '127.0.0.1',
-    placeholder: 'ADDRESS',
-    meaning: 'address to listen on; 0.0.0.0 is every interface',
-  },
-  { name: 'port', flag: 'port', kind: 'integer', default: 8000, meaning: 'port to listen on; 0 takes any free one' },
-  { name: 'apiKeys', flag: 'api-key', kind: 'strings', placeholder: 'KEY', meaning: 'key that clients must send; may be repeated' },
-  {
-    name: 'allowedOrigins',
-    flag: 'allowed-origin',
-    kind: 'strings',
-    placeholder: 'ORIGIN',
-    meaning: 'web page origin that may call from a browser (CORS); may be repeated',
-  },
-  {
-    name: 'allowedHosts',
-    flag: 'allowed-host',
-    kind: 'strings',
-    placeholder: 'NAME',
-    meaning: 'Host header accepted besides the loopback names; may be repeated',
-  },
-  {
-    name: 'shutdownTimeout',
-    flag: 'shutdown-timeout',
-    kind: 'number',
-    default: 30,
-    placeholder: 'SECONDS',
-    meaning: 'how long running requests may finish after SIGTERM',
-  },
-  {
-    name: 'logLevel',
-    flag: 'log-level',
-    kind: 'string',
-    default: 'warn',
-    choices: ['debug', 'info', 'warn', 'error', 'silent'],
-    meaning: 'what the log on stderr shows',
-  },
-];
+import { addFlags, readFlags } from '../flags.ts';
+import { serverFlags, serverOptions } from '../server-flags.ts';
 
 /** npm passes a Ctrl-C on that the terminal has sent already: a second signal counts as a second wish only after this long. */
 const SECOND_SIGNAL_AFTER_MS = 500;
@@ -68,7 +24,7 @@ export function serveCommand(context: CliContext): Command {
 
 async function serve(context: CliContext, command: Command, model: string | undefined): Promise<void> {
   const { json, measure } = command.opts<{ json?: boolean; measure?: boolean }>();
-  const options = serverOptions(context, readFlags(command, serverFlags));
+  const options = serverOptions(readFlags(command, serverFlags), context.stderr);
   // Said before a large model is loaded for nothing; the server says it again if another program is quicker.
   await checkPortFree(options.host ?? '127.0.0.1', options.port ?? 8000);
   const { engine, notice } = await loadWithProgress(context, command, model, { quiet: json === true });
@@ -91,16 +47,6 @@ async function serve(context: CliContext, command: Command, model: string | unde
   } finally {
     await engine.close();
   }
-}
-
-function serverOptions(context: CliContext, values: Record<string, unknown>): ServerOptions {
-  const { shutdownTimeout, logLevel, ...direct } = values as { shutdownTimeout?: number; logLevel?: string };
-  const { port } = direct as { port?: number };
-  if (port !== undefined && (port < 0 || port > 65535)) {
-    throw new MillraceError('CONFIG_INVALID', { message: '--port is out of range.', expected: '0 to 65535', received: String(port) });
-  }
-  const log = pino({ level: logLevel ?? 'warn' }, context.stderr);
-  return { ...direct, log, ...(shutdownTimeout === undefined ? {} : { drainMs: shutdownTimeout * 1000 }) };
 }
 
 /** @throws PORT_IN_USE when something listens there already */

@@ -1,0 +1,131 @@
+/** Flags of `millrace serve` and what they mean to the server. */
+import pino, { type DestinationStream } from 'pino';
+import { MillraceError } from '../base/errors.ts';
+import type { ServerOptions } from '../server/options.ts';
+import type { FlagDeclaration } from './flags.ts';
+
+type DurationOption = 'drainMs' | 'stallMs' | 'pingIntervalMs' | 'writeTimeoutMs' | 'requestTimeoutMs';
+
+interface DurationFlag {
+  readonly flag: string;
+  readonly option: DurationOption;
+  /** Default. */
+  readonly seconds: number;
+  readonly least: number;
+  readonly meaning: string;
+}
+
+/** Flags in seconds, as people think; options in milliseconds, as timers do. */
+const durations: readonly DurationFlag[] = [
+  { flag: 'shutdown-timeout', option: 'drainMs', seconds: 30, least: 0, meaning: 'how long running requests may finish after SIGTERM' },
+  {
+    flag: 'stall-timeout',
+    option: 'stallMs',
+    seconds: 120,
+    least: 0.001,
+    meaning: 'when requests wait and no step finishes for this long, `/health` answers 503',
+  },
+  {
+    flag: 'ping-interval',
+    option: 'pingIntervalMs',
+    seconds: 15,
+    least: 0.001,
+    meaning: 'a silent stream gets a comment this often, so that proxies keep it open',
+  },
+  {
+    flag: 'write-timeout',
+    option: 'writeTimeoutMs',
+    seconds: 120,
+    least: 0.001,
+    meaning: 'a client that reads nothing for this long is dropped',
+  },
+  {
+    flag: 'request-timeout',
+    option: 'requestTimeoutMs',
+    seconds: 300,
+    least: 0.001,
+    meaning: 'longest time in which a whole request body must arrive',
+  },
+];
+/** Timers take no more milliseconds than a 31-bit number holds. */
+const MOST_SECONDS = 2_147_483;
+/** Longer bodies do not fit a JavaScript string. */
+const MOST_BODY_BYTES = 2 ** 28;
+
+export const serverFlags: readonly FlagDeclaration[] = [
+  {
+    name: 'host',
+    flag: 'host',
+    kind: 'string',
+    default: '127.0.0.1',
+    placeholder: 'ADDRESS',
+    meaning: 'address to listen on; 0.0.0.0 is every interface',
+  },
+  { name: 'port', flag: 'port', kind: 'integer', default: 8000, meaning: 'port to listen on; 0 takes any free one' },
+  { name: 'apiKeys', flag: 'api-key', kind: 'strings', placeholder: 'KEY', meaning: 'key that clients must send; may be repeated' },
+  {
+    name: 'allowedOrigins',
+    flag: 'allowed-origin',
+    kind: 'strings',
+    placeholder: 'ORIGIN',
+    meaning: 'web page origin that may call from a browser (CORS); may be repeated',
+  },
+  {
+    name: 'allowedHosts',
+    flag: 'allowed-host',
+    kind: 'strings',
+    placeholder: 'NAME',
+    meaning: 'Host header accepted besides the loopback names; may be repeated',
+  },
+  {
+    name: 'maxBodyBytes',
+    flag: 'max-body-bytes',
+    kind: 'integer',
+    default: 33_554_432,
+    placeholder: 'BYTES',
+    meaning: 'largest request body; a larger one is answered with 413',
+  },
+  ...durations.map(
+    ({ flag, seconds, meaning }): FlagDeclaration => ({ name: flag, flag, kind: 'number', default: seconds, placeholder: 'SECONDS', meaning }),
+  ),
+  {
+    name: 'logLevel',
+    flag: 'log-level',
+    kind: 'string',
+    default: 'warn',
+    choices: ['debug', 'info', 'warn', 'error', 'silent'],
+    meaning: 'what the log on stderr shows',
+  },
+];
+
+/**
+ * @param values of `serverFlags`, as given
+ * @throws CONFIG_INVALID for a value out of range
+ */
+export function serverOptions(values: Readonly<Record<string, unknown>>, logTo: DestinationStream): ServerOptions {
+  const { host, port, apiKeys, allowedOrigins, allowedHosts } = values as ServerOptions;
+  const { maxBodyBytes, logLevel } = values as { maxBodyBytes?: number; logLevel?: string };
+  checkRange('port', port, 0, 65_535);
+  checkRange('max-body-bytes', maxBodyBytes, 1, MOST_BODY_BYTES);
+  const times: Partial<Record<DurationOption, number>> = {};
+  for (const { flag, option, least } of durations) {
+    const seconds = values[flag] as number | undefined;
+    checkRange(flag, seconds, least, MOST_SECONDS);
+    if (seconds !== undefined) times[option] = seconds * 1000;
+  }
+  return {
+    ...(host === undefined ? {} : { host }),
+    ...(port === undefined ? {} : { port }),
+    ...(apiKeys === undefined ? {} : { apiKeys }),
+    ...(allowedOrigins === undefined ? {} : { allowedOrigins }),
+    ...(allowedHosts === undefined ? {} : { allowedHosts }),
+    ...(maxBodyBytes === undefined ? {} : { limits: { bodyBytes: maxBodyBytes } }),
+    ...times,
+    log: pino({ level: logLevel ?? 'warn' }, logTo),
+  };
+}
+
+function checkRange(flag: string, value: number | undefined, least: number, most: number): void {
+  if (value === undefined || (value >= least && value <= most)) return;
+  throw new MillraceError('CONFIG_INVALID', { message: `--${flag} is out of range.`, expected: `${least} to ${most}`, received: String(value) });
+}
