@@ -3,7 +3,7 @@ export { type ErrorCode, type ErrorDetails, errorTable, MillraceError } from './
 export { version } from './base/version.ts';
 export type { ChatMessage, ChatTemplateOptions, ContentPart } from './chat/messages.ts';
 export type { LoadOptions } from './engine/config.ts';
-export type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo } from './engine/engine.ts';
+export type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo, SizeCounts } from './engine/engine.ts';
 export { type ChatOptions, LLM, type Prompt } from './engine/llm.ts';
 export { type EngineDescription, type LoadedEngine, type LoadHooks, loadEngine } from './engine/load.ts';
 export type {

@@ -30,6 +30,16 @@ export interface ModelInfo {
   readonly notice: string | null;
 }
 
+/** How many of something were of which size. */
+export interface SizeCounts {
+  /** Ascending. */
+  readonly bounds: readonly number[];
+  /** `[bounds.length + 1]`: how many were at most each bound and above the one before; the last is above all. The engine goes on counting in it. */
+  readonly counts: Float64Array;
+  /** Of all sizes. */
+  readonly sum: number;
+}
+
 /** One reading of the engine's gauges and counters; counters only grow. */
 export interface EngineStats {
   readonly numRunning: number;
@@ -45,6 +55,8 @@ export interface EngineStats {
   readonly prefixCacheHitTokens: number;
   readonly numPreemptions: number;
   readonly numSteps: number;
+  /** Steps by the tokens that they computed, of prompts and new ones together. */
+  readonly stepTokens: SizeCounts;
   /** JavaScript time of the last step: schedule + fill + output, milliseconds. */
   readonly lastStepHostMs: number;
   /** Milliseconds since a step last finished or the engine was last idle: health means progress. */

@@ -271,6 +271,10 @@ test('stats tell progress: the counters grow, and an idle engine is not late', a
   const stats = engine.stats();
   expect(stats).toMatchObject({ promptTokens: 16, generationTokens: 10, sinceProgressMs: 0, prefixCacheHitTokens: 7 });
   expect(stats.numSteps).toBe(10);
+  // a prompt of 8, then the one token of it that the cache does not give, and after each four tokens one by one
+  const { bounds, counts, sum } = stats.stepTokens;
+  expect(Object.fromEntries(bounds.map((bound, i) => [bound, counts[i]]))).toMatchObject({ 1: 9, 8: 1, 16: 0 });
+  expect(sum).toBe(17);
   expect(stats.lastStepHostMs).toBeGreaterThan(0);
 });
 

@@ -114,6 +114,7 @@ export class EngineLoop {
     output.failCorrupted(batch, result, doneMs);
     output.deliver(batch, scheduler.commit(batch, result.tokenIds), result, doneMs);
     counters.numSteps++;
+    counters.stepTokens.add(batch.totalTokens);
     counters.totalForwardMs += result.forwardMs + result.sampleMs;
     counters.lastStepHostMs = filledMs - startMs + (clock.nowMs() - doneMs);
     counters.totalHostMs += counters.lastStepHostMs;

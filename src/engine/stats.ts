@@ -1,13 +1,30 @@
 /** Counters and gauges of one engine. */
 import type { Clock } from '../base/clock.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
-import type { EngineStats } from './engine.ts';
+import type { EngineStats, SizeCounts } from './engine.ts';
+
+const stepTokenBounds = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384];
+
+/** Counts without allocation. */
+export class StepTokenCounts implements SizeCounts {
+  readonly bounds: readonly number[] = stepTokenBounds;
+  readonly counts = new Float64Array(stepTokenBounds.length + 1);
+  sum = 0;
+
+  add(numTokens: number): void {
+    let bucket = 0;
+    while (bucket < stepTokenBounds.length && numTokens > stepTokenBounds[bucket]) bucket++;
+    this.counts[bucket]++;
+    this.sum += numTokens;
+  }
+}
 
 /** Written by the loop and the output stage; read through `stats()`. */
 export class EngineCounters {
   promptTokens = 0;
   generationTokens = 0;
   numSteps = 0;
+  readonly stepTokens = new StepTokenCounts();
   numFailedSteps = 0;
   /** JavaScript time of the last step: schedule + fill + output. */
   lastStepHostMs = 0;
@@ -36,6 +53,7 @@ export function readStats(counters: EngineCounters, scheduler: Scheduler, clock:
     prefixCacheHitTokens: stats.prefixHitTokens,
     numPreemptions: stats.numPreemptions,
     numSteps: counters.numSteps,
+    stepTokens: counters.stepTokens,
     lastStepHostMs: counters.lastStepHostMs,
     sinceProgressMs: counters.isStopped ? Infinity : scheduler.hasWork ? now - counters.lastProgressMs : 0,
     oldestWaitingMs: oldest === null ? 0 : now - oldest.arrivalMs,

@@ -1,6 +1,7 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { EngineStats, FinishedRequest } from '../engine/engine.ts';
+import { EngineHistogram } from './engine-histogram.ts';
 import type { ModelTable, ServedModel } from './model-table.ts';
 
 /** Upper bounds in seconds, as vLLM's boards expect them. */
@@ -55,6 +56,7 @@ export const requestHistograms = {
   'vllm:request_generation_tokens': { help: 'Generated tokens.', buckets: oneTwoFive(1e6), read: (r) => r.generationTokens },
 } as const satisfies Record<string, { help: string; buckets: readonly number[]; read(request: FinishedRequest): number | null }>;
 
+const cacheLabels = ['model_name', 'engine', 'block_size', 'cache_dtype', 'num_gpu_blocks', 'enable_prefix_caching'] as const;
 const modelLabels = ['model_name', 'engine'] as const;
 
 export interface MetricDescription {
@@ -74,6 +76,7 @@ export class ServerMetrics {
 
   constructor(models: ModelTable) {
     this.#registerEngineReadings(models);
+    this.#registerSteps(models);
     this.#unsubscribe = this.#registerRequests(models);
     const registers = [this.#registry];
     const http = { registers, labelNames: ['method', 'handler', 'status'] as const };
@@ -146,6 +149,31 @@ export class ServerMetrics {
         },
       });
     }
+  }
+
+  #registerSteps(models: ModelTable): void {
+    const registers = [this.#registry];
+    new EngineHistogram({
+      name: 'vllm:iteration_tokens_total',
+      help: 'Tokens computed in a step, of prompts and new ones together.',
+      labelNames: modelLabels,
+      registers,
+      read: () =>
+        models.served.flatMap((model) => {
+          const sizes = readOr(model, (stats) => stats.stepTokens, null);
+          return sizes === null ? [] : [{ labels: labelsOf(model), sizes }];
+        }),
+    });
+    const cache: Gauge<(typeof cacheLabels)[number]> = new Gauge({
+      name: 'vllm:cache_config_info',
+      help: 'Always 1; the labels say how the KV cache is laid out.',
+      labelNames: cacheLabels,
+      registers,
+      collect: () => {
+        cache.reset();
+        for (const model of models.served) cache.set(cacheInfo(model), 1);
+      },
+    });
   }
 
   #registerRequests(models: ModelTable): (() => void)[] {
@@ -223,13 +251,29 @@ function labelsOf(model: ServedModel): { model_name: string; engine: string } {
   return { model_name: model.names[0] ?? '', engine: '0' };
 }
 
-/** A closed engine reads as zero: a scrape never fails. */
-function readOrZero({ engine }: ServedModel, read: (stats: EngineStats) => number): number {
+/** Boards say `gpu` of the device that computes, whatever it is. */
+function cacheInfo(model: ServedModel): Record<(typeof cacheLabels)[number], string> {
+  const { blockSize, kvDtype, enablePrefixCaching } = model.engine.config.values;
+  return {
+    ...labelsOf(model),
+    block_size: String(blockSize ?? ''),
+    cache_dtype: String(kvDtype ?? ''),
+    num_gpu_blocks: String(readOr(model, (stats) => stats.kvBlocksTotal, 0)),
+    enable_prefix_caching: String(enablePrefixCaching ?? ''),
+  };
+}
+
+function readOrZero(model: ServedModel, read: (stats: EngineStats) => number): number {
+  const value = readOr(model, read, 0);
+  return Number.isFinite(value) ? value : 0;
+}
+
+/** A closed engine reads as nothing: a scrape never fails. */
+function readOr<T, U>({ engine }: ServedModel, read: (stats: EngineStats) => T, otherwise: U): T | U {
   try {
-    const value = read(engine.stats());
-    return Number.isFinite(value) ? value : 0;
+    return read(engine.stats());
   } catch {
-    return 0;
+    return otherwise;
   }
 }
 

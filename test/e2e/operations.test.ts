@@ -181,6 +181,11 @@ test('metrics follow the requests under the names that vLLM boards ask for', asy
   expect(value(`vllm:time_to_first_token_seconds_count${labels}`)).toBe(1);
   expect(value(`vllm:inter_token_latency_seconds_count${labels}`)).toBe(5);
   expect(value(`vllm:num_requests_running${labels}`)).toBe(0);
+  expect(value('vllm:iteration_tokens_total_bucket{le="8"')).toBe(value('vllm:iteration_tokens_total_bucket{le="1"') + 1);
+  expect(value('vllm:iteration_tokens_total_bucket{le="+Inf"')).toBe(value(`vllm:iteration_tokens_total_count${labels}`));
+  expect(value(`vllm:iteration_tokens_total_sum${labels}`)).toBe(value(`millrace:steps_total${labels}`) + 45);
+  expect(text).toMatch(/^# TYPE vllm:iteration_tokens_total histogram$/m);
+  expect(text).toMatch(/^vllm:cache_config_info\{model_name="fake",engine="0",block_size="[^"]*",.*num_gpu_blocks="100".*\} 1$/m);
   expect(value('http_requests_total{method="POST",handler="/v1/completions",status="200"')).toBe(1);
 });
 
