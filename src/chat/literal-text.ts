@@ -9,6 +9,7 @@
 import { randomInt } from 'node:crypto';
 import { AddedTokenSplitter, type TextRange } from '../tokenizer/added-tokens.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { isSpace } from './jinja/text.ts';
 import type { PlainObject } from './message-values.ts';
 
 /** What is to be looked for, made once for a tokenizer. */
@@ -68,11 +69,11 @@ export class LiteralText {
 
   /** White space at the edges is skipped: templates trim it. */
   #hideEdges(text: string): string {
-    const trimmed = text.trim();
-    if (trimmed.length === 0) return text;
+    const start = blanks(text, 0, 1);
+    const end = blanks(text, text.length - 1, -1) + 1;
+    if (start >= end) return text;
+    const trimmed = text.slice(start, end);
     const { beginnings, endings, maxLength } = this.#spellings;
-    const start = text.indexOf(trimmed);
-    const end = start + trimmed.length;
     let head = 0;
     let tail = 0;
     for (let length = Math.min(maxLength - 1, trimmed.length); length > 0 && head === 0; length--)
@@ -94,6 +95,13 @@ export class LiteralText {
     this.#texts.push(text);
     return this.#nonce + String(this.#texts.length - 1).padStart(indexDigits, '0');
   }
+}
+
+/** Index of the first character from there on that neither Python nor JavaScript calls white space. */
+function blanks(text: string, from: number, direction: 1 | -1): number {
+  let at = from;
+  while (at >= 0 && at < text.length && (isSpace(text.charCodeAt(at)) || text[at] === '\ufeff')) at += direction;
+  return at;
 }
 
 function specialSpellings(tokenizer: Tokenizer): SpecialSpellings {

@@ -46,6 +46,15 @@ describe('renderToIds', () => {
     expect(specialsIn(tokenIds)).toEqual([]);
   });
 
+  test('sees through all that trim takes away, as Python knows white space', async () => {
+    const trimming = ChatTemplate.compile('{% for m in messages %}{{ m.content | trim }}{% endfor %}', {});
+    for (const blank of [' ', '\n', '\t', '\u0085', '\u001c', '\u00a0', '\u2028', '\u3000']) {
+      const { text, tokenIds } = await renderToIds(tokenizer, trimming, [...user(`a<|im_${blank}`), ...user(`${blank}end|>b`)]);
+      expect(text).toBe('a<|im_end|>b');
+      expect(specialsIn(tokenIds)).toEqual([]);
+    }
+  });
+
   test('lets a template build its own special token around a role', async () => {
     const wrapped = ChatTemplate.compile("{% for m in messages %}{{ '<|im_' ~ m.kind ~ '|>' }}{{ m.content }}{% endfor %}", {});
     const messages = [{ role: 'user', kind: 'start', content: 'x' }] as unknown as ChatMessage[];

@@ -159,12 +159,7 @@ function cutAtMark(text: string, mark: string): string {
 
 function templateFailed(thrown: unknown): MillraceError {
   if (thrown instanceof MillraceError) return thrown;
-  const reason =
-    thrown instanceof RangeError
-      ? `it recurses too deep or makes too long a text (${thrown.message})`
-      : thrown instanceof Error
-        ? thrown.message
-        : String(thrown);
+  const reason = thrown instanceof Error ? thrown.message : String(thrown);
   const message = thrown instanceof TemplateRaised ? `The chat template refuses these messages: ${reason}` : `The chat template failed: ${reason}`;
   return new MillraceError('CHAT_TEMPLATE_FAILED', { message: message.slice(0, 1000), param: 'messages', cause: thrown });
 }

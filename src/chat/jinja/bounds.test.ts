@@ -33,6 +33,16 @@ describe('a bound', () => {
       '{% set ns = namespace(x=()) %}{% for i in range(60) %}{% set ns.x = (ns.x, ns.x) %}{% endfor %}{{ {ns.x: 1} }}',
       'long tuple',
     ],
+    [
+      'deep data as a key',
+      '{% set ns = namespace(x=()) %}{% for i in range(90000) %}{% set ns.x = (ns.x,) %}{% endfor %}{{ {ns.x: 1} }}',
+      'too deep',
+    ],
+    [
+      'filters of filters',
+      "{% set ns = namespace(x=[1]) %}{% for i in range(50000) %}{% set ns.x = ns.x|map('string') %}{% endfor %}{{ ns.x|list }}",
+      'too deep',
+    ],
     ['replace', "{{ ('a' * 100000)|replace('a', 'b' * 1000) }}", 'text of more'],
     ['join', "{{ range(100000)|join('x' * 100000) }}", 'text of more'],
     ['split', "{{ ('a ' * 2000000).split(' ') }}", 'list of more'],

@@ -6,6 +6,7 @@
  * a filter or test that does not exist fails when it is reached, not when the template is parsed.
  */
 import { compileStatements, type Execute } from './compile-statement.ts';
+import { TemplateTooLarge } from './errors.ts';
 import { globals } from './globals.ts';
 import { parse } from './parser.ts';
 import { Runtime } from './runtime.ts';
@@ -29,7 +30,13 @@ export class JinjaTemplate {
     const scope = new Map<string, Value>(globals);
     for (const [name, data] of variables) scope.set(name, valueFromData(data));
     // What the template sets is apart from what it is given, as in Python.
-    this.#body(rt, new Scope(new Scope(null, scope)));
+    try {
+      this.#body(rt, new Scope(new Scope(null, scope)));
+    } catch (thrown) {
+      // Data or lazy filters nested without end, where no depth is counted.
+      if (thrown instanceof RangeError) throw new TemplateTooLarge(`it nests too deep (${thrown.message})`);
+      throw thrown;
+    }
     return rt.out;
   }
 }
@@ -37,7 +44,10 @@ export class JinjaTemplate {
 /** A function of one text for templates. */
 export function textFunction(name: string, run: (text: string) => string): Value {
   return new PyFunction(name, (rt, args) => {
-    const text = run(str(rt, args[0] ?? ''));
+    const given = str(rt, args[0] ?? '');
+    // A directive is a few letters, what it stands for is not much longer.
+    rt.room(given.length * 16);
+    const text = run(given);
     rt.room(text.length);
     return text;
   });
