@@ -11,6 +11,7 @@ interface Tensor {
   readonly name: string;
   readonly format: WeightFormatName;
   readonly shape: readonly number[];
+  readonly offset: number;
   readonly sizeBytes: number;
   readonly rowOrder?: RowOrder;
   readonly shift?: number;
@@ -31,14 +32,21 @@ interface WantedWeight {
   readonly name: string;
   readonly shape: readonly number[];
   readonly format: WeightFormatName;
-  readonly parts: readonly { readonly tensor: string; readonly shape: readonly number[] }[];
+  readonly parts: readonly {
+    readonly tensor: string;
+    readonly shape: readonly number[];
+    readonly rows?: readonly [from: number, to: number];
+    readonly transposed?: boolean;
+  }[];
 }
 
-/** One part of a weight with its place: rows `[firstRow, firstRow + numRows)`. Vectors are one column wide. */
+/** One part of a weight, the tensor cut to the rows that it takes, with its place: rows `[firstRow, firstRow + numRows)`. Vectors are one column wide. */
 export interface FoundPart<T> {
   readonly tensor: T;
   readonly firstRow: number;
   readonly numRows: number;
+  /** The tensor holds rows as columns. */
+  readonly transposed: boolean;
 }
 
 /**
@@ -53,10 +61,29 @@ export function findParts<T extends Tensor>(source: { find(name: string): T | un
       throw new MillraceError('WEIGHTS_TENSOR_MISSING', { message: `The checkpoint holds no tensor ${part.tensor}, which ${weight.name} needs.` });
     }
     checkTensor(tensor, part.shape);
-    const found = { tensor, firstRow, numRows: part.shape[0] };
+    const cut = part.rows === undefined ? tensor : cutRows(tensor, part.rows);
+    const transposed = part.transposed === true;
+    const found = { tensor: cut, firstRow, numRows: cut.shape[transposed ? 1 : 0], transposed };
     firstRow += found.numRows;
     return found;
   });
+}
+
+/** A tensor of rows `[from, to)` of another, where it lies. @throws WEIGHTS_SHAPE_MISMATCH when they are not whole blocks or heads */
+function cutRows<T extends Tensor>(tensor: T, [from, to]: readonly [number, number]): T {
+  const { blockElements } = weightFormats[tensor.format];
+  const headDim = tensor.rowOrder?.headDim ?? 1;
+  const columns = tensor.shape[1] ?? 1;
+  const whole = (row: number) => (row * columns) % blockElements === 0 && row % headDim === 0;
+  if (from < 0 || to <= from || to > tensor.shape[0] || !whole(from) || !whole(to)) {
+    throw new MillraceError('WEIGHTS_SHAPE_MISMATCH', {
+      message: `Rows of tensor ${tensor.name} cannot be cut as the model needs them.`,
+      expected: `whole blocks of ${blockElements} elements and whole heads, of ${tensor.shape[0]} rows`,
+      received: `rows ${from} to ${to}`,
+    });
+  }
+  const offset = tensor.offset + storedBytes(tensor.format, from * columns);
+  return { ...tensor, shape: [to - from, ...tensor.shape.slice(1)], offset, sizeBytes: storedBytes(tensor.format, (to - from) * columns) };
 }
 
 function checkTensor(tensor: Tensor, shape: readonly number[]): void {
@@ -102,13 +129,32 @@ export function readWeight<T extends Tensor>(source: TensorSource<T>, weight: Wa
   const columns = weight.shape[1] ?? 1;
   const vector = weight.shape.length === 1;
   const bytes = new Uint8Array(storedBytes(weight.format, product(weight.shape)));
-  for (const { tensor, firstRow, numRows } of findParts(source, weight)) {
+  for (const { tensor, firstRow, numRows, transposed } of findParts(source, weight)) {
     const at = storedBytes(weight.format, firstRow * columns);
-    const convert = tensor.format !== weight.format || tensor.shift !== undefined || (vector && weightFormats[tensor.format].blockElements > 1);
-    if (convert) bytes.set(weightFormats[weight.format].quantize(readTensor(source, tensor)), at);
+    const convert =
+      transposed || tensor.format !== weight.format || tensor.shift !== undefined || (vector && weightFormats[tensor.format].blockElements > 1);
+    if (convert) bytes.set(readConverted(source, tensor, transposed, weight.format), at);
     else copyRows(source.read(tensor), bytes.subarray(at), tensor, numRows, storedBytes(tensor.format, columns));
   }
   return bytes;
+}
+
+/** A tensor, turned if it is stored so, in another format. */
+export function readConverted<T extends Tensor>(
+  source: { read(tensor: T): Uint8Array },
+  tensor: T,
+  transposed: boolean,
+  format: WeightFormatName,
+): Uint8Array {
+  const values = readTensor(source, tensor);
+  return weightFormats[format].quantize(transposed ? transpose(values, tensor.shape) : values);
+}
+
+/** `[rows, columns]` to `[columns, rows]`. */
+function transpose(values: Float32Array, [rows, columns]: readonly number[]): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) out[column * rows + row] = values[row * columns + column];
+  return out;
 }
 
 /** A whole weight as f32: the numbers that a kernel of its format multiplies with. */
@@ -116,10 +162,11 @@ export function readWeightAsF32<T extends Tensor>(source: TensorSource<T>, weigh
   const columns = weight.shape[1] ?? 1;
   const out = new Float32Array(product(weight.shape));
   const { dequantize, quantize } = weightFormats[weight.format];
-  for (const { tensor, firstRow, numRows } of findParts(source, weight)) {
+  for (const { tensor, firstRow, numRows, transposed } of findParts(source, weight)) {
     const part = out.subarray(firstRow * columns, (firstRow + numRows) * columns);
-    readTensorInto(source, tensor, part);
-    const rounded = tensor.format !== weight.format || tensor.shift !== undefined;
+    if (transposed) part.set(transpose(readTensor(source, tensor), tensor.shape));
+    else readTensorInto(source, tensor, part);
+    const rounded = transposed || tensor.format !== weight.format || tensor.shift !== undefined;
     if (rounded && weight.format !== 'f32') dequantize(quantize(part), part);
   }
   return out;

@@ -1,7 +1,8 @@
+import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { bf16ToNumber, f16ToNumber, numberToBf16 } from '../../base/dtype.ts';
-import { storedBytes, weightFormats } from './index.ts';
+import { storedBytes, type WeightFormatName, weightFormats } from './index.ts';
 
 const expand = (format: keyof typeof weightFormats, bytes: Uint8Array, length: number) => {
   const out = new Float32Array(length);
@@ -64,12 +65,78 @@ test('q8_0 is off by at most half a step, and zeros stay zeros', () => {
   expect(expand('q8_0', weightFormats.q8_0.quantize(new Float32Array(32)), 32)).toEqual(new Float32Array(32));
 });
 
+const names = Object.keys(weightFormats) as WeightFormatName[];
+
 test('bytes may start at any address', () => {
-  for (const format of ['f32', 'f16', 'bf16', 'q8_0'] as const) {
-    const packed = weightFormats[format].quantize(Float32Array.from({ length: 32 }, (_, i) => i - 9.5));
+  for (const format of names) {
+    const packed = weightFormats[format].quantize(Float32Array.from({ length: 256 }, (_, i) => (i % 32) - 9.5));
     const shifted = new Uint8Array(packed.length + 3);
     shifted.set(packed, 3);
-    expect(expand(format, shifted.subarray(3), 32)).toEqual(expand(format, packed, 32));
-    expect(packed.length).toBe(storedBytes(format, 32));
+    expect(expand(format, shifted.subarray(3), 256)).toEqual(expand(format, packed, 256));
+    expect(packed.length).toBe(storedBytes(format, 256));
   }
 });
+
+interface Golden {
+  readonly bytes: string;
+  readonly values: string;
+  readonly unpacked?: string;
+  readonly packed?: string;
+}
+
+const goldens = JSON.parse(readFileSync(new URL('../../../test/golden/quant-blocks.json', import.meta.url), 'utf8')) as Record<string, Golden>;
+const decoded = (text: string) => new Uint8Array(Buffer.from(text, 'base64'));
+const floats = (text: string) => new Float32Array(decoded(text).buffer);
+
+test('every format of GGUF blocks has a golden', () => {
+  expect(Object.keys(goldens).sort()).toEqual(names.filter((name) => weightFormats[name].blockElements > 1).sort());
+});
+
+test.each(Object.keys(goldens) as WeightFormatName[])('%s blocks expand to the bits that the Python package gguf gives', (format) => {
+  const { bytes, values } = goldens[format];
+  const actual = expand(format, decoded(bytes), 512);
+  expect(actual.map((x) => (x === 0 ? 0 : x))).toEqual(floats(values).map((x) => (x === 0 ? 0 : x)));
+});
+
+test.each(Object.keys(goldens).filter((name) => goldens[name].packed !== undefined) as WeightFormatName[])(
+  '%s packs to the bytes that the Python package gguf gives',
+  (format) => {
+    const { unpacked, packed } = goldens[format];
+    expect(weightFormats[format].quantize(floats(unpacked ?? ''))).toEqual(decoded(packed ?? ''));
+  },
+);
+
+/** Root mean square error of packing a normal distribution, as a part of its deviation: what the number of bits allows, with a tenth to spare. */
+const errors: Partial<Record<WeightFormatName, number>> = {
+  q8_0: 0.006,
+  q6_k: 0.02,
+  q5_0: 0.045,
+  q5_1: 0.045,
+  q5_k: 0.045,
+  q4_0: 0.095,
+  q4_1: 0.09,
+  q4_k: 0.09,
+  iq4_nl: 0.095,
+  iq4_xs: 0.095,
+  mxfp4: 0.13,
+  q3_k: 0.19,
+  q2_k: 0.4,
+};
+
+test.each(Object.keys(errors) as WeightFormatName[])(
+  '%s packs a normal distribution with the error that its bits allow, and zeros to zeros',
+  (format) => {
+    let state = 1;
+    const uniform = () => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return (state + 0.5) / 2 ** 32;
+    };
+    const values = Float32Array.from({ length: 4096 }, () => Math.sqrt(-2 * Math.log(uniform())) * Math.cos(2 * Math.PI * uniform()));
+    values.fill(0, 512, 768);
+    const back = expand(format, weightFormats[format].quantize(values), values.length);
+    const squares = values.reduce((sum, x, i) => sum + (back[i] - x) ** 2, 0) / (values.length - 256);
+    expect(Math.sqrt(squares)).toBeLessThan(errors[format] ?? 0);
+    expect(Math.sqrt(squares)).toBeGreaterThan((errors[format] ?? 0) / 2);
+    for (let i = 512; i < 768; i++) expect(Math.abs(back[i])).toBe(0);
+  },
+);
