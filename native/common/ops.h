@@ -22,7 +22,10 @@
   X(allGather, "all-gather", "peer")                                                              \
   X(allToAll, "all-to-all", "peer")                                                               \
   X(send, "send", "peer")                                                                         \
-  X(recv, "recv", "peer")
+  X(recv, "recv", "peer")                                                                         \
+  X(layerNorm, "layer-norm", "epsilon")                                                           \
+  X(activation, "activation", "function")                                                         \
+  X(positionEmbedding, "position-embedding", "")
 
 namespace millrace {
 

@@ -1,6 +1,6 @@
 // One split of attention: scores, softmax from nothing, weighted values.
 //
-//   s[r, j] = scale * sum_d q[r, d] k[j, d], soft-capped;  m[r] = max_j s;  p[r, j] = e^(s - m);  l[r] = sum_j p;  o[r, d] = sum_j p v[j, d]
+//   s[r, j] = scale * sum_d q[r, d] k[j, d], soft-capped, plus slope * (j - own index) where heads have slopes;  m[r] = max_j s;  p[r, j] = e^(s - m);  l[r] = sum_j p;  o[r, d] = sum_j p v[j, d]
 //
 // over the keys j of one split of kAttentionSplit that row r sees. Everything is f32: q and p are not rounded, K and V are widened from the
 // cache exactly. Order, the same for a query wherever it is computed: s in the order of d in one lane; l by lane (j modulo kLanes), lanes
@@ -107,8 +107,8 @@ MILLRACE_INLINE KeyRange rangeInSplit(const ItemRows& rows, int r, int32_t split
   return {larger(keys.begin - splitStart, 0), smaller(keys.end - splitStart, kAttentionSplit)};
 }
 
-// Scores to weights in place, over [range.begin, range.end). The rest of the first and last vector becomes -infinity, which adds +0 to the sum.
-void softmaxRow(float* scores, KeyRange range, float scale, float softCap, float* maximum, float* denominator) {
+// `distance` is the index of the split's first key less the row's own. Scores to weights in place, over [range.begin, range.end). The rest of the first and last vector becomes -infinity, which adds +0 to the sum.
+void softmaxRow(float* scores, KeyRange range, float scale, float softCap, float slope, int32_t distance, float* maximum, float* denominator) {
   const int begin = range.begin / kLanes * kLanes, end = static_cast<int>(roundUp(range.end, kLanes));
   const float nothing = -bitCast<float>(0x7f800000);
   for (int j = begin; j < end; j += kLanes) {
@@ -116,6 +116,8 @@ void softmaxRow(float* scores, KeyRange range, float scale, float softCap, float
     if (softCap != 0.0f) s = mul(set1(softCap), tanh(div(s, set1(softCap))));
     store(scores + j, s);
   }
+  if (slope != 0.0f)
+    for (int j = begin; j < end; j++) scores[j] += slope * static_cast<float>(distance + j);
   for (int j = begin; j < range.begin; j++) scores[j] = nothing;
   for (int j = range.end; j < end; j++) scores[j] = nothing;
   Vec largest = set1(nothing);
@@ -213,12 +215,14 @@ void computeSplit(const ItemRows& rows, int32_t split, const SplitScratch& scrat
     widenKeys(source, rows.kvHead, splitStart + tile, splitStart + larger(begin, tile), splitStart + smaller(end, tile + kKeyTile), scratch.keys);
     for (int r = 0; r < rows.rows(); r += kRowBlock) scoreTile(rows, rowBlock(rows, r, splitStart), tile, scratch);
   }
+  const float* slopes = rows.args.slopes;
   for (int r = 0; r < rows.rows(); r++) {
     const KeyRange range = rangeInSplit(rows, r, splitStart);
     out.maximum[r] = -bitCast<float>(0x7f800000);
     out.denominator[r] = 0.0f;
     if (range.begin < range.end)
-      softmaxRow(scratch.scores + int64_t{r} * kAttentionSplit, range, rows.args.scale, rows.args.softCap, out.maximum + r, out.denominator + r);
+      softmaxRow(scratch.scores + int64_t{r} * kAttentionSplit, range, rows.args.scale, rows.args.softCap, slopes == nullptr ? 0.0f : slopes[rows.head(r)],
+                 splitStart - rows.args.cacheIndex[rows.token(r)], out.maximum + r, out.denominator + r);
   }
   if (direct) return outputDirect(rows, splitStart, begin, end, scratch, out.output);
   std::memset(out.output, 0, static_cast<size_t>(rows.rows() * rows.stride) * 4);

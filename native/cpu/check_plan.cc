@@ -9,7 +9,7 @@ namespace {
 
 // How many values, weights and constants a node of each op names.
 struct Arity {
-  size_t inputs, outputs, minWeights, maxWeights, constants;
+  size_t inputs, outputs, minWeights, maxWeights, constants, optionalConstants = 0;
 };
 
 Arity arityOf(Op op) {
@@ -23,8 +23,10 @@ Arity arityOf(Op op) {
     case Op::rope: return {1, 1, 0, 0, 1};
     case Op::kvWrite: return {2, 0, 0, 0, 0};
     case Op::ropeKvWrite: return {3, 1, 0, 0, 1};
-    case Op::attention: return {1, 1, 0, 1, 0};
-    default: return {1, 1, 0, 0, 0};  // scale, soft-cap, select-rows, collectives
+    case Op::attention: return {1, 1, 0, 1, 0, 1};
+    case Op::layerNorm: return {1, 1, 1, 2, 0};
+    case Op::positionEmbedding: return {1, 1, 1, 1, 0};
+    default: return {1, 1, 0, 0, 0};  // scale, soft-cap, activation, select-rows, collectives
   }
 }
 
@@ -67,7 +69,7 @@ class NodeCheck {
     const Arity arity = arityOf(node_.op);
     that(node_.inputs.size() == arity.inputs && node_.outputs.size() == arity.outputs, "it has the inputs and outputs of its op");
     that(node_.weights.size() >= arity.minWeights && node_.weights.size() <= arity.maxWeights, "it has the weights of its op");
-    that(node_.constants.size() == arity.constants, "it has the constants of its op");
+    that(node_.constants.size() >= arity.constants && node_.constants.size() <= arity.constants + arity.optionalConstants, "it has the constants of its op");
     for (const int32_t id : node_.inputs) that(hasPlace(id), "its inputs have a place");
     for (const int32_t id : node_.outputs) that(hasPlace(id), "its outputs have a place");
   }
@@ -107,6 +109,13 @@ class NodeCheck {
         that(node_.intAttr(2) > 0 && x.width % node_.intAttr(2) == 0 && isVector(0, node_.intAttr(2)), "the weight is groupWidth wide");
         break;
       case Op::gatedActivation: that(node_.intAttr(0) >= 0 && node_.intAttr(0) <= 2, "the function is known"); break;
+      case Op::layerNorm:
+        that(isVector(0, x.width) && (weight(1) == nullptr || isVector(1, x.width)), "weight and bias are as wide as the input");
+        break;
+      case Op::activation: that(node_.intAttr(0) >= 0 && node_.intAttr(0) <= 3, "the function is known"); break;
+      case Op::positionEmbedding:
+        that(!x.perLogit && isMatrix(-1, x.width) && weight(0)->rows > 0, "the table is as wide as the input, which is per token");
+        break;
       case Op::rope: rotary(); break;
       case Op::kvWrite: cacheLayer(0, x.width); break;
       case Op::ropeKvWrite:
@@ -149,6 +158,7 @@ class NodeCheck {
     that(node_.intAttr(3) == group(0).headDim && numHeads * group(0).headDim == input(0).width, "its heads fit the cache group");
     that(node_.intAttr(6) >= 0, "its window is not negative");
     that(weight(0) == nullptr || isVector(0, numHeads), "it has a sink a head");
+    that(node_.constants.empty() || plan_.constants[static_cast<size_t>(node_.constants[0])].size() == static_cast<size_t>(numHeads), "it has a slope a head");
   }
 
   const Plan& plan_;

@@ -1,4 +1,5 @@
-// Ops on single elements and single rows: rmsNorm, addRmsNorm, add, scale, softCap, gatedActivation.
+// Ops on single elements and single rows: rmsNorm, addRmsNorm, layerNorm, add, scale, softCap,
+// activation, gatedActivation.
 //
 // Written as plain loops that the compiler vectorises for each instruction set. There are no fused multiply-adds and no reassociation, so a loop's
 // tail computes what its body would, and every instruction set gives the same bits. A row is a function of that row alone: sums of squares
@@ -114,6 +115,25 @@ inline void normRow(const float* x, float* y, int32_t width, int32_t groupWidth,
   }
 }
 
+inline float sumOf(const float* x, int32_t width) {
+  alignas(64) float lanes[kLanes] = {};
+  int32_t c = 0;
+  for (; c + kLanes <= width; c += kLanes)
+    for (int i = 0; i < kLanes; i++) lanes[i] += x[c + i];
+  for (int i = 0; c + i < width; i++) lanes[i] += x[c + i];
+  return sumLanes(lanes);
+}
+
+// Two passes: the squares are of what is left when the mean is gone, which is kept in y meanwhile.
+inline void layerNormRow(const float* x, float* y, int32_t width, const float* weight, const float* bias, float epsilon) {
+  const float mean = sumOf(x, width) / static_cast<float>(width);
+  for (int32_t c = 0; c < width; c++) y[c] = x[c] - mean;
+  const float inverse = 1.0f / std::sqrt(sumOfSquares(y, width) / static_cast<float>(width) + epsilon);
+  for (int32_t c = 0; c < width; c++) y[c] = y[c] * inverse * weight[c];
+  if (bias == nullptr) return;
+  for (int32_t c = 0; c < width; c++) y[c] += bias[c];
+}
+
 inline int64_t rowsPerTile(int32_t width) { return width >= kTileElements ? 1 : kTileElements / width; }
 
 // f(first row, end) over tiles of whole rows.
@@ -185,6 +205,12 @@ void addRmsNorm(ConstRows a, ConstRows b, Rows sum, Rows normed, int32_t rows, i
   });
 }
 
+void layerNorm(ConstRows x, Rows y, int32_t rows, int32_t width, const float* weight, const float* bias, float epsilon, ThreadPool& pool) {
+  forRows(rows, width, pool, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; row++) layerNormRow(x.data + row * x.stride, y.data + row * y.stride, width, weight, bias, epsilon);
+  });
+}
+
 void add(ConstRows a, ConstRows b, Rows y, int32_t rows, int32_t width, ThreadPool& pool) {
   mapPairs(a, b, y, rows, width, pool, [](float x, float z) { return x + z; });
 }
@@ -201,6 +227,13 @@ void gatedActivation(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t
   if (function == 0) mapPairs(gate, up, y, rows, width, pool, [](float g, float u) { return silu(g) * u; });
   else if (function == 1) mapPairs(gate, up, y, rows, width, pool, [](float g, float u) { return geluTanh(g) * u; });
   else mapPairs(gate, up, y, rows, width, pool, [](float g, float u) { return geluErf(g) * u; });
+}
+
+void activation(ConstRows x, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool& pool) {
+  if (function == 0) map(x, y, rows, width, pool, [](float v) { return silu(v); });
+  else if (function == 1) map(x, y, rows, width, pool, [](float v) { return geluTanh(v); });
+  else if (function == 2) map(x, y, rows, width, pool, [](float v) { return geluErf(v); });
+  else map(x, y, rows, width, pool, [](float v) { return v < 0.0f ? 0.0f : v; });
 }
 
 }  // namespace millrace::cpu::MILLRACE_ISA

@@ -16,4 +16,9 @@ void softCap(ConstRows x, Rows y, int32_t rows, int32_t width, float cap, Thread
 // y = function(gate) * up; function: 0 silu, 1 gelu-tanh, 2 gelu.
 void gatedActivation(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool&);
 
+// y = function(x); 3: relu.
+void activation(ConstRows x, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool&);
+// y = (x - mean) / sqrt(variance + epsilon) * weight + bias; bias may be null.
+void layerNorm(ConstRows x, Rows y, int32_t rows, int32_t width, const float* weight, const float* bias, float epsilon, ThreadPool&);
+
 }  // namespace millrace::cpu::MILLRACE_ISA

@@ -54,6 +54,11 @@ class EntryRun {
       case Op::gatedActivation:
         c_.kernels.gatedActivation(in(node, 0), in(node, 1), out(node, 0), rowsOf(node), width(node), node.intAttr(0), c_.pool);
         break;
+      case Op::layerNorm:
+        c_.kernels.layerNorm(in(node, 0), out(node, 0), rowsOf(node), width(node), vector(node, 0), vector(node, 1), node.floatAttr(0), c_.pool);
+        break;
+      case Op::activation: c_.kernels.activation(in(node, 0), out(node, 0), rowsOf(node), width(node), node.intAttr(0), c_.pool); break;
+      case Op::positionEmbedding: positionEmbedding(node); break;
       case Op::rope: c_.kernels.rope(ropeArgs(node, 0, out(node, 0)), c_.pool); break;
       case Op::kvWrite: c_.kernels.kvWrite(kvArgs(node, 0, node.intAttr(0), node.intAttr(1)), c_.pool); break;
       case Op::ropeKvWrite:
@@ -101,6 +106,18 @@ class EntryRun {
         if (factor != 1.0f)
           for (int32_t i = 0; i < table.k; i++) row[i] *= factor;
       }
+    });
+  }
+
+  void positionEmbedding(const PlanNode& node) {
+    const PackedMatrix& table = program_.weight(node.weights[0])->matrix();
+    const ConstRows x = in(node, 0);
+    const Rows y = out(node, 0);
+    c_.pool.parallel(b_.numTokens, [&](int64_t t, int) {
+      const float* from = x.data + t * x.stride;
+      float* to = y.data + t * y.stride;
+      c_.kernels.unpackRow(table, std::max(0, std::min(b_.positions.data[t], table.n - 1)), to);
+      for (int32_t i = 0; i < table.k; i++) to[i] += from[i];
     });
   }
 
@@ -156,6 +173,7 @@ class EntryRun {
     args.softCap = node.floatAttr(5);
     args.window = node.intAttr(6);
     args.sinks = vector(node, 0);
+    args.slopes = node.constants.empty() ? nullptr : plan_.constants[static_cast<size_t>(node.constants[0])].data();
     args.cache = entry_.cache->layer(group, node.intAttr(1));
     args.rowStart = b_.rowStart.data;
     args.cacheIndex = b_.cacheIndex.data;

@@ -35,6 +35,8 @@ const KernelTable& kernelTable() {
       scale,
       softCap,
       gatedActivation,
+      activation,
+      layerNorm,
   };
   return table;
 }

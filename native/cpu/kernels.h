@@ -103,6 +103,7 @@ struct AttentionArgs {
   float scale, softCap;         // softCap 0: none
   int32_t window;               // 0: none
   const float* sinks;           // [numHeads] or null
+  const float* slopes;          // [numHeads] or null: slope * (index of the key - cacheIndex) joins the score (ALiBi)
   KvLayer cache;
   const int32_t* rowStart;      // [rows + 1]
   const int32_t* cacheIndex;    // [tokens]
@@ -151,6 +152,8 @@ struct KernelTable {
   void (*scale)(ConstRows x, Rows y, int32_t rows, int32_t width, float factor, ThreadPool&);
   void (*softCap)(ConstRows x, Rows y, int32_t rows, int32_t width, float cap, ThreadPool&);
   void (*gatedActivation)(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool&);
+  void (*activation)(ConstRows x, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool&);  // 3: relu
+  void (*layerNorm)(ConstRows x, Rows y, int32_t rows, int32_t width, const float* weight, const float* bias, float epsilon, ThreadPool&);  // bias may be null
 };
 
 namespace portable { const KernelTable& kernelTable(); }

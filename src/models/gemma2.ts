@@ -3,6 +3,7 @@ import { roundToBf16 } from '../base/dtype.ts';
 import { buildDecoder } from './blocks/decoder.ts';
 import { readCommon, slidingLayers } from './blocks/decoder-config.ts';
 import type { DecoderFeatures, LayerFeatures } from './blocks/decoder-features.ts';
+import { sandwichNames } from './blocks/tensor-names.ts';
 import type { ConfigReader } from './config-reader.ts';
 import type { ModelFamily } from './family.ts';
 
@@ -27,6 +28,7 @@ export const gemma2: ModelFamily = {
     return {
       ...features,
       ...gemmaNorms(config, features.hiddenSize),
+      names: sandwichNames,
       logitSoftCap: gemmaSoftCap(config, 'final_logit_softcapping', 30),
       layers: slidingLayers(config, features.layers.length, features.maxPositions, rules, own),
     };
@@ -37,7 +39,7 @@ export const gemma2: ModelFamily = {
     huggingFace: 'Gemma2ForCausalLM',
     interleavedRotary: false,
     normShift: -1,
-    normPlacement: 'pre-post',
+    names: sandwichNames,
     extraConfig: (metadata) => ({
       attn_logit_softcapping: metadata.number('attn_logit_softcapping'),
       final_logit_softcapping: metadata.number('final_logit_softcapping'),

@@ -6,6 +6,7 @@ import { buildDecoder } from './blocks/decoder.ts';
 import { readCommon, slidingLayers } from './blocks/decoder-config.ts';
 import type { LayerFeatures } from './blocks/decoder-features.ts';
 import { type RopeFeatures, readRope, readRopeObject } from './blocks/rope-frequencies.ts';
+import { sandwichNames, withPrefix } from './blocks/tensor-names.ts';
 import { ConfigReader, limits } from './config-reader.ts';
 import type { ModelFamily } from './family.ts';
 import { gemmaAttention, gemmaNorms, gemmaSoftCap, queryScalar } from './gemma2.ts';
@@ -29,7 +30,7 @@ export const gemma3: ModelFamily = {
       headDim: 256,
     });
     const maxPositions = config.integer('max_position_embeddings', { max: limits.positions, fallback: MAX_POSITIONS });
-    const attention = { ...gemmaAttention(config, layer), softCap: gemmaSoftCap(config, 'attn_logit_softcapping', 0), qkNorm: true };
+    const attention = { ...gemmaAttention(config, layer), softCap: gemmaSoftCap(config, 'attn_logit_softcapping', 0), qkNorm: 'heads' as const };
     const rope = readRopes(config, attention.headDim, maxPositions);
     const full: LayerFeatures = { ...layer, attention: { ...attention, rope: rope.full } };
     const sliding: LayerFeatures = { ...layer, attention: { ...attention, rope: rope.sliding } };
@@ -42,8 +43,7 @@ export const gemma3: ModelFamily = {
       ...gemmaNorms(config, features.hiddenSize),
       logitSoftCap: gemmaSoftCap(config, 'final_logit_softcapping', 0),
       layers: slidingLayers(config, features.layers.length, maxPositions, rules, full, sliding),
-      tensorPrefix: prefix,
-      outputTensor: prefix === 'language_model.model.' ? 'language_model.lm_head.weight' : 'lm_head.weight',
+      names: { ...withPrefix(sandwichNames, prefix), output: prefix === 'language_model.model.' ? 'language_model.lm_head' : 'lm_head' },
     };
   },
   build: buildDecoder,
@@ -52,7 +52,7 @@ export const gemma3: ModelFamily = {
     huggingFace: 'Gemma3ForCausalLM',
     interleavedRotary: false,
     normShift: -1,
-    normPlacement: 'pre-post',
+    names: sandwichNames,
     extraConfig: (metadata) => ({
       sliding_window: metadata.number('attention.sliding_window'),
       sliding_window_pattern: metadata.number('attention.sliding_window_pattern'),

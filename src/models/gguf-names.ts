@@ -3,6 +3,7 @@
  * Names: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and the converters of llama.cpp.
  */
 import { MillraceError } from '../base/errors.ts';
+import { llamaNames, type TensorNames } from './blocks/tensor-names.ts';
 
 /** What differs between families. */
 export interface GgufFamily {
@@ -14,8 +15,10 @@ export interface GgufFamily {
   readonly interleavedRotary: boolean;
   /** Added to every norm weight when read; -1 where the file stores `weight + 1`. */
   readonly normShift: number;
-  /** Norms stand before attention and MLP only, or also after. Says what `ffn_norm` is. */
-  readonly normPlacement: 'pre' | 'pre-post';
+  /** What the family calls its tensors; as Llama by default. */
+  readonly names?: TensorNames;
+  /** Tensors of a layer, by their word in the file, that mean something else than usual. */
+  readonly layerTensors?: Readonly<Record<string, keyof TensorNames>>;
   /** Fields beyond the common ones. */
   extraConfig?(metadata: GgufMetadata): Record<string, unknown>;
 }
@@ -118,41 +121,51 @@ function metadataOf(metadata: ReadonlyMap<string, unknown>, architecture: string
   };
 }
 
-const outerTensors: Readonly<Record<string, string>> = {
-  'token_embd.weight': 'model.embed_tokens.weight',
-  'output_norm.weight': 'model.norm.weight',
-  'output.weight': 'lm_head.weight',
+const outerTensors: Readonly<Record<string, keyof TensorNames>> = {
+  token_embd: 'embedding',
+  position_embd: 'positionEmbedding',
+  token_embd_norm: 'embeddingNorm',
+  output_norm: 'finalNorm',
+  output: 'output',
 };
 
-const layerTensors: Readonly<Record<string, string>> = {
-  attn_norm: 'input_layernorm',
-  attn_q: 'self_attn.q_proj',
-  attn_k: 'self_attn.k_proj',
-  attn_v: 'self_attn.v_proj',
-  attn_output: 'self_attn.o_proj',
-  attn_q_norm: 'self_attn.q_norm',
-  attn_k_norm: 'self_attn.k_norm',
-  post_attention_norm: 'post_attention_layernorm',
-  post_ffw_norm: 'post_feedforward_layernorm',
-  ffn_gate: 'mlp.gate_proj',
-  ffn_up: 'mlp.up_proj',
-  ffn_down: 'mlp.down_proj',
+const layerTensors: Readonly<Record<string, keyof TensorNames>> = {
+  attn_norm: 'inputNorm',
+  attn_q: 'q',
+  attn_k: 'k',
+  attn_v: 'v',
+  attn_qkv: 'qkv',
+  attn_output: 'attentionOutput',
+  attn_q_norm: 'qNorm',
+  attn_k_norm: 'kNorm',
+  post_attention_norm: 'postAttentionNorm',
+  post_ffw_norm: 'postMlpNorm',
+  ffn_norm: 'mlpNorm',
+  ffn_gate: 'gate',
+  ffn_up: 'up',
+  ffn_down: 'down',
 };
 
 const LAYER_TENSOR = /^blk\.(\d{1,4})\.([a-z_]+)\.(weight|bias)$/;
 
+const OUTER_TENSOR = /^([a-z_]+)\.(weight|bias)$/;
+
 function translateTensor(name: string, family: GgufFamily, headDim: number): ReturnType<GgufTranslation['translate']> {
   const shifted = family.normShift !== 0 && name.includes('norm') ? { shift: family.normShift } : {};
-  if (Object.hasOwn(outerTensors, name)) return { name: outerTensors[name], ...shifted };
+  const names = family.names ?? llamaNames;
+  const outer = OUTER_TENSOR.exec(name);
+  if (outer !== null) {
+    const [, word, kind] = outer;
+    return Object.hasOwn(outerTensors, word) ? { name: `${names[outerTensors[word]]}.${kind}`, ...shifted } : null;
+  }
   const match = LAYER_TENSOR.exec(name);
   if (match === null) return null;
   const [, layer, word, kind] = match;
-  const mlpNorm = family.normPlacement === 'pre' ? 'post_attention_layernorm' : 'pre_feedforward_layernorm';
-  const translated = word === 'ffn_norm' ? mlpNorm : Object.hasOwn(layerTensors, word) ? layerTensors[word] : undefined;
-  if (translated === undefined) return null;
+  const known = { ...layerTensors, ...family.layerTensors };
+  if (!Object.hasOwn(known, word)) return null;
   const rotary = family.interleavedRotary && (word === 'attn_q' || word === 'attn_k');
   return {
-    name: `model.layers.${layer}.${translated}.${kind}`,
+    name: `${names.layers}${layer}.${names[known[word]]}.${kind}`,
     ...shifted,
     ...(rotary ? { rowOrder: { kind: 'rope-interleaved' as const, headDim } } : {}),
   };

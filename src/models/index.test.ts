@@ -129,7 +129,7 @@ test('the text part of a multimodal Gemma 3 is found under either spelling of it
   const config = { architectures: ['Gemma3ForConditionalGeneration'], text_config: text, torch_dtype: 'bfloat16' };
   for (const prefix of ['language_model.model.', 'model.language_model.']) {
     const { features } = readModel(config, (name) => name.startsWith(prefix));
-    expect(features.tensorPrefix).toBe(prefix);
+    expect(features.names.layers).toBe(`${prefix}layers.`);
     // the checkpoint's number type is written outside: sqrt(32) rounded to bf16
     expect(features.embeddingScale).toBe(5.65625);
   }

@@ -17,5 +17,5 @@ export const llama: ModelFamily = {
   },
   build: buildDecoder,
   // Mistral files call themselves llama too: their converter drops the window
-  gguf: { architecture: 'llama', huggingFace: 'LlamaForCausalLM', interleavedRotary: true, normShift: 0, normPlacement: 'pre' },
+  gguf: { architecture: 'llama', huggingFace: 'LlamaForCausalLM', interleavedRotary: true, normShift: 0 },
 };

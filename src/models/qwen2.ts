@@ -14,7 +14,7 @@ export const qwen2: ModelFamily = {
     return qwenLayers(config, common, { ...layer, attention: { ...layer.attention, qkvBias: true } });
   },
   build: buildDecoder,
-  gguf: { architecture: 'qwen2', huggingFace: 'Qwen2ForCausalLM', interleavedRotary: false, normShift: 0, normPlacement: 'pre' },
+  gguf: { architecture: 'qwen2', huggingFace: 'Qwen2ForCausalLM', interleavedRotary: false, normShift: 0 },
 };
 
 /** Window on the layers from `max_window_layers` on, where `use_sliding_window` asks for it. */

@@ -11,8 +11,8 @@ export const qwen3: ModelFamily = {
     const common = readCommon(config, { family: 'qwen3', maxPositions: 32_768, ropeTheta: 10_000, tiedEmbeddings: false, headDim: 128 });
     const { layer } = common;
     const bias = config.boolean('attention_bias', false);
-    return qwenLayers(config, common, { ...layer, attention: { ...layer.attention, qkNorm: true, qkvBias: bias, outputBias: bias } });
+    return qwenLayers(config, common, { ...layer, attention: { ...layer.attention, qkNorm: 'heads', qkvBias: bias, outputBias: bias } });
   },
   build: buildDecoder,
-  gguf: { architecture: 'qwen3', huggingFace: 'Qwen3ForCausalLM', interleavedRotary: false, normShift: 0, normPlacement: 'pre' },
+  gguf: { architecture: 'qwen3', huggingFace: 'Qwen3ForCausalLM', interleavedRotary: false, normShift: 0 },
 };

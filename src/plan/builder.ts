@@ -9,6 +9,8 @@ export interface BuildOptions {
   formatOf(tensor: string): WeightFormat;
   /** Activation of a linear whose weight has this format. */
   activationFor(format: WeightFormat, inputWidth: number): Activation;
+  /** Longest context that will be run; that of the model by default. Rotary scaling of two lists is chosen by it. */
+  readonly contextLength?: number;
 }
 
 /** Attributes and operands of one node. */
@@ -67,6 +69,12 @@ export class PlanBuilder {
 
   matrix(tensor: string, rows: number, columns: number): Weight {
     return this.#weight(tensor, [rows, columns], this.#options.formatOf(tensor), [{ tensor, shape: [rows, columns] }]);
+  }
+
+  /** A weight of parts of checkpoint tensors, in their order; a vector where `columns` is null. */
+  weightOf(name: string, rows: number, columns: number | null, parts: readonly WeightPart[]): Weight {
+    if (columns === null) return this.#weight(name, [rows], 'f32', parts);
+    return this.#weight(name, [rows, columns], this.#options.formatOf(parts[0].tensor), parts);
   }
 
   constant(name: string, data: Float32Array): Constant {

@@ -49,7 +49,12 @@ export interface Weight {
 export interface WeightPart {
   /** Name in the checkpoint, Hugging Face spelling. */
   readonly tensor: string;
+  /** Shape of the tensor in the checkpoint. */
   readonly shape: readonly number[];
+  /** Rows `[from, to)` of the tensor only: q, k and v of a fused one. All by default. */
+  readonly rows?: readonly [from: number, to: number];
+  /** The checkpoint stores `[inputs, outputs]`. Never together with `rows`. */
+  readonly transposed?: boolean;
 }
 
 /** A table computed while the plan was built (rotary frequencies), f32. */

@@ -1,5 +1,5 @@
 /** A plan as text: for `inspect`, for errors and for snapshot tests. */
-import type { AnyNode, CacheGroup, Plan, ValueId, Weight } from './plan.ts';
+import type { AnyNode, CacheGroup, Plan, ValueId, Weight, WeightPart } from './plan.ts';
 
 /** One line a node in order, then weights, constants and cache groups. Equal plans print alike. */
 export function printPlan(plan: Plan): string {
@@ -41,11 +41,13 @@ function printValue(plan: Plan, id: ValueId): string {
 }
 
 function printWeight({ name, shape, format, parts }: Weight): string {
-  const tensors =
-    parts.length === 1 && parts[0].tensor === name
-      ? ''
-      : ` = ${parts.map(({ tensor, shape: part }) => `${tensor} [${part.join(', ')}]`).join(' + ')}`;
+  const tensors = parts.length === 1 && parts[0].tensor === name && parts[0].transposed !== true ? '' : ` = ${parts.map(printPart).join(' + ')}`;
   return `${name} [${shape.join(', ')}] ${format}${tensors}`;
+}
+
+function printPart({ tensor, shape, rows, transposed }: WeightPart): string {
+  const taken = rows === undefined ? '' : ` rows ${rows[0]} to ${rows[1]}`;
+  return `${tensor} [${shape.join(', ')}]${taken}${transposed === true ? ' transposed' : ''}`;
 }
 
 function printGroup({ name, kind, window, numLayers, numKvHeads, headDim }: CacheGroup): string {

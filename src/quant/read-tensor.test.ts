@@ -14,10 +14,12 @@ function sourceOf(tensors: Record<string, Given>) {
   const stored = new Map(
     Object.entries(tensors).map(([name, { values, shape, format = 'f32', ...rest }]) => {
       const bytes = weightFormats[format].quantize(Float32Array.from(values));
-      return [name, { name, shape, format, bytes, sizeBytes: bytes.length, ...rest }];
+      return [name, { name, shape, format, bytes, offset: 0, sizeBytes: bytes.length, ...rest }];
     }),
   );
-  return { find: (name: string) => stored.get(name), read: (tensor: { name: string }) => stored.get(tensor.name)!.bytes };
+  const read = ({ name, offset, sizeBytes }: { name: string; offset: number; sizeBytes: number }) =>
+    stored.get(name)!.bytes.subarray(offset, offset + sizeBytes);
+  return { find: (name: string) => stored.get(name), read };
 }
 
 const weightOf = (format: WeightFormatName, shape: number[], parts: [string, number[]][]) => ({
@@ -87,4 +89,49 @@ test('missing tensors, other shapes and wrong sizes are told by name', () => {
   expect(read([['a', [4, 1]]])).toThrow(expect.objectContaining({ code: 'WEIGHTS_SHAPE_MISMATCH', expected: '[4, 1]', received: '[2, 2]' }));
   const short = { ...source, find: (name: string) => ({ ...source.find(name)!, sizeBytes: 12 }) };
   expect(read([['a', [2, 2]]], short)).toThrow(expect.objectContaining({ code: 'WEIGHTS_FILE_INVALID' }));
+});
+
+test.each<WeightFormatName>(['f32', 'f16', 'bf16', 'q8_0'])(
+  'a part may be some rows of a %s tensor, heads in the order of the file included',
+  (format) => {
+    const values = count(8 * 32).map((i) => Math.fround(Math.sin(i)));
+    const rowOrder = { kind: 'rope-interleaved', headDim: 2 } as const;
+    const source = sourceOf({ m: { values, shape: [8, 32], format }, o: { values, shape: [8, 32], format, rowOrder } });
+    const whole = readWeightAsF32(source, { name: 'w', shape: [8, 32], format, parts: [{ tensor: 'm', shape: [8, 32] }] });
+    for (const tensor of ['m', 'o']) {
+      const parts = [
+        { tensor, shape: [8, 32], rows: [6, 8] },
+        { tensor, shape: [8, 32], rows: [2, 4] },
+      ] as const;
+      const cut = { name: 'w', shape: [4, 32], format, parts };
+      const expected = [...whole.subarray(6 * 32, 8 * 32), ...whole.subarray(2 * 32, 4 * 32)];
+      expect([...readWeightAsF32(source, cut)]).toEqual(expected); // pairs of two are in either order alike
+      const fromBytes = new Float32Array(4 * 32);
+      weightFormats[format].dequantize(readWeight(source, cut), fromBytes);
+      expect([...fromBytes]).toEqual(expected);
+    }
+  },
+);
+
+test('rows that are not whole blocks or heads, or not there, are refused', () => {
+  const rowOrder = { kind: 'rope-interleaved', headDim: 4 } as const;
+  const source = sourceOf({ v: { values: count(64), shape: [64], format: 'q8_0' }, h: { values: count(16), shape: [8, 2], rowOrder } });
+  const read = (tensor: string, shape: number[], rows: readonly [number, number]) =>
+    readWeight(source, { name: 'w', shape: [rows[1] - rows[0], ...shape.slice(1)], format: 'f32', parts: [{ tensor, shape, rows }] });
+  expect(read('v', [64], [32, 64]).length).toBe(128);
+  for (const [tensor, shape, rows] of [
+    ['v', [64], [16, 48]],
+    ['h', [8, 2], [2, 6]],
+    ['h', [8, 2], [4, 12]],
+    ['h', [8, 2], [4, 4]],
+  ] as const) {
+    expect(() => read(tensor, [...shape], rows)).toThrow(expect.objectContaining({ code: 'WEIGHTS_SHAPE_MISMATCH' }));
+  }
+});
+
+test('a part may be stored with rows as columns', () => {
+  const source = sourceOf({ m: { values: count(6), shape: [2, 3] } });
+  const weight = (format: WeightFormatName) => ({ name: 'w', shape: [3, 2], format, parts: [{ tensor: 'm', shape: [2, 3], transposed: true }] });
+  expect([...readWeightAsF32(source, weight('f32'))]).toEqual([0, 3, 1, 4, 2, 5]);
+  expect(readWeight(source, weight('bf16'))).toEqual(weightFormats.bf16.quantize(Float32Array.of(0, 3, 1, 4, 2, 5)));
 });

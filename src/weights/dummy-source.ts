@@ -40,7 +40,8 @@ class DummySource implements WeightSource {
 
   read(tensor: StoredTensor): Uint8Array {
     const { center, amplitude } = tensor as DummyTensor;
-    const seed = hash(`${tensor.name} ${tensor.shape.join('x')}`);
+    const cut = tensor.offset === 0 ? '' : ` ${tensor.offset}`; // rows of a fused tensor
+    const seed = hash(`${tensor.name} ${tensor.shape.join('x')}${cut}`);
     if (tensor.format === 'q8_0') return fillBlocks(tensor.sizeBytes, amplitude, seed);
     return fillFromTable(tensor, center, amplitude, seed);
   }
@@ -56,9 +57,10 @@ class DummySource implements WeightSource {
 export function createDummySource(plan: Plan): WeightSource {
   const normOffsets = new Map<number, number>();
   for (const node of plan.nodes) {
-    if (node.op !== 'rms-norm' && node.op !== 'add-rms-norm') continue;
     const weight = node.weights[0];
-    if (weight !== null) normOffsets.set(weight, node.attrs.weightOffset);
+    if (weight === null || weight === undefined) continue;
+    if (node.op === 'rms-norm' || node.op === 'add-rms-norm') normOffsets.set(weight, node.attrs.weightOffset);
+    else if (node.op === 'layer-norm') normOffsets.set(weight, 0);
   }
   const tensors = new Map<string, DummyTensor>();
   for (const weight of plan.weights) {

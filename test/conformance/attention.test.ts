@@ -16,6 +16,8 @@ interface Case {
   window: number;
   softCap: number;
   sinks: boolean;
+  /** ALiBi. */
+  slopes?: boolean;
   dtype: KvDtype;
   blockSize: number;
   /** rope-kv-write in place of kv-write. */
@@ -44,12 +46,14 @@ const cases: Case[] = [
   { ...plain, name: 'soft cap', softCap: 5 },
   { ...plain, name: 'sinks', sinks: true },
   { ...plain, name: 'all at once in f16', numHeads: 8, window: 270, softCap: 10, sinks: true, dtype: 'f16', blockSize: 32 },
+  { ...plain, name: 'slopes', slopes: true },
+  { ...plain, name: 'slopes, window of 270 and soft cap in bf16, head size 20', slopes: true, window: 270, softCap: 10, headDim: 20, dtype: 'bf16' },
   { ...plain, name: 'rope-kv-write', fused: true },
   { ...plain, name: 'rope-kv-write in bf16, window 20', fused: true, dtype: 'bf16', window: 20, headDim: 34 },
 ];
 
 /** q, k, v side by side in; attention out. Two layers of the cache are written, the second is read. */
-function attentionPlan({ numHeads, numKvHeads, headDim, window, softCap, sinks, fused }: Case): Plan {
+function attentionPlan({ numHeads, numKvHeads, headDim, window, softCap, sinks, slopes, fused }: Case): Plan {
   const builder = new PlanBuilder({ formatOf: () => 'f32', activationFor: () => 'f32' });
   const [qWidth, kvWidth] = [numHeads * headDim, numKvHeads * headDim];
   const input = builder.embeddings(qWidth + 2 * kvWidth);
@@ -75,8 +79,16 @@ function attentionPlan({ numHeads, numKvHeads, headDim, window, softCap, sinks, 
   }
   const out = builder.value('out', 'tokens', qWidth);
   const weights = sinks ? [builder.vector('sinks', numHeads)] : [];
+  const constants = slopes
+    ? [
+        builder.constant(
+          'slopes',
+          Float32Array.from({ length: numHeads }, (_, i) => 2 ** -(i + 1)),
+        ),
+      ]
+    : [];
   const attrs = { group: 0, layer: 1, numHeads, headDim, scale: headDim ** -0.5, softCap, window };
-  builder.emit('attention', 'a', { inputs: [q], outputs: [out], weights, attrs });
+  builder.emit('attention', 'a', { inputs: [q], outputs: [out], weights, constants, attrs });
   return builder.build('attention', { out });
 }
 

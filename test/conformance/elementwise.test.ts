@@ -31,6 +31,25 @@ for (const width of [1, 5, 16, 31, 33, 100]) {
       make: (builder, x) => ({ out: builder.map('rms-norm', 'n', x, { weights: [builder.vector('norm', width)], attrs }) }),
     });
   }
+  for (const bias of [false, true]) {
+    cases.push({
+      name: `layer-norm of ${width} ${bias ? 'with' : 'without'} bias`,
+      width,
+      make(builder, x) {
+        const weights = [builder.vector('norm', width), bias ? builder.vector('bias', width) : null];
+        return { out: builder.map('layer-norm', 'n', x, { weights, attrs: { epsilon: 1e-5 } }) };
+      },
+    });
+  }
+  for (const name of ['silu', 'gelu-tanh', 'gelu', 'relu'] as const) {
+    cases.push({
+      name: `activation ${name} of ${width}`,
+      width,
+      size: 4,
+      make: (builder, x) => ({ out: builder.map('activation', 'a', x, { attrs: { function: name } }) }),
+      error: name === 'relu' ? 1e-30 : 1e-11,
+    });
+  }
   cases.push(
     { name: `scale of ${width}`, width, make: (builder, x) => ({ out: builder.map('scale', 's', x, { attrs: { factor: 0.3 } }) }), error: 1e-30 },
     { name: `soft-cap of ${width}`, width, size: 40, make: (builder, x) => ({ out: builder.map('soft-cap', 'c', x, { attrs: { cap: 30 } }) }) },
@@ -55,6 +74,18 @@ for (const half of [1, 7, 33]) {
     },
   });
 }
+cases.push({
+  name: 'layer-norm of a view of 70 around a large mean',
+  width: 77,
+  make(builder, x) {
+    const far = builder.map('layer-norm', 'far', x, {
+      weights: [builder.vector('norm', 77), builder.vector('far.bias', 77)],
+      attrs: { epsilon: 1e-5 },
+    });
+    const weights = [builder.vector('norm.view', 70), builder.vector('bias', 70)];
+    return { out: builder.map('layer-norm', 'n', builder.view('v', far, 3, 70), { weights, attrs: { epsilon: 1e-5 } }) };
+  },
+});
 cases.push({
   name: 'rms-norm of heads of 6 in a view of 18',
   width: 25,
@@ -130,6 +161,28 @@ for (const { name, open } of await candidates()) {
         }
       }
     });
+
+    test.each<WeightFormat>(['f32', 'f16', 'bf16', 'q8_0'])(
+      'position-embedding adds rows of a %s table exactly, its last beyond the end',
+      async (format) => {
+        const plan = singleOpPlan(64, { format, activation: 'f32' }, (builder, x) => ({
+          out: builder.map('position-embedding', 'p', x, { weights: [builder.matrix('table', 50, 64)], attrs: {} }),
+        }));
+        const rows = normals(6, 70 * 64);
+        const results = await Promise.all(
+          [backend, reference].map(async (b) =>
+            (await compile(b, plan, 70)).run(
+              rows,
+              plainBatch(
+                70,
+                Int32Array.from({ length: 70 }, (_, i) => 69 - i),
+              ),
+            ),
+          ),
+        );
+        expect(results[0]).toEqual(results[1]);
+      },
+    );
 
     test.each<WeightFormat>(['f32', 'f16', 'bf16', 'q8_0'])('embedding looks rows of a %s table up exactly', async (format) => {
       const { PlanBuilder } = await import('../../src/plan/builder.ts');

@@ -7,7 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
-import { ropeFrequencies } from '../../src/models/blocks/rope-frequencies.ts';
+import { type RopeFeatures, ropeFrequencies } from '../../src/models/blocks/rope-frequencies.ts';
+import type { TensorNames } from '../../src/models/blocks/tensor-names.ts';
 import { weightFormats } from '../../src/quant/formats/index.ts';
 import { readTensor } from '../../src/quant/read-tensor.ts';
 import { type LoadedModel, loadModel, SoloRequest } from '../drive-backend.ts';
@@ -16,7 +17,18 @@ import { f32Bytes, type GgufEntry, type GgufFileTensor, ggufBytes, writeFile } f
 const folder = mkdtempSync(join(tmpdir(), 'millrace-gguf-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const cases = [
+interface Case {
+  readonly name: string;
+  readonly architecture: string;
+  readonly interleaved: boolean;
+  readonly norm: number;
+  /** Where the file calls a tensor of a layer otherwise. */
+  readonly words?: Partial<Record<keyof TensorNames, string>>;
+  /** Metadata beyond the common. */
+  readonly extra?: Readonly<Record<string, GgufEntry>>;
+}
+
+const cases: readonly Case[] = [
   { name: 'llama-llama3', architecture: 'llama', interleaved: true, norm: 0 },
   { name: 'llama-yarn', architecture: 'llama', interleaved: true, norm: 0 },
   { name: 'qwen2', architecture: 'qwen2', interleaved: false, norm: 0 },
@@ -25,9 +37,10 @@ const cases = [
   { name: 'gemma3', architecture: 'gemma3', interleaved: false, norm: 1 },
 ];
 
-test.each(cases)('$name as a GGUF file has the logits of its safetensors', async ({ name, architecture, interleaved, norm }) => {
+test.each(cases)('$name as a GGUF file has the logits of its safetensors', async (given) => {
+  const { name, norm } = given;
   const original = loadModel(norm === 1 ? asGgufCanSay(name) : join(import.meta.dirname, name));
-  const path = writeFile(join(folder, `${name}.gguf`), toGguf(original, architecture, interleaved, norm));
+  const path = writeFile(join(folder, `${name}.gguf`), toGguf(original, given));
   const converted = loadModel(path);
   const { prompt } = JSON.parse(readFileSync(join(import.meta.dirname, name, 'expected.json'), 'utf8')) as { prompt: number[] };
   const fromOriginal = await logitsOf(original, prompt);
@@ -44,7 +57,10 @@ test('8-bit weights stay near the original with float activations and with 8-bit
   const { prompt } = JSON.parse(readFileSync(join(import.meta.dirname, name, 'expected.json'), 'utf8')) as { prompt: number[] };
   const exact = await logitsOf(loadModel(join(import.meta.dirname, name)), prompt);
   const largest = exact.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-  const path = writeFile(join(folder, 'q8.gguf'), toGguf(loadModel(join(import.meta.dirname, name)), 'qwen3', false, 0, true));
+  const path = writeFile(
+    join(folder, 'q8.gguf'),
+    toGguf(loadModel(join(import.meta.dirname, name)), { name, architecture: 'qwen3', interleaved: false, norm: 0 }, true),
+  );
   const errors: number[] = [];
   for (const activation of ['float', 'auto'] as const) {
     const loaded = loadModel(path, 'auto', activation);
@@ -78,7 +94,8 @@ async function logitsOf({ plan, source }: LoadedModel, prompt: readonly number[]
   return logits;
 }
 
-function toGguf({ model, source }: LoadedModel, architecture: string, interleaved: boolean, norm: number, eightBit = false): Uint8Array {
+function toGguf({ model, source }: LoadedModel, given: Case, eightBit = false): Uint8Array {
+  const { architecture, interleaved, norm } = given;
   const { headDim, numHeads, numKvHeads, rope, window } = model.features.layers[0].attention;
   const { features } = model;
   const tensors: GgufFileTensor[] = [...source.names()].map((name) => {
@@ -88,12 +105,12 @@ function toGguf({ model, source }: LoadedModel, architecture: string, interleave
     if (name.includes('norm')) values = values.map((x) => x + norm);
     const quantised = eightBit && tensor.shape.length === 2;
     const stored = quantised ? { bytes: weightFormats.q8_0.quantize(values), type: 8 } : { bytes: f32Bytes(values), type: 0 };
-    return { name: ggufName(name, norm === 1), shape: tensor.shape, ...stored };
+    return { name: ggufName(name, features.names, given.words), shape: tensor.shape, ...stored };
   });
   const full = features.layers.find((layer) => layer.attention.window === 0)?.attention.rope ?? rope;
-  const { scaling } = full;
-  if (scaling.kind === 'llama3') {
-    const plain = ropeFrequencies({ ...full, scaling: { kind: 'none' } }).frequencies;
+  const scaling = full?.scaling ?? { kind: 'none' };
+  if (full !== null && scaling.kind === 'llama3') {
+    const plain = ropeFrequencies({ ...full, scaling: { kind: 'none' } } satisfies RopeFeatures).frequencies;
     const divisors = ropeFrequencies(full).frequencies.map((f, i) => plain[i] / f);
     tensors.push({ name: 'rope_freqs.weight', shape: [divisors.length], bytes: f32Bytes(divisors), type: 0 });
   }
@@ -108,9 +125,8 @@ function toGguf({ model, source }: LoadedModel, architecture: string, interleave
     key('attention.head_count_kv', ['u32', numKvHeads]),
     key('attention.key_length', ['u32', headDim]),
     key('attention.value_length', ['u32', headDim]),
-    key('attention.layer_norm_rms_epsilon', ['f32', features.normEpsilon]),
-    key('rope.freq_base', ['f32', full.theta]),
-    key('rope.dimension_count', ['u32', headDim]),
+    key(features.norm === 'rms' ? 'attention.layer_norm_rms_epsilon' : 'attention.layer_norm_epsilon', ['f32', features.normEpsilon]),
+    ...(full === null ? [] : [key('rope.freq_base', ['f32', full.theta]), key('rope.dimension_count', ['u32', full.rotaryDim])]),
     ...(window > 0 ? [key('attention.sliding_window', ['u32', window])] : []),
     ...(scaling.kind === 'yarn' || scaling.kind === 'linear'
       ? [key('rope.scaling.type', ['string', scaling.kind]), key('rope.scaling.factor', ['f32', scaling.factor])]
@@ -119,6 +135,7 @@ function toGguf({ model, source }: LoadedModel, architecture: string, interleave
     ...(features.logitSoftCap > 0
       ? [key('final_logit_softcapping', ['f32', features.logitSoftCap]), key('attn_logit_softcapping', ['f32', features.layers[0].attention.softCap])]
       : []),
+    ...Object.entries(given.extra ?? {}).map(([suffix, entry]) => key(suffix, entry)),
   ]);
   return ggufBytes({ metadata, tensors });
 }
@@ -134,29 +151,37 @@ function interleave(values: Float32Array, headDim: number, columns: number): Flo
   return out;
 }
 
-const names: readonly (readonly [string, string])[] = [
-  ['self_attn.q_proj', 'attn_q'],
-  ['self_attn.k_proj', 'attn_k'],
-  ['self_attn.v_proj', 'attn_v'],
-  ['self_attn.o_proj', 'attn_output'],
-  ['self_attn.q_norm', 'attn_q_norm'],
-  ['self_attn.k_norm', 'attn_k_norm'],
-  ['mlp.gate_proj', 'ffn_gate'],
-  ['mlp.up_proj', 'ffn_up'],
-  ['mlp.down_proj', 'ffn_down'],
-  ['input_layernorm', 'attn_norm'],
-  ['pre_feedforward_layernorm', 'ffn_norm'],
-  ['post_feedforward_layernorm', 'post_ffw_norm'],
-];
+/** Words of the file by what a tensor does. `ffn_norm` and others mean the same in all families; `words` of a case says where one differs. */
+const layerWords: Partial<Record<keyof TensorNames, string>> = {
+  inputNorm: 'attn_norm',
+  q: 'attn_q',
+  k: 'attn_k',
+  v: 'attn_v',
+  qkv: 'attn_qkv',
+  qNorm: 'attn_q_norm',
+  kNorm: 'attn_k_norm',
+  attentionOutput: 'attn_output',
+  postAttentionNorm: 'post_attention_norm',
+  mlpNorm: 'ffn_norm',
+  gate: 'ffn_gate',
+  up: 'ffn_up',
+  down: 'ffn_down',
+  postMlpNorm: 'post_ffw_norm',
+};
+const outerWords: Partial<Record<keyof TensorNames, string>> = {
+  embedding: 'token_embd',
+  positionEmbedding: 'position_embd',
+  embeddingNorm: 'token_embd_norm',
+  finalNorm: 'output_norm',
+  output: 'output',
+};
 
-function ggufName(name: string, postNorms: boolean): string {
-  const outer: Record<string, string> = {
-    'model.embed_tokens.weight': 'token_embd.weight',
-    'model.norm.weight': 'output_norm.weight',
-    'lm_head.weight': 'output.weight',
-  };
-  if (outer[name] !== undefined) return outer[name];
-  const layered = [...names, ['post_attention_layernorm', postNorms ? 'post_attention_norm' : 'ffn_norm'] as const];
-  const [from, to] = layered.find(([huggingFace]) => name.includes(`.${huggingFace}.`))!;
-  return name.replace('model.layers.', 'blk.').replace(from, to);
+function ggufName(name: string, names: TensorNames, words: Case['words']): string {
+  const roles = Object.entries(names) as [keyof TensorNames, string][];
+  const [, stem, kind] = /^(.*)\.(weight|bias)$/.exec(name)!;
+  const outer = roles.find(([role, known]) => known === stem && outerWords[role] !== undefined);
+  if (outer !== undefined) return `${outerWords[outer[0]]}.${kind}`;
+  const [, layer, rest] = /^(\d+)\.(.*)$/.exec(stem.slice(names.layers.length))!;
+  const [role] = roles.find(([known, spelling]) => spelling === rest && layerWords[known] !== undefined)!;
+  return `blk.${layer}.${words?.[role] ?? layerWords[role]}.${kind}`;
 }

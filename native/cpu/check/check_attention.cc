@@ -79,7 +79,7 @@ class Bench {
     std::vector<float> out(static_cast<size_t>(tokens) * qWidth_, 777.0f);
     Counters counters;
     AttentionArgs args{{q.data(), qWidth_}, {out.data(), qWidth_}, tokens, static_cast<int32_t>(sequences_.size()), numHeads_, 0.125f, c_.softCap, c_.window,
-                       c_.sinks ? sinks_.data() : nullptr, cache_, rowStart.data(), cacheIndex.data(), visibleEnd.data(), blockTable.data(), maxBlocks_,
+                       c_.sinks ? sinks_.data() : nullptr, nullptr, cache_, rowStart.data(), cacheIndex.data(), visibleEnd.data(), blockTable.data(), maxBlocks_,
                        nullptr, nullptr, scratch.data(), &counters};
     table_.attention(args, pool);
     std::vector<std::vector<float>> result;
@@ -165,7 +165,7 @@ class Bench {
     Buffer scratch(table_.attentionScratchBytes(1, numHeads_, c_.headDim, pool.numThreads()));
     std::vector<float> out(qWidth_);
     AttentionArgs args{{s.q.data() + t * qWidth_, qWidth_}, {out.data(), qWidth_}, 1, 1, numHeads_, 0.125f, c_.softCap, c_.window,
-                       c_.sinks ? sinks_.data() : nullptr, cache_, rowStart.data(), cacheIndex.data(), visibleEnd.data(), table.data(), maxBlocks_,
+                       c_.sinks ? sinks_.data() : nullptr, nullptr, cache_, rowStart.data(), cacheIndex.data(), visibleEnd.data(), table.data(), maxBlocks_,
                        ancestorStart.data(), slots.data(), scratch.data(), nullptr};
     table_.attention(args, pool);
     expect(std::memcmp(out.data(), s.out.data() + t * qWidth_, out.size() * 4) == 0, "attention drafts", c_.name(table_));

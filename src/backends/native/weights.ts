@@ -3,7 +3,7 @@
 import { weightFormats } from '../../plan/encode.ts';
 import type { Plan, Weight } from '../../plan/plan.ts';
 import { storedBytes } from '../../quant/formats/index.ts';
-import { findParts } from '../../quant/read-tensor.ts';
+import { type FoundPart, findParts, readConverted } from '../../quant/read-tensor.ts';
 import type { StoredTensor, WeightSource } from '../../weights/weight-source.ts';
 import { checkMemory } from './check-memory.ts';
 import type { DeviceHandle, FileHandle, NativeAddon, NativeWeightPart, WeightHandle } from './load-addon.ts';
@@ -83,7 +83,7 @@ export class WeightPool {
   }
 
   async #pack(weight: Weight, source: WeightSource, files: MappedFiles): Promise<{ weight: WeightHandle; sizeBytes: number }> {
-    const parts = findParts(source, weight).map(({ tensor }) => partOf(tensor, source, files));
+    const parts = findParts(source, weight).map((part) => partOf(part, weight, source, files));
     const [rows, columns = 1] = weight.shape;
     return this.#addon.packWeight(this.#device, weightFormats.indexOf(weight.format), weight.shape.length, rows, columns, parts);
   }
@@ -101,10 +101,20 @@ export class WeightPool {
 
 /** Programs share a weight when they call it the same and mean the same: a name may stand for other parts in another plan. */
 function keyOf(weight: Weight): string {
-  return JSON.stringify([weight.name, weight.format, weight.shape, weight.parts.map((part) => part.tensor)]);
+  return JSON.stringify([weight.name, weight.format, weight.shape, weight.parts.map(({ tensor, rows, transposed }) => [tensor, rows, transposed])]);
 }
 
-function partOf(tensor: StoredTensor, source: WeightSource, files: MappedFiles): NativeWeightPart {
+function partOf(
+  { tensor, numRows, transposed }: FoundPart<StoredTensor>,
+  weight: Weight,
+  source: WeightSource,
+  files: MappedFiles,
+): NativeWeightPart {
+  if (transposed) {
+    const bytes = readConverted(source, tensor, true, weight.format);
+    const format = weightFormats.indexOf(weight.format);
+    return { file: null, bytes, offset: 0, sizeBytes: bytes.length, format, rows: numRows, ropeHeadDim: 0, shift: 0 };
+  }
   return {
     file: source.mappable ? files.map(tensor.file) : null,
     bytes: source.mappable ? null : source.read(tensor),

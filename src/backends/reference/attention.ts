@@ -12,10 +12,11 @@ import type { ReferenceKernel } from './kernel.ts';
  * Each split of ATTENTION_SPLIT indices, aligned to 0, is reduced from nothing: maximum, sum of exponentials and weighted values in f64; splits
  * are merged in order; a sink joins the denominator last; one rounding to f32. No visible key gives 0.
  */
-export const attention: ReferenceKernel<'attention'> = ({ inputs: [q], outputs: [out], weights, attrs }, numRows, { batch, cache }) => {
+export const attention: ReferenceKernel<'attention'> = ({ inputs: [q], outputs: [out], weights, constants, attrs }, numRows, { batch, cache }) => {
   invariant(cache !== null, 'attention needs a cache');
   const layer = cache.layer(attrs.group, attrs.layer);
   const sinks = weights[0] ?? null;
+  const slopes = constants[0] ?? null;
   const headsPerKvHead = attrs.numHeads / layer.numKvHeads;
   for (let row = 0; row < batch.numRows; row++) {
     for (let token = batch.rowStart[row]; token < Math.min(numRows, batch.rowStart[row + 1]); token++) {
@@ -24,6 +25,8 @@ export const attention: ReferenceKernel<'attention'> = ({ inputs: [q], outputs: 
         const kvHead = Math.floor(head / headsPerKvHead);
         const at = q.offset + token * q.stride + head * attrs.headDim;
         const to = out.offset + token * out.stride + head * attrs.headDim;
+        keys.slope = slopes === null ? 0 : slopes[head];
+        keys.own = batch.cacheIndex[token];
         attend(q.data, at, keys, layer, kvHead, attrs, sinks === null ? null : sinks[head], out.data, to);
       }
     }
@@ -35,9 +38,12 @@ interface Keys {
   slots: Int32Array;
   first: number;
   count: number;
+  /** ALiBi: `slope * (index - own)` joins the score; 0: none. */
+  slope: number;
+  own: number;
 }
 
-const keysScratch: Keys = { slots: new Int32Array(1024), first: 0, count: 0 };
+const keysScratch: Keys = { slots: new Int32Array(1024), first: 0, count: 0, slope: 0, own: 0 };
 
 function keysOf(batch: ForwardBatch, cache: ReferenceCache, attrs: AttentionAttrs, row: number, token: number): Keys {
   const { group, window } = attrs;
@@ -123,6 +129,7 @@ function scoreSplit(
     for (let i = 0; i < headDim; i++) dot += q[atQ + i] * layer.k[at + i];
     let score = dot * factor;
     if (cap > 0) score = cap * Math.tanh(score / cap);
+    if (keys.slope !== 0) score += keys.slope * (index - keys.own);
     scores[index - begin] = score;
     maximum = Math.max(maximum, score);
   }

@@ -21,7 +21,8 @@ export function erf(x: number): number {
   return Math.sign(x) * (1 - Math.exp(-z * z) / (Math.sqrt(Math.PI) * (z + fraction)));
 }
 
-const functions: Record<GatedActivationAttrs['function'], (x: number) => number> = {
+/** In f64. */
+export const functions: Record<GatedActivationAttrs['function'], (x: number) => number> = {
   silu: (x) => x / (1 + Math.exp(-x)),
   'gelu-tanh': (x) => 0.5 * x * (1 + Math.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x * x * x))),
   gelu: (x) => 0.5 * x * (1 + erf(x * Math.SQRT1_2)),

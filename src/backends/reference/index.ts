@@ -1,5 +1,6 @@
 /** The reference kernels: one row an op, in the order of `plan/ops/index.ts`. */
 import type { OpName } from '../../plan/ops/index.ts';
+import { activation } from './activation.ts';
 import { add } from './add.ts';
 import { addRmsNorm } from './add-rms-norm.ts';
 import { attention } from './attention.ts';
@@ -8,7 +9,9 @@ import { embedding } from './embedding.ts';
 import { gatedActivation } from './gated-activation.ts';
 import type { ReferenceKernel } from './kernel.ts';
 import { kvWrite } from './kv-write.ts';
+import { layerNorm } from './layer-norm.ts';
 import { linear } from './linear.ts';
+import { positionEmbedding } from './position-embedding.ts';
 import { rmsNorm } from './rms-norm.ts';
 import { rope } from './rope.ts';
 import { ropeKvWrite } from './rope-kv-write.ts';
@@ -35,4 +38,7 @@ export const kernels = {
   'all-to-all': identity,
   send: identity,
   recv: identity,
+  'layer-norm': layerNorm,
+  activation,
+  'position-embedding': positionEmbedding,
 } as const satisfies { [Name in OpName]: ReferenceKernel<Name> };

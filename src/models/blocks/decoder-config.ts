@@ -1,8 +1,9 @@
 /** The fields that every decoder configuration has, read once for all families. */
 import { MillraceError } from '../../base/errors.ts';
 import { type ConfigReader, limits } from '../config-reader.ts';
-import type { AttentionFeatures, DecoderFeatures, LayerFeatures } from './decoder-features.ts';
-import { type RopeScaling, readRope } from './rope-frequencies.ts';
+import type { ActivationFunction, AttentionFeatures, DecoderFeatures, LayerFeatures } from './decoder-features.ts';
+import { type RopeFeatures, type RopeScaling, readRope } from './rope-frequencies.ts';
+import { llamaNames } from './tensor-names.ts';
 
 /** What a family does when `config.json` is silent: files leave out what equals the family's default. */
 export interface DecoderDefaults {
@@ -15,16 +16,21 @@ export interface DecoderDefaults {
   readonly activation?: string;
   /** 0: head width is hidden_size / num_attention_heads. */
   readonly headDim?: number;
+  /** Field of the epsilon of norms and its default. */
+  readonly epsilonField?: string;
   readonly normEpsilon?: number;
+  /** Part of a head that is rotated, where the configuration does not say. */
+  readonly partialRotary?: number;
 }
 
-const activations: Readonly<Record<string, 'silu' | 'gelu-tanh' | 'gelu'>> = {
+const activations: Readonly<Record<string, ActivationFunction>> = {
   silu: 'silu',
   swish: 'silu',
   gelu: 'gelu',
   gelu_new: 'gelu-tanh',
   gelu_fast: 'gelu-tanh',
   gelu_pytorch_tanh: 'gelu-tanh',
+  relu: 'relu',
 };
 
 /** A plain Llama-like decoder, all layers alike and all attention full; families change what differs. */
@@ -40,11 +46,13 @@ export function readCommon(config: ConfigReader, defaults: DecoderDefaults): Com
   const hiddenSize = config.integer('hidden_size', { max: limits.hiddenSize });
   const numLayers = config.integer('num_hidden_layers', { max: limits.layers });
   const attention = readAttention(config, defaults, hiddenSize);
+  const { rope } = attention;
   const layer: LayerFeatures = {
     attention,
     mlp: {
       intermediateSize: config.integer('intermediate_size', { max: limits.intermediateSize }),
       activation: readActivation(config, defaults),
+      gate: 'separate',
       bias: false,
     },
   };
@@ -53,17 +61,24 @@ export function readCommon(config: ConfigReader, defaults: DecoderDefaults): Com
     family: defaults.family,
     vocabSize: config.integer('vocab_size', { max: limits.vocabSize }),
     hiddenSize,
-    maxPositions: stretchedPositions(maxPositions, attention.rope.scaling),
-    normEpsilon: config.positive('rms_norm_eps', defaults.normEpsilon ?? 1e-6),
+    maxPositions: stretchedPositions(maxPositions, rope.scaling),
+    norm: 'rms',
+    normBias: false,
+    normEpsilon: config.positive(defaults.epsilonField ?? 'rms_norm_eps', defaults.normEpsilon ?? 1e-6),
     normWeightOffset: 0,
     normPlacement: 'pre',
+    parallel: 'no',
+    residualScale: 1,
     embeddingScale: 1,
+    learnedPositions: 0,
+    embeddingNorm: false,
     tiedEmbeddings: config.boolean('tie_word_embeddings', defaults.tiedEmbeddings),
+    logitScale: 1,
     logitSoftCap: 0,
     layer,
     layers: Array.from({ length: numLayers }, () => layer),
-    tensorPrefix: 'model.',
-    outputTensor: 'lm_head.weight',
+    names: llamaNames,
+    transposed: false,
   };
 }
 
@@ -74,7 +89,7 @@ function stretchedPositions(maxPositions: number, scaling: RopeScaling): number 
   return maxPositions;
 }
 
-function readAttention(config: ConfigReader, defaults: DecoderDefaults, hiddenSize: number): AttentionFeatures {
+function readAttention(config: ConfigReader, defaults: DecoderDefaults, hiddenSize: number): AttentionFeatures & { readonly rope: RopeFeatures } {
   const numHeads = config.integer('num_attention_heads', { max: limits.heads });
   const numKvHeads = config.integer('num_key_value_heads', { max: limits.heads, fallback: numHeads });
   if (numHeads % numKvHeads !== 0) throw config.invalid('num_key_value_heads', `a divisor of num_attention_heads (${numHeads})`);
@@ -90,14 +105,17 @@ function readAttention(config: ConfigReader, defaults: DecoderDefaults, hiddenSi
     scale: 1 / Math.sqrt(headDim),
     softCap: 0,
     window: 0,
-    rope: readRope(config, { rotaryDim: headDim, maxPositions, defaultTheta: defaults.ropeTheta }),
-    qkNorm: false,
+    rope: readRope(config, { rotaryDim: headDim, maxPositions, defaultTheta: defaults.ropeTheta, defaultPartial: defaults.partialRotary ?? 1 }),
+    ropeStyle: 'half',
+    slopes: null,
+    qkNorm: 'none',
+    qkvLayout: 'separate',
     qkvBias: false,
     outputBias: false,
   };
 }
 
-function readActivation(config: ConfigReader, defaults: DecoderDefaults): 'silu' | 'gelu-tanh' | 'gelu' {
+function readActivation(config: ConfigReader, defaults: DecoderDefaults): ActivationFunction {
   const field = defaults.activationField ?? 'hidden_act';
   const word = config.word(field, Object.keys(activations), defaults.activation ?? 'silu');
   return activations[word];

@@ -72,9 +72,31 @@ test.each(expected)('$rules.rope_type scaling reads the same from the older fiel
   expect(tableOf({ rope_theta, rope_scaling: { type: rope_type, ...scaling } })).toEqual(tableOf({ rope_parameters: rules }));
 });
 
+test('LongRoPE divides by its short list up to the trained length and by its long list beyond', () => {
+  const divisors = (from: number) => Array.from({ length: 8 }, (_, i) => from + i);
+  const config = {
+    rope_theta: 10_000,
+    original_max_position_embeddings: 4096,
+    rope_scaling: { type: 'longrope', short_factor: divisors(1), long_factor: divisors(3) },
+  };
+  const rope = readRope(new ConfigReader(config), context);
+  const plain = ropeFrequencies({ ...rope, scaling: { kind: 'none' } }).frequencies;
+  for (const [contextLength, first] of [
+    [4096, 1],
+    [4097, 3],
+    [undefined, 3],
+  ] as const) {
+    const { frequencies, magnitude } = ropeFrequencies(rope, contextLength);
+    frequencies.forEach((f, i) => expect(f).toBeCloseTo(plain[i] / (first + i), 7));
+    expect(magnitude).toBeCloseTo(Math.sqrt(1 + Math.log(32) / Math.log(4096)), 12);
+  }
+});
+
 test('a wrong or unknown scaling rule is named', () => {
   const bad: [Record<string, unknown>, string][] = [
-    [{ rope_scaling: { type: 'longrope', factor: 2 } }, 'rope_scaling.type'],
+    [{ rope_scaling: { type: 'ntk', factor: 2 } }, 'rope_scaling.type'],
+    [{ rope_scaling: { type: 'longrope', factor: 2 } }, 'rope_scaling.short_factor'],
+    [{ rope_scaling: { type: 'su', short_factor: [1, 1, 1, 1, 1, 1, 1, 1], long_factor: [1, 1, 1, 0, 1, 1, 1, 1] } }, 'rope_scaling.long_factor'],
     [{ rope_scaling: { type: 'linear' } }, 'rope_scaling.factor'],
     [{ rope_scaling: { type: 'linear', factor: -2 } }, 'rope_scaling.factor'],
     [{ rope_scaling: { type: 'llama3', factor: 8 } }, 'rope_scaling.low_freq_factor'],

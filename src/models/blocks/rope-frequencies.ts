@@ -27,6 +27,14 @@ export type RopeScaling =
       readonly truncate: boolean;
       readonly attentionFactor: number;
     }
+  /** LongRoPE, Ding et al. 2024, arXiv:2402.13753: each frequency divided by a number of one list, or of another where contexts may be long. */
+  | {
+      readonly kind: 'longrope';
+      readonly shortDivisors: readonly number[];
+      readonly longDivisors: readonly number[];
+      readonly originalPositions: number;
+      readonly attentionFactor: number;
+    }
   /** Each frequency divided by its own number: what GGUF files carry in place of the `llama3` fields. */
   | { readonly kind: 'divisors'; readonly divisors: readonly number[] };
 
@@ -40,11 +48,12 @@ export interface RopeFeatures {
 export interface RopeTable {
   /** `[rotaryDim / 2]` */
   readonly frequencies: Float32Array;
-  /** Multiplies cos and sin; 1 but for YaRN. */
+  /** Multiplies cos and sin; 1 but for YaRN and LongRoPE. */
   readonly magnitude: number;
 }
 
-export function ropeFrequencies({ theta, rotaryDim, scaling }: RopeFeatures): RopeTable {
+/** `contextLength`: the longest context that will be run, which chooses between the lists of LongRoPE. */
+export function ropeFrequencies({ theta, rotaryDim, scaling }: RopeFeatures, contextLength = Infinity): RopeTable {
   const plain = Float32Array.from({ length: rotaryDim / 2 }, (_, i) => 1 / Math.fround(theta ** Math.fround((2 * i) / rotaryDim)));
   switch (scaling.kind) {
     case 'none':
@@ -53,6 +62,11 @@ export function ropeFrequencies({ theta, rotaryDim, scaling }: RopeFeatures): Ro
       return { frequencies: plain.map((f) => f / scaling.factor), magnitude: 1 };
     case 'divisors':
       return { frequencies: plain.map((f, i) => f / scaling.divisors[i]), magnitude: 1 };
+    case 'longrope': {
+      const divisors = contextLength > scaling.originalPositions ? scaling.longDivisors : scaling.shortDivisors;
+      const powers = plain.map((_, i) => theta ** Math.fround((2 * i) / rotaryDim));
+      return { frequencies: powers.map((power, i) => 1 / Math.fround(Math.fround(divisors[i]) * power)), magnitude: scaling.attentionFactor };
+    }
     case 'llama3':
       return { frequencies: plain.map((f) => llama3Frequency(f, scaling)), magnitude: 1 };
     case 'yarn':
@@ -90,6 +104,8 @@ export interface RopeContext {
   readonly rotaryDim: number;
   readonly maxPositions: number;
   readonly defaultTheta: number;
+  /** Part of the head that is rotated where the configuration does not say; 1 by default. */
+  readonly defaultPartial?: number;
 }
 
 /**
@@ -107,13 +123,15 @@ export function readRope(config: ConfigReader, context: RopeContext): RopeFeatur
 /** One object of scaling rules, whichever field it stands in. */
 export function readRopeObject(rules: ConfigReader | undefined, theta: number, config: ConfigReader, context: RopeContext): RopeFeatures {
   const partial =
-    rules?.get('partial_rotary_factor') === undefined ? config.positive('partial_rotary_factor', 1) : rules.positive('partial_rotary_factor');
+    rules?.get('partial_rotary_factor') === undefined
+      ? config.positive('partial_rotary_factor', context.defaultPartial ?? 1)
+      : rules.positive('partial_rotary_factor');
   const rotaryDim = Math.floor(context.rotaryDim * partial);
   if (rotaryDim < 2 || rotaryDim % 2 !== 0 || partial > 1) throw config.invalid('partial_rotary_factor', 'a part of the head that has an even width');
   return { theta, rotaryDim, scaling: rules === undefined ? { kind: 'none' } : readScaling(rules, config, context.maxPositions, rotaryDim) };
 }
 
-const KINDS = ['default', 'none', 'linear', 'dynamic', 'llama3', 'yarn', 'divisors'] as const;
+const KINDS = ['default', 'none', 'linear', 'dynamic', 'llama3', 'yarn', 'longrope', 'su', 'divisors'] as const;
 
 function readScaling(rules: ConfigReader, config: ConfigReader, maxPositions: number, rotaryDim: number): RopeScaling {
   const field = rules.get('rope_type') === undefined ? 'type' : 'rope_type';
@@ -146,11 +164,30 @@ function readScaling(rules: ConfigReader, config: ConfigReader, maxPositions: nu
         attentionFactor: rules.positive('attention_factor', yarnAttentionFactor(rules, factor)),
       };
     }
+    case 'longrope':
+    case 'su': {
+      const originalPositions = original();
+      const factor = rules.positive('factor', maxPositions / originalPositions);
+      const attentionFactor = factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(originalPositions));
+      return {
+        kind: 'longrope',
+        shortDivisors: readDivisors(rules, 'short_factor', rotaryDim),
+        longDivisors: readDivisors(rules, 'long_factor', rotaryDim),
+        originalPositions,
+        attentionFactor: rules.positive('attention_factor', attentionFactor),
+      };
+    }
     case 'divisors':
       return { kind, divisors: rules.numbers('divisors', rotaryDim / 2) };
     default:
       return { kind: 'none' };
   }
+}
+
+function readDivisors(rules: ConfigReader, field: string, rotaryDim: number): number[] {
+  const divisors = rules.numbers(field, rotaryDim / 2);
+  if (divisors.some((divisor) => divisor <= 0)) throw rules.invalid(field, 'a list of numbers greater than 0');
+  return divisors;
 }
 
 function yarnAttentionFactor(rules: ConfigReader, factor: number): number {

@@ -7,6 +7,8 @@ import type { OpDefinition } from './op.ts';
  * Keys of token t: cache indices `[max(0, cacheIndex[t] + 1 - window), visibleEnd[t])` through the row's block table, then its draft ancestors
  * (S4). Query head h reads KV head `floor(h * numKvHeads / numHeads)`. Keys are cut into splits of `ATTENTION_SPLIT`
  * aligned to cache index 0; a split is reduced from nothing in one fixed order, splits are merged in order.
+ * Constants: optional slopes `[numHeads]` (ALiBi, Press et al. 2022, arXiv:2108.12409): `slope * (index of the key - cacheIndex[t])` is added to a
+ * score after scale and soft cap.
  * Weights: optional sink logits `[numHeads]` f32, joined to the softmax denominator without a value.
  */
 export interface AttentionAttrs {
@@ -27,7 +29,7 @@ export const ATTENTION_SPLIT = 256;
 
 export const attention: OpDefinition<AttentionAttrs> = {
   attrs: { group: 'int', layer: 'int', numHeads: 'int', headDim: 'int', scale: 'float', softCap: 'float', window: 'int' },
-  verify: ({ inputs, outputs, attrs, plan }) => {
+  verify: ({ inputs, outputs, attrs, plan, node }) => {
     const group = plan.cacheGroups[attrs.group];
     return firstComplaint(
       count('inputs', inputs, 1),
@@ -39,6 +41,9 @@ export const attention: OpDefinition<AttentionAttrs> = {
         : cacheLayer(plan, attrs.group, attrs.layer, group.numKvHeads * group.headDim),
       group !== undefined && attrs.numHeads % group.numKvHeads !== 0
         ? `${attrs.numHeads} heads cannot share ${group.numKvHeads} KV heads evenly`
+        : null,
+      node.constants.length > 0 && plan.constants[node.constants[0]]?.data.length !== attrs.numHeads
+        ? `constant 0 must have ${attrs.numHeads} slopes`
         : null,
       group?.kind === 'window' && (attrs.window === 0 || attrs.window > (group.window ?? 0))
         ? `window ${attrs.window} reads more than its cache group keeps (${group.window})`

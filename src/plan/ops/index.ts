@@ -2,6 +2,7 @@
  * The op vocabulary: one row an op. The order is the opcode on the wire to native backends (`native/common/ops.h`, checked by a test), so new
  * rows go at the end.
  */
+import { activation } from './activation.ts';
 import { add } from './add.ts';
 import { addRmsNorm } from './add-rms-norm.ts';
 import { attention } from './attention.ts';
@@ -9,8 +10,10 @@ import { allGather, allReduce, allToAll, recv, send } from './collectives.ts';
 import { embedding } from './embedding.ts';
 import { gatedActivation } from './gated-activation.ts';
 import { kvWrite } from './kv-write.ts';
+import { layerNorm } from './layer-norm.ts';
 import { linear } from './linear.ts';
 import type { OpDefinition } from './op.ts';
+import { positionEmbedding } from './position-embedding.ts';
 import { rmsNorm } from './rms-norm.ts';
 import { rope } from './rope.ts';
 import { ropeKvWrite } from './rope-kv-write.ts';
@@ -37,6 +40,9 @@ export const ops = {
   'all-to-all': allToAll,
   send,
   recv,
+  'layer-norm': layerNorm,
+  activation,
+  'position-embedding': positionEmbedding,
 } as const;
 
 export type OpName = keyof typeof ops;
