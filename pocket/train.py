@@ -90,13 +90,17 @@ def save(model, tokenizer_path, out, notice):
     model.to(torch.float32)
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "millrace_notice": notice}, indent=2) + "\n")
-    (out / "tokenizer.json").write_text(tokenizer_path.read_text())
+    text = json.loads(tokenizer_path.read_text())
+    for token in text["added_tokens"]:
+        # thoughts and calls are part of what is read; only the marks of a turn are hidden
+        token["special"] = token["content"].startswith("<|")
+    (out / "tokenizer.json").write_text(json.dumps(text, ensure_ascii=False, indent=None, separators=(",", ":")) + "\n")
     tokenizer = {
         "bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "unk_token": None, "add_bos_token": False,
         "clean_up_tokenization_spaces": False, "model_max_length": CONTEXT, "tokenizer_class": "PreTrainedTokenizerFast", "chat_template": TEMPLATE,
     }
     (out / "tokenizer_config.json").write_text(json.dumps(tokenizer, indent=1) + "\n")
-    (out / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 0], "pad_token_id": 0, "temperature": 0.7, "top_p": 0.9, "do_sample": True}, indent=1) + "\n")
+    (out / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 0], "pad_token_id": 0, "temperature": 0.3, "top_p": 0.9, "do_sample": True}, indent=1) + "\n")
 
 
 def arguments():
@@ -106,7 +110,7 @@ def arguments():
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--init", type=Path, help="checkpoint of other training of the same shape and tokenizer: its weights are the start")
     p.add_argument("--minutes", type=float, default=60)
-    p.add_argument("--steps", type=int, default=20000)
+    p.add_argument("--steps", type=int, default=20000, help="1: write the model of the last checkpoint")
     p.add_argument("--longest", type=int, default=288, help="tokens of a conversation; longer ones are left out")
     p.add_argument("--tokens", type=int, default=4096, help="a batch, padding included")
     p.add_argument("--threads", type=int, default=1)
