@@ -1,0 +1,48 @@
+import type { Parsing } from '../output-reader.ts';
+import { parseCallObject } from './call-object.ts';
+import type { CallContext, ToolCallFormat } from './format.ts';
+
+const open = '[TOOL_CALLS]';
+const callId = '[CALL_ID]';
+const args = '[ARGS]';
+
+/** `[TOOL_CALLS][{"name": ..., "arguments": {...}}, ...]`, and since 2025 `[TOOL_CALLS]name[ARGS]{...}` for each call. */
+export const mistral: ToolCallFormat = {
+  name: 'mistral',
+  isTaughtBy: (template) => template.includes(open),
+  openTags: [open],
+  tokenTags: [open, callId, args],
+  idLength: 9,
+  *parse(context) {
+    const isList = (yield* context.reader.peekPastSpace()) === '[';
+    yield* isList ? parseList(context) : parseNamed(context);
+  },
+};
+
+function* parseList(context: CallContext): Parsing<void> {
+  const { reader, sink } = context;
+  reader.record();
+  yield* reader.accept('[');
+  do {
+    const outcome = yield* parseCallObject(context);
+    const text = reader.recorded();
+    if (outcome === 'none') sink.content(text);
+    if (outcome !== 'called') return;
+    reader.record();
+  } while (yield* reader.accept(','));
+  yield* reader.accept(']');
+  reader.recorded();
+}
+
+/** The name ends at a tag, or where the arguments begin. */
+function* parseNamed({ reader, sink }: CallContext): Parsing<void> {
+  reader.record();
+  const name = yield* reader.textUntil([callId, args, '{']);
+  const text = reader.recorded();
+  if (name === null || name.text.trim() === '') return sink.content(text);
+  if (name.tag === callId) yield* reader.textUntil([args]);
+  sink.start(name.text.trim());
+  // Behind a `{` that has been consumed the rest of an object is read with it put back.
+  if (name.tag === '{') reader.unread('{');
+  if (yield* reader.json((piece) => sink.arguments(piece))) sink.end();
+}
