@@ -11,7 +11,8 @@ import type { WeightSource } from '../src/weights/weight-source.ts';
 export interface LoadedModel {
   readonly model: Model;
   readonly source: WeightSource;
-  plan(stage?: Stage): Plan;
+  /** `contextLength`: the longest context that will be run, that of the model by default. */
+  plan(stage?: Stage, contextLength?: number): Plan;
 }
 
 /** Opens a checkpoint of either kind the way the engine does. */
@@ -21,11 +22,12 @@ export function loadModel(path: string, dtype: ActivationDtype = 'float32', acti
   const source = files.kind === 'gguf' ? files.gguf.source(translation!.translate) : files.openWeights();
   const names = new Set(source.names());
   const model = readModel(translation?.config ?? (files.kind === 'huggingface' ? files.config : null), (name) => names.has(name));
-  const plan = (stage?: Stage) => {
+  const plan = (stage?: Stage, contextLength?: number) => {
     const built = model.build(
       {
         formatOf: (tensor) => source.find(tensor)?.format ?? 'f32',
         activationFor: (format, width) => activationFor(format, width, dtype, activation),
+        ...(contextLength === undefined ? {} : { contextLength }),
       },
       stage,
     );

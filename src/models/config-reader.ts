@@ -99,6 +99,18 @@ export class ConfigReader {
     return new ConfigReader({ ...this.#fields, ...Object.fromEntries(taken) }, this.#path);
   }
 
+  /** The same object with fields under other names taken where it lacks them: `{ hidden_size: 'n_embd' }` reads the second as the first. */
+  withNames(names: Readonly<Record<string, string>>): ConfigReader {
+    const taken = Object.entries(names).flatMap(([name, other]) => (!this.has(name) && this.has(other) ? [[name, this.get(other)]] : []));
+    return new ConfigReader({ ...this.#fields, ...Object.fromEntries(taken) }, this.#path);
+  }
+
+  /** The same object with values where it lacks them. */
+  withValues(values: Readonly<Record<string, unknown>>): ConfigReader {
+    const missing = Object.entries(values).filter(([name]) => this.get(name) === undefined);
+    return new ConfigReader({ ...this.#fields, ...Object.fromEntries(missing) }, this.#path);
+  }
+
   /** An error about a field of this object. */
   invalid(field: string, expected: string): MillraceError {
     return configInvalid(`Field ${this.#path}${field} of the model configuration`, expected, describe(this.get(field)));

@@ -81,7 +81,7 @@ function readConfig(contents: GgufContents, family: GgufFamily): Record<string, 
     head_dim: headDim,
     intermediate_size: metadata.number('feed_forward_length'),
     max_position_embeddings: metadata.number('context_length'),
-    rms_norm_eps: metadata.number('attention.layer_norm_rms_epsilon'),
+    rms_norm_eps: metadata.number('attention.layer_norm_rms_epsilon') ?? metadata.number('attention.layer_norm_epsilon'),
     rope_theta: metadata.number('rope.freq_base'),
     rope_scaling: readRopeScaling(contents, metadata),
     ...(rotaryDim !== undefined && headDim !== undefined ? { partial_rotary_factor: rotaryDim / headDim } : {}),
@@ -96,6 +96,16 @@ function readRopeScaling(contents: GgufContents, metadata: GgufMetadata): Record
   // Llama 3.1 and later: the file holds each frequency's divisor instead of the rule
   if (contents.tensorShape('rope_freqs.weight') !== undefined) {
     return { rope_type: 'divisors', divisors: [...(contents.readVector('rope_freqs.weight') ?? [])] };
+  }
+  // Phi-3 and Phi-4: the two lists of LongRoPE as tensors
+  if (contents.tensorShape('rope_factors_long.weight') !== undefined) {
+    return {
+      rope_type: 'longrope',
+      short_factor: [...(contents.readVector('rope_factors_short.weight') ?? [])],
+      long_factor: [...(contents.readVector('rope_factors_long.weight') ?? [])],
+      original_max_position_embeddings: metadata.number('rope.scaling.original_context_length'),
+      attention_factor: metadata.number('rope.scaling.attn_factor'),
+    };
   }
   const kind = contents.metadata.get(`${String(contents.metadata.get('general.architecture'))}.rope.scaling.type`);
   if (kind === undefined || kind === 'none') return null;

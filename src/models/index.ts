@@ -8,12 +8,20 @@ import type { ModelFamily } from './family.ts';
 import { gemma2 } from './gemma2.ts';
 import { gemma3 } from './gemma3.ts';
 import { type GgufContents, type GgufTranslation, translateGguf } from './gguf-names.ts';
+import { glm4 } from './glm4.ts';
+import { granite } from './granite.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
+import { olmo2 } from './olmo2.ts';
+import { phi3 } from './phi3.ts';
 import { qwen2 } from './qwen2.ts';
 import { qwen3 } from './qwen3.ts';
+import { smollm3 } from './smollm3.ts';
 
-export const families = { llama, mistral, qwen2, qwen3, gemma2, gemma3 } as const satisfies Record<string, ModelFamily>;
+export const families = { llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3, smollm3, olmo2, granite, glm4 } as const satisfies Record<
+  string,
+  ModelFamily
+>;
 
 /** The family that reads a configuration, by its `architectures`; readModel calls it. @throws MODEL_ARCHITECTURE_UNKNOWN, MODEL_CONFIG_INVALID */
 export function familyFor(config: unknown): ModelFamily {

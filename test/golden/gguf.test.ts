@@ -35,6 +35,24 @@ const cases: readonly Case[] = [
   { name: 'qwen3', architecture: 'qwen3', interleaved: false, norm: 0 },
   { name: 'gemma2', architecture: 'gemma2', interleaved: false, norm: 1 },
   { name: 'gemma3', architecture: 'gemma3', interleaved: false, norm: 1 },
+  {
+    name: 'phi3',
+    architecture: 'phi3',
+    interleaved: false,
+    norm: 0,
+    words: { gateUp: 'ffn_up' },
+    extra: { 'rope.scaling.original_context_length': ['u32', 32] },
+  },
+  { name: 'smollm3', architecture: 'smollm3', interleaved: true, norm: 0 },
+  { name: 'olmo2', architecture: 'olmo2', interleaved: false, norm: 0 },
+  {
+    name: 'granite',
+    architecture: 'granite',
+    interleaved: true,
+    norm: 0,
+    extra: { embedding_scale: ['f32', 3], residual_scale: ['f32', 0.7], 'attention.scale': ['f32', 0.2], logit_scale: ['f32', 0.5] },
+  },
+  { name: 'glm4', architecture: 'glm4', interleaved: false, norm: 0, words: { gateUp: 'ffn_up' } },
 ];
 
 test.each(cases)('$name as a GGUF file has the logits of its safetensors', async (given) => {
@@ -114,6 +132,12 @@ function toGguf({ model, source }: LoadedModel, given: Case, eightBit = false): 
     const divisors = ropeFrequencies(full).frequencies.map((f, i) => plain[i] / f);
     tensors.push({ name: 'rope_freqs.weight', shape: [divisors.length], bytes: f32Bytes(divisors), type: 0 });
   }
+  if (scaling.kind === 'longrope') {
+    for (const length of ['short', 'long'] as const) {
+      const divisors = Float32Array.from(scaling[`${length}Divisors`]);
+      tensors.push({ name: `rope_factors_${length}.weight`, shape: [divisors.length], bytes: f32Bytes(divisors), type: 0 });
+    }
+  }
   const key = (suffix: string, entry: GgufEntry) => [`${architecture}.${suffix}`, entry] as const;
   const metadata: Record<string, GgufEntry> = Object.fromEntries([
     ['general.architecture', ['string', architecture]] as const,
@@ -182,6 +206,6 @@ function ggufName(name: string, names: TensorNames, words: Case['words']): strin
   const outer = roles.find(([role, known]) => known === stem && outerWords[role] !== undefined);
   if (outer !== undefined) return `${outerWords[outer[0]]}.${kind}`;
   const [, layer, rest] = /^(\d+)\.(.*)$/.exec(stem.slice(names.layers.length))!;
-  const [role] = roles.find(([known, spelling]) => spelling === rest && layerWords[known] !== undefined)!;
+  const [role] = roles.find(([known, spelling]) => spelling === rest && (words?.[known] ?? layerWords[known]) !== undefined)!;
   return `blk.${layer}.${words?.[role] ?? layerWords[role]}.${kind}`;
 }

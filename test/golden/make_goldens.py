@@ -15,8 +15,10 @@ import sys
 import torch
 import transformers
 from transformers import (
-    Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM,
-    Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM,
+    BloomConfig, BloomForCausalLM, FalconConfig, FalconForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, Glm4Config,
+    Glm4ForCausalLM, GlmConfig, GlmForCausalLM, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, GraniteConfig, GraniteForCausalLM,
+    LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Olmo2Config, Olmo2ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config,
+    Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM, Starcoder2Config, Starcoder2ForCausalLM,
 )
 
 HERE = pathlib.Path(__file__).parent
@@ -48,7 +50,21 @@ CASES = {
         final_logit_softcapping=10.0), torch.float32),
     "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig(**{**small, "head_dim": 16}, sliding_window=16, query_pre_attn_scalar=24, layer_types=sliding("s", "s", "f"), rope_parameters=dict(
         full_attention=dict(rope_type="linear", rope_theta=1000000.0, factor=8.0), sliding_attention=dict(rope_type="default", rope_theta=10000.0))), torch.float32),
+    "phi3": (Phi3ForCausalLM, Phi3Config(**small, sliding_window=20, original_max_position_embeddings=32, rope_parameters=dict(rope_type="longrope", rope_theta=10000.0,
+        partial_rotary_factor=0.75, short_factor=[1.0, 1.1, 1.3, 1.5, 2.0, 3.0], long_factor=[1.0, 1.5, 2.0, 4.0, 6.0, 8.0])), torch.float32),
+    "phi3-short": (Phi3ForCausalLM, Phi3Config(**small, original_max_position_embeddings=128, tie_word_embeddings=True, rope_parameters=dict(rope_type="longrope",
+        rope_theta=10000.0, partial_rotary_factor=1.0, short_factor=[1.0, 1.1, 1.3, 1.5, 2.0, 3.0, 3.5, 4.0], long_factor=[8.0] * 8)), torch.bfloat16),
+    "smollm3": (SmolLM3ForCausalLM, SmolLM3Config(**{**small, "num_hidden_layers": 4}, tie_word_embeddings=True, rope_parameters=dict(
+        rope_type="default", rope_theta=5000000.0)), torch.float32),
+    "olmo2": (Olmo2ForCausalLM, Olmo2Config(**small, tie_word_embeddings=False, rope_parameters=dict(rope_type="default", rope_theta=500000.0)), torch.float32),
+    "granite": (GraniteForCausalLM, GraniteConfig(**small, attention_bias=True, mlp_bias=True, embedding_multiplier=3.0, residual_multiplier=0.7, attention_multiplier=0.2,
+        logits_scaling=0.5), torch.float32),
+    "glm4": (Glm4ForCausalLM, Glm4Config(**{**small, "head_dim": 24}, rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5)), torch.float32),
+    "glm4-glm": (GlmForCausalLM, GlmConfig(**{**small, "head_dim": 16}, attention_bias=True), torch.float32),
 }
+
+
+FINAL_NORMS = ("model.norm.weight", "transformer.ln_f.weight")
 
 
 def randomise(model, seed):
@@ -62,16 +78,17 @@ def randomise(model, seed):
     embedding = 0.3 if tied else 1.0
     if gemma:
         embedding /= model.config.hidden_size**0.5
+    embeddings = {name for name, parameter in model.named_parameters() if parameter is model.get_input_embeddings().weight}
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.dim() == 1:
             center = 0.0
-            if name == "model.norm.weight" and tied:
+            if name in FINAL_NORMS and tied:
                 center = 0.3 / embedding * 2
-            elif "norm" in name:
+            elif name.endswith(".weight"):
                 center = 1.0
             parameter.data = center - (1.0 if gemma and "norm" in name else 0.0) + 0.2 * noise
-        elif "embed_tokens" in name:
+        elif name in embeddings:
             parameter.data = noise * embedding
         else:
             parameter.data = noise * (1.5 if "q_proj" in name or "k_proj" in name else 1.0) / parameter.shape[1] ** 0.5

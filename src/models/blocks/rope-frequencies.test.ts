@@ -87,7 +87,7 @@ test('LongRoPE divides by its short list up to the trained length and by its lon
     [undefined, 3],
   ] as const) {
     const { frequencies, magnitude } = ropeFrequencies(rope, contextLength);
-    frequencies.forEach((f, i) => expect(f).toBeCloseTo(plain[i] / (first + i), 7));
+    for (const [i, f] of frequencies.entries()) expect(f).toBeCloseTo(plain[i] / (first + i), 7);
     expect(magnitude).toBeCloseTo(Math.sqrt(1 + Math.log(32) / Math.log(4096)), 12);
   }
 });
