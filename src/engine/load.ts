@@ -159,6 +159,7 @@ function buildPlan(model: Model, source: WeightSource | null, options: CheckedOp
   return model.build({
     formatOf: (tensor) => (source === null ? dummyFormat : formatOf(tensor, source)),
     activationFor: (format, inputWidth) => activationFor(format, inputWidth, options.dtype ?? 'auto', options.activation ?? 'auto'),
+    ...(typeof options.maxModelLen === 'number' ? { contextLength: options.maxModelLen } : {}),
   });
 }
 
