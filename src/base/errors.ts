@@ -19,8 +19,15 @@ export const errorTable = {
   AUTH_INVALID: { status: 401, meaning: 'The API key is missing or wrong.' },
   HOST_NOT_ALLOWED: { status: 403, meaning: 'The Host header names a site that this server does not answer for.' },
   QUEUE_FULL: { status: 429, meaning: 'Too many requests are waiting.' },
+  TENANT_LIMIT: { status: 429, meaning: 'Too many requests of one user are open.' },
+  QUEUE_TIMEOUT: { status: 503, meaning: 'The request waited longer than the server lets any wait.' },
+  DEADLINE_EXCEEDED: { status: 503, meaning: 'The deadline that the request named has passed.' },
   REQUEST_ABORTED: { status: 499, meaning: 'The request was aborted by its owner.' },
   NOT_SUPPORTED: { status: 400, meaning: 'The feature exists in the API but not in this build or model.' },
+  // structured output
+  GRAMMAR_INVALID: { status: 400, meaning: 'A schema, pattern or grammar is malformed, or no text fulfils it.' },
+  GRAMMAR_UNSUPPORTED: { status: 400, meaning: 'A schema, pattern or grammar uses something that cannot be enforced.' },
+  GRAMMAR_TOO_LARGE: { status: 400, meaning: 'A schema, pattern or grammar exceeds a limit on its size.' },
   // chat
   CHAT_TEMPLATE_MISSING: { status: 400, meaning: 'The model has no chat template.' },
   CHAT_TEMPLATE_FAILED: { status: 400, meaning: 'The chat template raised an error for these messages.' },

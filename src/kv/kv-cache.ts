@@ -57,6 +57,11 @@ export class KvCache {
     return this.#pools.reduce((sum, pool) => sum + pool.numFree, 0);
   }
 
+  /** Blocks of one group that sequences hold. */
+  referencedBlocks(group: number): number {
+    return this.#pools[group].numReferenced;
+  }
+
   open(): KvSequence {
     return new KvSequence(this.groups.length);
   }
@@ -76,6 +81,11 @@ export class KvCache {
     sequence.numPublished = numShared;
     this.#tree.pin(node);
     return length;
+  }
+
+  /** Length of the prefix that `matchPrefix` would take now. Takes nothing. */
+  prefixLength(tokenIds: Int32Array, limit: number, salt = ''): number {
+    return this.enablePrefixCaching ? this.#resumableLength(this.#walk(tokenIds, limit, salt)) : 0;
   }
 
   /**

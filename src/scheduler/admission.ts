@@ -1,6 +1,8 @@
 /** Who may enter: whether a request can ever run, and whether it should start now. */
 import { MillraceError } from '../base/errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
+import { blocksForTokens } from '../kv/layout.ts';
+import type { OutputLengths } from './output-lengths.ts';
 import type { Request } from './request.ts';
 
 export interface AdmissionLimits {
@@ -46,4 +48,59 @@ export function canStart(request: Request, kv: KvCache, limits: AdmissionLimits,
   if (sequence === null) return false;
   const spare = numRunning === 0 ? 0 : owedBlocks + Math.ceil(limits.watermark * kv.groups[0].numBlocks);
   return kv.shortage(sequence, request.numComputedTokens, request.numTokens + 1, limits.maxNumBatchedTokens, spare) <= 0;
+}
+
+/**
+ * The most blocks that will be held at once if nobody else starts, by predicted lengths: the past-future estimate (Gong et al., "Past-Future
+ * Scheduler for LLM Serving under SLA Guarantees", 2025). With requests sorted by what remains to them, longest first, the fullest moment is one at
+ * which the i-th ends: the first i have then grown by its remainder, the others have ended and given back what is theirs alone.
+ */
+export class PeakEstimate {
+  readonly #kv: KvCache;
+  readonly #lengths: OutputLengths;
+  /** Group whose blocks grow with the text, or -1: windows do not grow. */
+  readonly #group: number;
+  readonly #keys: Float64Array;
+
+  constructor(kv: KvCache, lengths: OutputLengths, maxNumSeqs: number) {
+    this.#kv = kv;
+    this.#lengths = lengths;
+    this.#group = kv.groups.findIndex(({ kind }) => kind === 'full');
+    this.#keys = new Float64Array(maxNumSeqs + 1);
+  }
+
+  /** Whether a request, its prefix already taken, can run beside the others to everybody's predicted end. */
+  fits(running: readonly Request[], candidate: Request, watermark: number): boolean {
+    if (this.#group < 0 || running.length === 0) return true;
+    const { numBlocks } = this.#kv.groups[this.#group];
+    return this.peakBlocks(running, candidate) <= numBlocks - Math.ceil(watermark * numBlocks);
+  }
+
+  peakBlocks(running: readonly Request[], candidate: Request): number {
+    const count = running.length + 1;
+    const keys = this.#keys.subarray(0, count);
+    let held = this.#kv.referencedBlocks(this.#group);
+    for (let i = 0; i < count; i++) {
+      const request = i < running.length ? running[i] : candidate;
+      held += Math.max(0, blocksForTokens(request.numTokens + 1, this.#kv.blockSize) - (request.sequence?.numBlocks ?? 0));
+      // one sortable number: the remainder, then who
+      keys[i] = this.#lengths.predictRemaining(request.numOutputTokens, request.params.maxTokens) * 8192 + i;
+    }
+    keys.sort();
+    let peak = 0;
+    let ended = 0;
+    for (let i = 0; i < count; i++) {
+      const remaining = Math.floor(keys[i] / 8192);
+      // last blocks are half empty on the whole, and half full at the end: no rounding row by row
+      peak = Math.max(peak, held - ended + blocksForTokens((count - i) * remaining, this.#kv.blockSize));
+      const index = keys[i] % 8192;
+      ended += this.#ownBlocks(index < running.length ? running[index] : candidate);
+    }
+    return peak;
+  }
+
+  #ownBlocks({ numTokens, numSharedTokens }: Request): number {
+    const { blockSize } = this.#kv;
+    return Math.max(0, blocksForTokens(numTokens + 1, blockSize) - Math.floor(numSharedTokens / blockSize));
+  }
 }

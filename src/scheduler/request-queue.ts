@@ -1,3 +1,4 @@
+import { compareRanks } from './policies/policy.ts';
 import type { Request } from './request.ts';
 
 /** Requests in a doubly linked list, each in at most one queue: O(1) at both ends and from the middle. */
@@ -5,6 +6,7 @@ export class RequestQueue {
   #first: Request | null = null;
   #last: Request | null = null;
   #size = 0;
+  readonly #sorting: Request[] = [];
 
   get first(): Request | null {
     return this.#first;
@@ -38,5 +40,32 @@ export class RequestQueue {
 
   get last(): Request | null {
     return this.#last;
+  }
+
+  /** Puts a request in its place by rank, looking from the end. */
+  insertByRank(request: Request): void {
+    let before: Request | null = null;
+    for (let at = this.#last; at !== null && compareRanks(request, at) < 0; at = at.previous) before = at;
+    this.insertBefore(before, request);
+  }
+
+  /** Puts all in order again after their ranks have changed. */
+  sort(): void {
+    if (this.#isSorted()) return;
+    const all = this.#sorting;
+    for (let at = this.#first; at !== null; at = at.next) all.push(at);
+    all.sort(compareRanks);
+    this.#first = all[0] ?? null;
+    this.#last = all[all.length - 1] ?? null;
+    for (let i = 0; i < all.length; i++) {
+      all[i].previous = all[i - 1] ?? null;
+      all[i].next = all[i + 1] ?? null;
+    }
+    all.length = 0;
+  }
+
+  #isSorted(): boolean {
+    for (let at = this.#first; at !== null && at.next !== null; at = at.next) if (compareRanks(at, at.next) > 0) return false;
+    return true;
   }
 }

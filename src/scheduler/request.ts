@@ -2,6 +2,7 @@
 import type { MillraceError } from '../base/errors.ts';
 import type { KvSequence } from '../kv/sequence.ts';
 import type { ResolvedSamplingParams } from '../sampling/params.ts';
+import type { WaitReason } from './wait-reasons.ts';
 
 /** `waiting` includes preempted requests; `finished` covers every end. */
 export type RequestStatus = 'waiting' | 'running' | 'finished';
@@ -17,6 +18,14 @@ export interface RequestOptions {
   /** Namespace of the prefix cache: only equal ones share. */
   readonly cacheSalt?: string;
   readonly arrivalMs: number;
+  /** Lower goes first, under the policy `priority`. Default 0. */
+  readonly priority?: number;
+  /** Whom the policy `fair` and the limit per tenant count it for. */
+  readonly tenant?: string;
+  /** When it is ended, finished or not; on the scheduler's clock. */
+  readonly deadlineMs?: number | null;
+  /** When its first token should be there, for the policy `deadline`; on the scheduler's clock. */
+  readonly firstTokenDueMs?: number | null;
 }
 
 /** The counters are written by the scheduler only. */
@@ -27,15 +36,33 @@ export class Request {
   readonly sibling: Request | null;
   readonly cacheSalt: string;
   readonly arrivalMs: number;
+  readonly priority: number;
+  readonly tenant: string;
+  readonly deadlineMs: number | null;
+  readonly firstTokenDueMs: number | null;
   readonly numPromptTokens: number;
   /** Order of arrival, given by the scheduler; lower is older. */
   order = -1;
+  /** Given by the policy; lower goes first. */
+  rank = 0;
+  /** Tokens from the start that a tenant has been charged for. */
+  numChargedTokens = 0;
+  /** Tokens that its start took from others' blocks. */
+  numSharedTokens = 0;
   status: RequestStatus = 'waiting';
   /** Prompt and generated tokens `[numTokens]`; the array is longer. */
   tokenIds: Int32Array;
   numTokens: number;
   /** Tokens whose K and V are in the cache and confirmed. */
   numComputedTokens = 0;
+  /** Tokens that steps in flight compute: scheduled, not yet confirmed. */
+  numInFlightTokens = 0;
+  /** Samples that steps in flight will bring; the token after them may already be asked for, with the sample standing for its id (S2). */
+  numPendingTokens = 0;
+  /** Logit row, in the last step scheduled, of the newest pending sample. */
+  pendingLogitRow = -1;
+  /** Its next sample depends on the ids of all before it (penalties, grammar): no step is scheduled for it while one is pending. */
+  waitsForSample = false;
   /** Proposed continuations, not yet verified. */
   readonly draftTokenIds: Int32Array;
   numDraftTokens = 0;
@@ -46,6 +73,8 @@ export class Request {
   numPreemptions = 0;
   /** When it first ran, or null. */
   scheduledMs: number | null = null;
+  /** Why the last look at the waiting line did not start it. */
+  waitReason: WaitReason = 'new';
   /** Why it failed, if it did. */
   error: MillraceError | null = null;
   /** Links of the waiting queue. */
@@ -59,6 +88,10 @@ export class Request {
     this.sibling = options.sibling ?? null;
     this.cacheSalt = options.cacheSalt ?? '';
     this.arrivalMs = options.arrivalMs;
+    this.priority = options.priority ?? 0;
+    this.tenant = options.tenant ?? '';
+    this.deadlineMs = options.deadlineMs ?? null;
+    this.firstTokenDueMs = options.firstTokenDueMs ?? null;
     this.numPromptTokens = options.promptTokenIds.length;
     this.numTokens = this.numPromptTokens;
     // a small start: max_tokens is often a safety cap in the tens of thousands
@@ -73,7 +106,18 @@ export class Request {
 
   /** The one counter: tokens that this request is behind. */
   get numBehind(): number {
-    return this.numTokens + this.numDraftTokens - this.numComputedTokens;
+    return this.numTokens + this.numPendingTokens + this.numDraftTokens - this.numScheduledTokens;
+  }
+
+  /** Tokens computed or being computed: the next step goes on from here. */
+  get numScheduledTokens(): number {
+    return this.numComputedTokens + this.numInFlightTokens;
+  }
+
+  /** Whether a step scheduled now, before those in flight have ended, must leave it out. */
+  get mustWaitForSample(): boolean {
+    if (this.numPendingTokens === 0) return false;
+    return this.waitsForSample || this.draftTokenIds.length > 0 || this.numOutputTokens + this.numPendingTokens >= this.params.maxTokens;
   }
 
   /** Longest that the sequence may become. */

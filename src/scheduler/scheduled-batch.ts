@@ -10,6 +10,8 @@ export interface ScheduledBatch {
   readonly numNewTokens: Int32Array;
   /** `[rows]` index of the first of them. */
   readonly firstToken: Int32Array;
+  /** `[rows]` logit row of the step before whose sample is the row's last token, or -1 when all its ids are known. */
+  readonly pendingRow: Int32Array;
   /** `[rows]` logit rows of each row: 0 while it is behind, else 1 + its draft tokens, which are its last ones. */
   readonly numLogitRows: Int32Array;
   readonly totalTokens: number;
@@ -55,6 +57,7 @@ export class ReusableBatch implements ScheduledBatch {
   requests: Request[] = [];
   numNewTokens: Int32Array;
   firstToken: Int32Array;
+  pendingRow: Int32Array;
   numLogitRows: Int32Array;
   numAppended: Int32Array;
   totalTokens = 0;
@@ -67,29 +70,57 @@ export class ReusableBatch implements ScheduledBatch {
   constructor(maxRows: number) {
     this.numNewTokens = new Int32Array(maxRows);
     this.firstToken = new Int32Array(maxRows);
+    this.pendingRow = new Int32Array(maxRows);
     this.numLogitRows = new Int32Array(maxRows);
     this.numAppended = new Int32Array(maxRows);
   }
 
   clear(step: number): void {
     this.step = step;
+    this.clearRows();
+    this.numCopies = 0;
+    this.preempted.length = 0;
+    this.failed.length = 0;
+  }
+
+  clearRows(): void {
     this.numRows = 0;
     this.requests.length = 0;
     this.totalTokens = 0;
     this.totalLogitRows = 0;
-    this.numCopies = 0;
-    this.preempted.length = 0;
-    this.failed.length = 0;
   }
 
   add(request: Request, numNewTokens: number): void {
     const row = this.numRows++;
     this.requests.push(request);
     const isCaughtUp = numNewTokens === request.numBehind;
-    this.firstToken[row] = request.numComputedTokens;
+    this.firstToken[row] = request.numScheduledTokens;
+    this.pendingRow[row] = request.numPendingTokens > 0 ? request.pendingLogitRow : -1;
     this.numNewTokens[row] = numNewTokens;
     this.numLogitRows[row] = isCaughtUp ? 1 + request.numDraftTokens : 0;
     this.totalTokens += numNewTokens;
     this.totalLogitRows += this.numLogitRows[row];
+  }
+
+  /** Books the rows as in flight: from now on their requests are ahead by this step. */
+  launch(): void {
+    let logitRow = 0;
+    for (let row = 0; row < this.numRows; row++) {
+      const request = this.requests[row];
+      request.numInFlightTokens += this.numNewTokens[row];
+      if (this.numLogitRows[row] > 0) {
+        request.numPendingTokens++;
+        request.pendingLogitRow = logitRow;
+        logitRow += this.numLogitRows[row];
+      }
+    }
+  }
+
+  /** The step has ended, one way or another: takes back what `launch` booked for a row. */
+  land(row: number): void {
+    const request = this.requests[row];
+    if (request.status === 'finished') return;
+    request.numInFlightTokens -= this.numNewTokens[row];
+    if (this.numLogitRows[row] > 0) request.numPendingTokens--;
   }
 }

@@ -2,18 +2,27 @@
  * Decides what each step computes. A request is behind by `numTokens + numDraftTokens - numComputedTokens`; a step pays off some of that under a
  * token budget. Prefill, chunked prefill, decode, prefix hits, resume after preemption and draft verification are all this one arithmetic.
  *
- * Rules: running requests first, older before younger; when blocks run out the youngest is preempted and later recomputes; a request starts only if
- * all its tokens fit; when nothing at all can go on, the oldest fails rather than everyone waiting for ever.
+ * Rules: running requests first, in order of the rank that the policy gave them (by default older before younger); when blocks run out the last of
+ * them is preempted and later recomputes; a request starts only if all its tokens fit and, by prediction, what all will grow by; when nothing at all
+ * can go on, the first fails rather than everyone waiting for ever.
+ *
+ * With two steps in flight the second is scheduled on the expectation that the first brings one sample a row. Its results are passed over for rows
+ * that ended meanwhile. A block that is freed while a step in flight may still write it needs no guard: backends run steps in order, so whoever
+ * gets the block writes it in a later step. Nobody is preempted while a step is in flight: `schedule` returns no rows, and is called again after it.
  */
 import { invariant, MillraceError } from '../base/errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
 import { blocksForTokens } from '../kv/layout.ts';
-import { type AdmissionLimits, canStart, checkAdmissible } from './admission.ts';
+import { type AdmissionLimits, canStart, checkAdmissible, PeakEstimate } from './admission.ts';
+import { expiryError, expiryMs, TenantCounts } from './limits.ts';
+import { OutputLengths } from './output-lengths.ts';
 import { fcfs } from './policies/fcfs.ts';
-import type { SchedulingPolicy } from './policies/index.ts';
+import { compareRanks, type PolicyView, type SchedulingPolicy } from './policies/policy.ts';
 import type { Request } from './request.ts';
-import { RequestQueue } from './request-queue.ts';
 import { type CommittedBatch, ReusableBatch, type ScheduledBatch } from './scheduled-batch.ts';
+import { sharedWork } from './shared-work.ts';
+import { type RequestReport, reportRequest, type WaitReason } from './wait-reasons.ts';
+import { WaitingLine } from './waiting-line.ts';
 
 /** Waiting requests that a step passes over at most because others are computing what they need: bounds the work of a step. */
 const MAX_PASSED_OVER = 64;
@@ -25,7 +34,13 @@ export interface SchedulerOptions {
   readonly maxModelLen: number;
   /** Requests that may wait; more are refused. */
   readonly maxQueue: number;
+  /** Milliseconds that a request may wait for its first step. Default: any number. */
+  readonly maxQueueMs?: number;
+  /** Unfinished requests (choices) of one tenant. Default: any number. */
+  readonly maxTenantSeqs?: number;
   readonly policy?: SchedulingPolicy;
+  /** Start requests only when all are expected to fit to their ends. Default: true. */
+  readonly estimatePeak?: boolean;
   readonly watermark?: number;
   /** Draft tokens of a request at most. */
   readonly maxDraftTokens?: number;
@@ -45,9 +60,16 @@ export class Scheduler {
   readonly #limits: AdmissionLimits;
   readonly #maxNumSeqs: number;
   readonly #maxQueue: number;
-  readonly #policy: SchedulingPolicy;
-  readonly #waiting = new RequestQueue();
-  /** Oldest first. */
+  readonly #maxQueueMs: number;
+  readonly #maxTenantSeqs: number;
+  readonly #tenants = new TenantCounts();
+  readonly #lengths = new OutputLengths();
+  readonly #peak: PeakEstimate | null;
+  readonly #view: PolicyView & { nowMs: number; numWaiting: number };
+  /** No request expires before. */
+  #nextExpiryMs = Infinity;
+  readonly #waiting: WaitingLine;
+  /** In order of rank: the last is preempted first. */
   readonly #running: Request[] = [];
   readonly #batches: ReusableBatch[];
   #numInFlight = 0;
@@ -59,7 +81,17 @@ export class Scheduler {
     this.#limits = { ...options, watermark: options.watermark ?? 0.01 };
     this.#maxNumSeqs = options.maxNumSeqs;
     this.#maxQueue = options.maxQueue;
-    this.#policy = options.policy ?? fcfs;
+    this.#maxQueueMs = options.maxQueueMs ?? Infinity;
+    this.#maxTenantSeqs = options.maxTenantSeqs ?? Infinity;
+    this.#peak = (options.estimatePeak ?? true) ? new PeakEstimate(options.kv, this.#lengths, options.maxNumSeqs) : null;
+    this.#view = {
+      nowMs: 0,
+      numWaiting: 0,
+      maxNumBatchedTokens: options.maxNumBatchedTokens,
+      cachedTokens: ({ tokenIds, numTokens, cacheSalt }) => this.kv.prefixLength(tokenIds, numTokens - 1, cacheSalt),
+      predictedRemainingTokens: ({ numOutputTokens, params }) => this.#lengths.predictRemaining(numOutputTokens, params.maxTokens),
+    };
+    this.#waiting = new WaitingLine(options.policy ?? fcfs(), this.#view);
     this.#batches = Array.from({ length: options.maxInFlight ?? 1 }, () => new ReusableBatch(options.maxNumSeqs));
   }
 
@@ -75,9 +107,26 @@ export class Scheduler {
     return this.#running.length > 0 || this.#waiting.size > 0;
   }
 
-  /** The request that has waited longest, or null. */
+  /** The request that came first of those that wait, or null. */
   get oldestWaiting(): Request | null {
-    return this.#waiting.first;
+    return this.#waiting.oldest;
+  }
+
+  /** Steps scheduled and not yet committed or rolled back. */
+  get numInFlight(): number {
+    return this.#numInFlight;
+  }
+
+  /** Switches the policy at any time; who runs, runs on. */
+  use(policy: SchedulingPolicy): void {
+    this.#waiting.use(policy, this.unfinished());
+    this.#running.sort(compareRanks);
+  }
+
+  /** Every unfinished request and why it waits, running ones first, then in the order of the line. */
+  report(nowMs: number): RequestReport[] {
+    let ahead = 0;
+    return this.unfinished().map((request) => reportRequest(request, request.status === 'waiting' ? ahead++ : 0, nowMs, this.kv));
   }
 
   /** Every request that is not finished. For the invariant checker and for closing. */
@@ -89,7 +138,7 @@ export class Scheduler {
 
   /**
    * Takes all choices of a generation, or none.
-   * @throws PROMPT_EMPTY, PROMPT_TOO_LONG, KV_OUT_OF_BLOCKS, QUEUE_FULL
+   * @throws PROMPT_EMPTY, PROMPT_TOO_LONG, KV_OUT_OF_BLOCKS, QUEUE_FULL, TENANT_LIMIT
    */
   add(requests: readonly Request[]): void {
     for (const request of requests) checkAdmissible(request, this.kv, this.#limits);
@@ -101,20 +150,33 @@ export class Scheduler {
         hint: 'Try again later, or raise --max-queue.',
       });
     }
+    if (requests.length > 0) this.#tenants.check(requests[0].tenant, requests.length, this.#maxTenantSeqs);
     for (const request of requests) {
       request.order = this.#nextOrder++;
-      this.#enqueue(request);
+      this.#tenants.add(request.tenant, 1);
+      this.#waiting.policy.onArrival?.(request);
+      this.#nextExpiryMs = Math.min(this.#nextExpiryMs, expiryMs(request, this.#maxQueueMs));
+      this.#waiting.enter(request);
     }
   }
 
   /** Ends a request in any state and frees its blocks; a step in flight may still compute for it in vain. Idempotent. */
   abort(request: Request): void {
-    this.finish(request);
+    this.#end(request);
   }
 
-  /** Ends a request, whatever the reason. Idempotent. */
+  /** Ends a request that has all its output: its length counts for predictions. Idempotent. */
   finish(request: Request): void {
+    if (request.status !== 'finished') this.#lengths.record(request.numOutputTokens, request.params.maxTokens);
+    this.#end(request);
+  }
+
+  #end(request: Request): void {
     if (request.status === 'finished') return;
+    if (request.order >= 0) {
+      this.#tenants.add(request.tenant, -1);
+      this.#waiting.policy.onEnded?.(request);
+    }
     if (request.status === 'waiting') {
       // one that was never added is in no queue
       if (request.order >= 0) this.#waiting.remove(request);
@@ -123,17 +185,25 @@ export class Scheduler {
     request.status = 'finished';
   }
 
-  /** Plans the next step. It has no rows when there is nothing to do; `failed` is to be looked at even then. */
+  /** Plans the next step. It has no rows when nothing can be done before the steps in flight end; `failed` is to be looked at even then. */
   schedule(nowMs: number): ScheduledBatch {
     invariant(this.#numInFlight < this.#batches.length, 'too many steps are in flight');
     const batch = this.#batches[this.#step % this.#batches.length];
     batch.clear(this.#step);
-    this.#scheduleRunning(batch);
-    if (batch.preempted.length === 0) this.#admit(batch, nowMs);
+    this.#view.nowMs = nowMs;
+    this.#view.numWaiting = this.#waiting.size;
+    if (nowMs >= this.#nextExpiryMs) this.#expire(batch, nowMs);
+    const needsPreemption = !this.#scheduleRunning(batch);
+    if (needsPreemption) batch.clearRows();
+    else if (batch.preempted.length === 0) this.#waiting.noteReasons(this.#admit(batch, nowMs));
+    else this.#waiting.noteReasons('preemption');
     if (batch.numRows === 0) {
-      if (this.#numInFlight === 0) this.#failOldest(batch);
+      if (this.#numInFlight === 0 && batch.failed.length === 0) this.#failOldest(batch);
       return batch;
     }
+    for (let row = 0; row < batch.numRows; row++)
+      this.#waiting.policy.onScheduled?.(batch.requests[row], batch.firstToken[row], batch.numNewTokens[row]);
+    batch.launch();
     batch.numCopies = this.kv.drainCopies(batch);
     this.#numInFlight++;
     this.#step++;
@@ -151,6 +221,7 @@ export class Scheduler {
     let logitRow = 0;
     for (let row = 0; row < batch.numRows; row++) {
       const request = batch.requests[row];
+      batch.land(row);
       batch.numAppended[row] = this.#commitRow(request, batch.firstToken[row] + batch.numNewTokens[row], tokenIds, logitRow, batch.numLogitRows[row]);
       logitRow += batch.numLogitRows[row];
     }
@@ -160,8 +231,10 @@ export class Scheduler {
   /** A step that never completed: nothing it was to compute counts. The caller ends its rows. */
   rollback(scheduled: ScheduledBatch): void {
     this.#numInFlight--;
+    const batch = this.#batches[scheduled.step % this.#batches.length];
     for (let row = 0; row < scheduled.numRows; row++) {
       const request = scheduled.requests[row];
+      batch.land(row);
       if (request.sequence === null) continue;
       // what the step should have copied or written is not there: hand the blocks back without remembering them
       this.kv.free(request.sequence, request.tokenIds, 0);
@@ -198,21 +271,27 @@ export class Scheduler {
     return appended;
   }
 
-  #scheduleRunning(batch: ReusableBatch): void {
+  /** @returns false when somebody would have to be preempted and a step is in flight: then nothing may be scheduled until it ends */
+  #scheduleRunning(batch: ReusableBatch): boolean {
     for (let i = 0; i < this.#running.length && batch.totalTokens < this.#limits.maxNumBatchedTokens; i++) {
       const request = this.#running[i];
+      if (request.mustWaitForSample) continue;
       // those behind in line keep one token each, so that a long prompt does not stop them
       const reserved = Math.min(this.#running.length - 1 - i, this.#limits.maxNumBatchedTokens - batch.totalTokens - 1);
       const numNew = Math.min(request.numBehind, this.#limits.maxNumBatchedTokens - batch.totalTokens - reserved);
       if (numNew <= 0) continue;
-      if (this.#allocateOrPreempt(batch, request, numNew)) batch.add(request, numNew);
+      invariant(request.sequence !== null, `running request ${request.id} holds no blocks`);
+      const fits = this.kv.allocate(request.sequence, request.numComputedTokens, request.numScheduledTokens + numNew);
+      if (!fits && this.#numInFlight > 0) return false;
+      if (fits || this.#allocateOrPreempt(batch, request, numNew)) batch.add(request, numNew);
     }
+    return true;
   }
 
   /** @returns false when the request itself had to go back to waiting */
   #allocateOrPreempt(batch: ReusableBatch, request: Request, numNew: number): boolean {
     invariant(request.sequence !== null, `running request ${request.id} holds no blocks`);
-    while (!this.kv.allocate(request.sequence, request.numComputedTokens, request.numComputedTokens + numNew)) {
+    while (!this.kv.allocate(request.sequence, request.numComputedTokens, request.numScheduledTokens + numNew)) {
       const victim = this.#running[this.#running.length - 1];
       this.#preempt(batch, victim);
       if (victim === request) return false;
@@ -227,26 +306,33 @@ export class Scheduler {
     victim.numPreemptions++;
     this.stats.numPreemptions++;
     batch.preempted.push(victim);
-    this.#enqueue(victim);
+    this.#waiting.enter(victim);
   }
 
-  #admit(batch: ReusableBatch, nowMs: number): void {
+  /** @returns why the first that was neither started nor passed over has to wait */
+  #admit(batch: ReusableBatch, nowMs: number): WaitReason {
     let owedBlocks = 0;
     let numPassedOver = 0;
+    // not worth ranking for
+    if (this.#running.length >= this.#maxNumSeqs) return 'rows';
     for (const request of this.#running) owedBlocks += this.#owedBlocks(request);
-    for (let request = this.#waiting.first; request !== null; ) {
+    for (let request = this.#waiting.rankedFirst(); request !== null; ) {
       const budget = this.#limits.maxNumBatchedTokens - batch.totalTokens;
-      if (budget <= 0 || this.#running.length >= this.#maxNumSeqs) return;
-      const { next } = request;
-      if (waitsForSibling(request) || this.#waitsForProducer(request)) {
-        if (++numPassedOver > MAX_PASSED_OVER) return;
+      if (this.#running.length >= this.#maxNumSeqs) return 'rows';
+      if (budget <= 0) return 'tokens';
+      let { next } = request;
+      const producer = sharedWork(request, this.#running, this.kv);
+      request.waitReason = producer ?? 'new';
+      if (producer !== null) {
+        if (++numPassedOver > MAX_PASSED_OVER) return producer;
       } else {
-        if (!this.#start(request, owedBlocks)) return; // head of the line: nobody younger overtakes it
+        const refusal = this.#start(request, owedBlocks);
+        if (refusal !== null) return refusal; // head of the line: nobody behind overtakes it
         const numNew = Math.min(request.numBehind, budget);
         invariant(request.sequence !== null, 'a started request holds blocks');
         if (!this.kv.allocate(request.sequence, request.numComputedTokens, request.numComputedTokens + numNew)) {
           this.#unstart(request);
-          return;
+          return 'blocks';
         }
         this.#waiting.remove(request);
         request.status = 'running';
@@ -254,44 +340,54 @@ export class Scheduler {
         this.#insertRunning(request);
         batch.add(request, numNew);
         owedBlocks += this.#owedBlocks(request);
+        if (this.#waiting.policy.reranks === 'admission') {
+          this.#waiting.policy.onScheduled?.(request, request.numComputedTokens, numNew);
+          next = this.#waiting.rankedFirst();
+        }
       }
       request = next;
     }
+    return 'behind';
   }
 
-  /**
-   * Whether a running request is about to compute a block that this one begins with: then it waits, and shares instead of computing the same.
-   * It cannot wait for ever: who runs gets on, or ends, or is preempted and then no longer runs.
-   */
-  #waitsForProducer(request: Request): boolean {
-    if (!this.kv.enablePrefixCaching) return false;
-    for (const producer of this.#running) {
-      if (producer.numComputedTokens >= producer.numPromptTokens || producer.cacheSalt !== request.cacheSalt) continue;
-      const wanted = Math.min((Math.floor(producer.numComputedTokens / this.kv.blockSize) + 1) * this.kv.blockSize, producer.numPromptTokens);
-      // the last token is computed by everyone, so a prompt of one block and no more gains nothing
-      if (wanted % this.kv.blockSize === 0 && wanted < request.numTokens && sharesHead(producer.tokenIds, request.tokenIds, wanted)) return true;
+  /** Fails those whose time is up. */
+  #expire(batch: ReusableBatch, nowMs: number): void {
+    this.#nextExpiryMs = Infinity;
+    for (const request of this.unfinished()) {
+      const expiry = expiryMs(request, this.#maxQueueMs);
+      if (nowMs < expiry) {
+        this.#nextExpiryMs = Math.min(this.#nextExpiryMs, expiry);
+        continue;
+      }
+      request.error = expiryError(request, nowMs, this.#maxQueueMs);
+      this.#end(request);
+      batch.failed.push(request);
     }
-    return false;
   }
 
-  /** Takes the prefix of a waiting request and says whether it may run. On false it holds nothing. */
-  #start(request: Request, owedBlocks: number): boolean {
+  /** Takes the prefix of a waiting request if it may run: null. Otherwise says why not, and it holds nothing. */
+  #start(request: Request, owedBlocks: number): WaitReason | null {
     const isFirstStart = request.scheduledMs === null;
     this.#takePrefix(request, request.numTokens - 1);
     if (!canStart(request, this.kv, this.#limits, owedBlocks, this.#running.length)) {
       this.#unstart(request);
-      if (this.#running.length > 0) return false;
+      if (this.#running.length > 0) return 'blocks';
       // alone, it may be the prefix itself that is in the way, holding a block to copy from
       this.#takePrefix(request, 0);
       if (!canStart(request, this.kv, this.#limits, 0, 0)) {
         this.#unstart(request);
-        return false;
+        return 'blocks';
       }
+    }
+    request.numSharedTokens = request.numComputedTokens;
+    if (this.#peak !== null && !this.#peak.fits(this.#running, request, this.#limits.watermark)) {
+      this.#unstart(request);
+      return 'peak';
     }
     this.stats.prefixQueriedTokens += request.numTokens;
     this.stats.prefixHitTokens += request.numComputedTokens;
     if (isFirstStart) request.numCachedTokens = request.numComputedTokens;
-    return true;
+    return null;
   }
 
   /** The last token is always computed: its logits are what is wanted. */
@@ -311,13 +407,15 @@ export class Scheduler {
 
   #owedBlocks(request: Request): number {
     const held = request.sequence?.numBlocks ?? 0;
-    return Math.max(0, blocksForTokens(request.numTokens + 1, this.kv.blockSize) - held);
+    return Math.max(0, blocksForTokens(request.numTokens + request.numPendingTokens + 1, this.kv.blockSize) - held);
   }
 
   #release(request: Request): void {
     if (request.sequence !== null) this.kv.free(request.sequence, request.tokenIds, request.numComputedTokens);
     request.sequence = null;
     request.numComputedTokens = 0;
+    request.numInFlightTokens = 0;
+    request.numPendingTokens = 0;
     request.numDraftTokens = 0;
   }
 
@@ -329,30 +427,13 @@ export class Scheduler {
       message: `The request cannot go on: it needs ${neededBlocks} blocks for its ${request.numTokens} tokens and the KV cache has ${totalBlocks}.`,
       hint: 'Raise --kv-cache-memory-bytes or lower --max-model-len.',
     });
-    this.finish(request);
+    this.#end(request);
     batch.failed.push(request);
-  }
-
-  #enqueue(request: Request): void {
-    let before: Request | null = null;
-    for (let at = this.#waiting.last; at !== null && this.#policy.compare(request, at) < 0; at = at.previous) before = at;
-    this.#waiting.insertBefore(before, request);
   }
 
   #insertRunning(request: Request): void {
     let at = this.#running.length;
-    while (at > 0 && this.#policy.compare(request, this.#running[at - 1]) < 0) at--;
+    while (at > 0 && compareRanks(request, this.#running[at - 1]) < 0) at--;
     this.#running.splice(at, 0, request);
   }
-}
-
-function sharesHead(a: Int32Array, b: Int32Array, length: number): boolean {
-  for (let i = 0; i < length; i++) if (a[i] !== b[i]) return false;
-  return true;
-}
-
-/** A sibling waits for the shared prompt while someone computes it: once instead of n times. */
-function waitsForSibling(request: Request): boolean {
-  const { sibling } = request;
-  return sibling !== null && sibling.status === 'running' && request.numOutputTokens === 0 && sibling.numComputedTokens < request.numPromptTokens;
 }
