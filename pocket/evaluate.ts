@@ -110,6 +110,8 @@ async function main(): Promise<void> {
     work: { type: 'string', default: 'build/pocket' },
     /** The prompts by hand are left out while anything is still being tuned: `--sets ab`. */
     sets: { type: 'string', default: 'abc' },
+    /** float32 throughout, for comparing with transformers; else as anybody would run it. */
+    exact: { type: 'boolean', default: false },
   } as const;
   const { values } = parseArgs({ options });
   const files = {
@@ -126,7 +128,7 @@ async function main(): Promise<void> {
     'Can you tell me a story about a cat?',
   ];
   items.push(...stories.map((content) => ({ set: 'stories', kind: 'story', messages: [{ role: 'user', content }] })));
-  await using llm = await LLM.load(values.model);
+  await using llm = await LLM.load({ model: values.model, ...(values.exact ? { dtype: 'float32', kvCacheDtype: 'float32' } : {}) });
   const said = await Promise.all(
     items.map(async (item): Promise<Said> => {
       const maxTokens = item.kind === 'story' ? 240 : 96;

@@ -115,7 +115,21 @@ def facts(s):
     text, answer = " ".join(sentences), answer.format(a=a, b=b)
     thought = f"I look for {a}. It says: {sentences[chosen]}" if r.random() < 0.12 else None
     question = s.pick(asked).format(a=a)
-    return row("facts", user(r.choice(["{t} {q}", "{t}\n{q}", "{q} {t}"] if not s.held else ["{t} {q}"]).format(t=text, q=question)), assistant(answer, thought))
+    turns = [user(r.choice(["{t} {q}", "{t}\n{q}", "{q} {t}"] if not s.held else ["{t} {q}"]).format(t=text, q=question)), assistant(answer, thought)]
+    if not s.unseen and r.random() < 0.6:  # more questions about the same text: more to learn from each token
+        for a, _, asked, answer, b in told[:chosen] + told[chosen + 1 :]:
+            turns += [user(s.pick(asked).format(a=a)), assistant(answer.format(a=a, b=b))]
+    return row("facts", *turns)
+
+
+def repeat(s):
+    """Nothing but copying, of everything that has to be copied exactly."""
+    r = s.r
+    parts = [lambda: s.name(p.PEOPLE), lambda: s.name(p.CITIES), lambda: str(r.randint(0, 9999)), lambda: str(r.randint(2, 99)), lambda: f"{r.randint(6, 22)}:{r.choice(['00', '15', '30', '45'])}",
+             lambda: r.choice(p.COLOURS), lambda: r.choice(p.THINGS), lambda: r.choice(p.FOODS), lambda: r.choice(p.JOBS), lambda: r.choice(p.DAYS), lambda: r.choice(p.EVENTS), lambda: r.choice(p.SKY),
+             lambda: r.choice(p.ANIMALS), lambda: f"{r.randint(2, 99)} {r.choice('+-*/')} {r.randint(2, 99)}"]
+    text = r.choice([" ", " ", ", "]).join(r.choice(parts)() for _ in range(r.randint(2, 8)))
+    return row("repeat", user(r.choice(["Repeat: {x}", "Say {x}", "Repeat after me: {x}", "say: {x}", "Please repeat {x}"]).format(x=text)), assistant(text))
 
 
 def extraction(s):
@@ -172,9 +186,9 @@ TOOLS = [weather, timer, calculator, calendar]
 def tool_use(s, kind=None):
     """A call, and often its result and the answer to it. Kinds: `tool call` (ends with the call), `tool result` (ends with the answer)."""
     r = s.r
-    first, *others = r.sample(TOOLS, r.choice([1, 2, 2, 3, 4]))
-    said, tool, arguments, result, answer = first(s)
-    tools = [tool] + [other(s)[1] for other in others]
+    uses = [make(s) for make in r.sample(TOOLS, r.choice([1, 2, 2, 3, 4]))]
+    said, tool, arguments, result, answer = uses[0]
+    tools = [use[1] for use in uses]
     r.shuffle(tools)
     call = {"type": "function", "function": {"name": tool["function"]["name"], "arguments": arguments}}
     thought = f"I need {call['function']['name']} for this." if r.random() < 0.1 else None
@@ -183,7 +197,12 @@ def tool_use(s, kind=None):
     if kind == "tool call":
         return row(kind, *turns, tools=tools)
     back = {"role": "tool", "content": json.dumps(result)}
-    return row(kind, *turns, back, assistant(answer), tools=tools)
+    turns += [back, assistant(answer)]
+    if not s.unseen and len(uses) > 1 and r.random() < 0.5:
+        said, tool, arguments, result, answer = uses[1]
+        call = {"type": "function", "function": {"name": tool["function"]["name"], "arguments": arguments}}
+        turns += [user(s.style(said, None)), {**assistant(""), "tool_calls": [call]}, {"role": "tool", "content": json.dumps(result)}, assistant(answer)]
+    return row(kind, *turns, tools=tools)
 
 
 def no_tool(s):
@@ -263,7 +282,7 @@ def main():
     args = a.parse_args()
     s = Source(random.Random(args.seed))
     n, rows = args.scale, []
-    makers = [(small_talk, n // 2), (greeting, n // 8), (out_of_scope, n), (facts, 2 * n), (extraction, 2 * n), (tool_use, 2 * n), (no_tool, n // 2)]
+    makers = [(small_talk, n // 4), (greeting, n // 16), (out_of_scope, n // 2), (facts, 2 * n), (repeat, n), (extraction, 2 * n), (tool_use, 5 * n // 2), (no_tool, n // 2)]
     for maker, count in makers:
         rows += [maker(s) for _ in range(count)]
     told = list(stories(args.corpora, args.max_story_words))
