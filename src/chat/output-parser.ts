@@ -48,6 +48,10 @@ export class OutputParser {
   readonly #reader: OutputReader;
   readonly #sink: EventSink;
   readonly #parsing: Parsing<void>;
+  /** `unknown` until the first text, `none` when it was not reasoning. */
+  reasoningState: 'unknown' | 'none' | 'open' | 'closed' = 'unknown';
+  /** With `closed`: how much of the output was reasoning, its tags included. */
+  reasoningEnd = { numBytes: 0, numMarkers: 0 };
 
   constructor(formats: OutputFormats, options: OutputParserOptions = {}) {
     this.#formats = formats;
@@ -85,6 +89,7 @@ export class OutputParser {
     const reader = this.#reader;
     const sink = this.#sink;
     if (reasoning !== null) yield* this.#parseReasoning(reasoning, beginsInReasoning);
+    else this.reasoningState = 'none';
     const context: CallContext = { reader, sink, tools: new Map(tools.map((tool) => [tool.name, tool])) };
     if (toolCalls?.parseStart !== undefined) yield* toolCalls.parseStart(context);
     for (;;) {
@@ -100,9 +105,16 @@ export class OutputParser {
     this.#reader.record();
     const begins = (yield* this.#reader.acceptTag(open)) || isOpen;
     const text = this.#reader.recorded();
-    if (!begins) return sink.content(text);
+    if (!begins) {
+      this.reasoningState = 'none';
+      return sink.content(text);
+    }
+    this.reasoningState = 'open';
     sink.beginReasoning();
-    if ((yield* this.#reader.until([close], (piece) => sink.reasoning(piece))) !== null) sink.endReasoning();
+    if ((yield* this.#reader.until([close], (piece) => sink.reasoning(piece))) === null) return;
+    sink.endReasoning();
+    this.reasoningState = 'closed';
+    this.reasoningEnd = this.#reader.consumed;
   }
 }
 

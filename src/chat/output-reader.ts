@@ -17,6 +17,8 @@ export class OutputReader {
   /** Tags that only a token can be: their spelling in text is text. */
   readonly #tokenTags: ReadonlySet<string>;
   #isEnded = false;
+  #numBytes = 0;
+  #numMarkers = 0;
   #recorded: string | null = null;
 
   constructor(tokenTags: ReadonlySet<string> = new Set()) {
@@ -162,6 +164,11 @@ export class OutputReader {
     return isWhole ? text : null;
   }
 
+  /** What was consumed until now: UTF-8 bytes of text, and markers. */
+  get consumed(): { numBytes: number; numMarkers: number } {
+    return { numBytes: this.#numBytes, numMarkers: this.#numMarkers };
+  }
+
   /** Puts text back in front of the rest. */
   unread(text: string): void {
     const head = this.#unread[0];
@@ -184,13 +191,16 @@ export class OutputReader {
   #dropText(length: number): void {
     const head = this.#unread[0];
     if (typeof head !== 'string') return;
-    if (this.#recorded !== null) this.#recorded += head.slice(0, length);
+    const dropped = head.slice(0, length);
+    this.#numBytes += Buffer.byteLength(dropped);
+    if (this.#recorded !== null) this.#recorded += dropped;
     if (length >= head.length) this.#unread.shift();
     else this.#unread[0] = head.slice(length);
   }
 
   #dropMarker(): void {
     const head = this.#unread.shift();
+    this.#numMarkers++;
     if (this.#recorded !== null && typeof head === 'object' && !head.isSpecial) this.#recorded += head.spelling;
   }
 

@@ -58,6 +58,15 @@ describe('a chat template', () => {
 });
 
 describe('content', () => {
+  test('of a message that only calls tools is null, or the empty text for templates that take it for text', () => {
+    const messages: ChatMessage[] = [{ role: 'assistant', content: null, tool_calls: [{ function: { name: 'f', arguments: '{}' } }] }];
+    const tells = ChatTemplate.compile('{% for m in messages %}{{ m.content is none }}{% endfor %}', {});
+    const joins = ChatTemplate.compile('{% for m in messages %}[{{ m.content + "" }}]{% endfor %}', {});
+    expect(tells.render(messages)).toBe('True');
+    expect(joins.render(messages)).toBe('[]');
+    expect(() => joins.render([{ role: 'user', content: null }])).toThrowError(expect.objectContaining({ code: 'CHAT_TEMPLATE_FAILED' }));
+  });
+
   test('of several text parts becomes one text', () => {
     const content = [
       { type: 'text', text: 'one' },

@@ -24,13 +24,16 @@ export const maxMessages = 16_384;
 const reserved = new Set(['messages', 'tools', 'documents', 'add_generation_prompt']);
 
 export class ChatTemplate {
+  /** Text of all its templates, to look for formats in. */
+  readonly source: string;
   readonly #templates: ReadonlyMap<string, JinjaTemplate>;
   readonly #specialTokens: SpecialTokens;
   readonly #now: () => Date;
   /** True for templates that only understand content as a list of parts; by name. */
   readonly #wantsParts: ReadonlyMap<string, boolean>;
 
-  private constructor(templates: ReadonlyMap<string, JinjaTemplate>, specialTokens: SpecialTokens, now: () => Date) {
+  private constructor(source: string, templates: ReadonlyMap<string, JinjaTemplate>, specialTokens: SpecialTokens, now: () => Date) {
+    this.source = source;
     this.#templates = templates;
     this.#specialTokens = specialTokens;
     this.#now = now;
@@ -46,7 +49,7 @@ export class ChatTemplate {
     if (sources.size === 0) throw new MillraceError('MODEL_CONFIG_INVALID', 'There is no chat template to compile.');
     const templates = new Map<string, JinjaTemplate>();
     for (const [name, text] of sources) templates.set(name, parse(name, text));
-    return new ChatTemplate(templates, specialTokens, now);
+    return new ChatTemplate([...sources.values()].join('\n'), templates, specialTokens, now);
   }
 
   /**
@@ -61,15 +64,15 @@ export class ChatTemplate {
     const template = this.#templates.get(name);
     if (template === undefined) throw new MillraceError('INTERNAL', 'A chat template has gone.');
     const mark = options.continueFinalMessage === true ? continuationMark() : null;
-    const shown = messagesForTemplate(messages, { asParts: this.#wantsParts.get(name) === true, appendToLast: mark, prepare });
     const variables = new Map<string, unknown>([
-      ['messages', shown],
       ['tools', options.tools === undefined || options.tools.length === 0 ? null : prepare(plainValue(options.tools))],
       ['documents', options.documents === undefined ? null : prepare(plainValue(options.documents))],
       ['add_generation_prompt', mark === null && (options.addGenerationPrompt ?? true)],
     ]);
     for (const [key, value] of Object.entries(options.kwargs ?? {})) variables.set(key, prepare(plainValue(value)));
-    const text = this.#run(template, variables);
+    const form = { asParts: this.#wantsParts.get(name) === true, appendToLast: mark, prepare };
+    const run = (shown: readonly ChatMessage[]) => this.#run(template, variables.set('messages', messagesForTemplate(shown, form)));
+    const text = hasBareCalls(messages) ? eitherForm(messages, run) : run(messages);
     return mark === null ? text : cutAtMark(text, mark);
   }
 
@@ -125,6 +128,25 @@ function parse(name: string, source: string): JinjaTemplate {
       hint: 'pass another one with --chat-template FILE',
       cause,
     });
+  }
+}
+
+/** Calls without text, which clients send with the content null. */
+function hasBareCalls(messages: readonly ChatMessage[]): boolean {
+  return messages.some((message) => isBareCall(message));
+}
+
+function isBareCall({ content, tool_calls: calls }: ChatMessage): boolean {
+  return (content === null || content === undefined) && calls !== undefined;
+}
+
+/** Some templates tell calls by content that is null, others take every content for text: null first, and the empty text where that fails. */
+function eitherForm(messages: readonly ChatMessage[], run: (messages: readonly ChatMessage[]) => string): string {
+  try {
+    return run(messages);
+  } catch (thrown) {
+    if (!(thrown instanceof MillraceError) || thrown.code !== 'CHAT_TEMPLATE_FAILED') throw thrown;
+    return run(messages.map((message) => (isBareCall(message) ? { ...message, content: '' } : message)));
   }
 }
 

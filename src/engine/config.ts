@@ -3,6 +3,8 @@
  * name (`MILLRACE_MAX_MODEL_LEN`) and the row in the docs. What `auto` comes to is decided in `resolve.ts`.
  */
 import { MillraceError } from '../base/errors.ts';
+import { reasoningFormats } from '../chat/reasoning.ts';
+import { toolCallFormats } from '../chat/tool-calls/index.ts';
 
 /** One option, as the CLI and the docs see it. */
 export interface OptionDeclaration {
@@ -146,6 +148,20 @@ const table = {
     default: null,
     placeholder: 'FILE',
     meaning: "A Jinja file that takes the place of the model's own chat template.",
+  },
+  toolCallFormat: {
+    flag: 'tool-call-format',
+    kind: 'string',
+    choices: ['auto', 'none', ...toolCallFormats.map(({ name }) => name)],
+    default: 'auto',
+    meaning: 'How the model writes tool calls; auto finds it in the chat template.',
+  },
+  reasoningFormat: {
+    flag: 'reasoning-format',
+    kind: 'string',
+    choices: ['auto', 'none', ...reasoningFormats.map(({ name }) => name)],
+    default: 'auto',
+    meaning: 'How the model sets its reasoning apart; auto finds it in the chat template.',
   },
   generationConfig: {
     flag: 'generation-config',

@@ -13,6 +13,11 @@ export interface GenerateOptions {
   readonly signal?: AbortSignal;
   /** Names the request in logs, metrics and responses; drawn when absent. */
   readonly requestId?: string;
+  /**
+   * Tokens that are told apart from text, such as the tags of tool calls: a delta names their places, its text leaves them out. No stop
+   * string reaches across one.
+   */
+  readonly markerTokenIds?: ReadonlySet<number>;
 }
 
 /** The loaded model, for `/v1/models`, `inspect` and the start banner. */
@@ -26,6 +31,8 @@ export interface ModelInfo {
   /** Longest prompt plus output, in tokens. */
   readonly maxModelLen: number;
   readonly hasChatTemplate: boolean;
+  /** How the model writes tool calls and reasoning: names of `chat/tool-calls` and `chat/reasoning`; null where it does not, or nobody knows. */
+  readonly outputFormats?: { readonly toolCalls: string | null; readonly reasoning: string | null };
   /** A line to show to people when the model is a demonstration only. */
   readonly notice: string | null;
 }

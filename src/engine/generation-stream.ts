@@ -1,5 +1,6 @@
 /** The engine's side of a `RequestStream`: what has been generated, and who waits for it. */
 import { MillraceError } from '../base/errors.ts';
+import type { MarkerPosition } from '../chat/output-parser.ts';
 import type {
   Admission,
   FinishReason,
@@ -19,6 +20,11 @@ import type {
 interface GrowingChoice {
   readonly readText: string[];
   unreadText: string;
+  /** Units in `readText`. */
+  readLength: number;
+  /** Places in the whole text. */
+  readonly markers: MarkerPosition[];
+  readMarkers: number;
   readonly tokenIds: number[];
   readonly logprobs: TokenLogprob[] | null;
   finishReason: FinishReason | null;
@@ -123,6 +129,9 @@ export class GenerationStream implements RequestStream {
       this.#choices.push({
         readText: [],
         unreadText: '',
+        readLength: 0,
+        markers: [],
+        readMarkers: 0,
         tokenIds: [],
         logprobs: withLogprobs ? [] : null,
         finishReason: null,
@@ -138,12 +147,13 @@ export class GenerationStream implements RequestStream {
     this.#usage.cachedTokens = cachedTokens;
   }
 
-  /** One more token of a choice and the text that it completed, which may be none. */
-  push(index: number, tokenId: number, text: string, logprob: TokenLogprob | null): void {
+  /** One more token of a choice and the text that it completed, which may be none; a marker stands behind that text. */
+  push(index: number, tokenId: number, text: string, logprob: TokenLogprob | null, isMarker = false): void {
     const choice = this.#choices[index];
     choice.tokenIds.push(tokenId);
     if (logprob !== null) choice.logprobs?.push(logprob);
     choice.unreadText += text;
+    if (isMarker) choice.markers.push({ at: choice.readLength + choice.unreadText.length, tokenId });
     this.#usage.completionTokens++;
     this.#notify();
   }
@@ -208,16 +218,20 @@ export class GenerationStream implements RequestStream {
 
   #takeDelta(index: number): GenerationDelta | null {
     const choice = this.#choices[index];
-    const { readTokens, unreadText: text } = choice;
+    const { readTokens, readLength, unreadText: text } = choice;
     const ends = choice.finishReason !== null && !choice.readEnd;
     if (readTokens === choice.tokenIds.length && text.length === 0 && !ends) return null;
     choice.readTokens = choice.tokenIds.length;
     if (text.length > 0) choice.readText.push(text);
+    choice.readLength += text.length;
     choice.unreadText = '';
+    const markers = choice.markers.slice(choice.readMarkers).map(({ at, tokenId }) => ({ at: at - readLength, tokenId }));
+    choice.readMarkers = choice.markers.length;
     choice.readEnd = ends || choice.readEnd;
     return {
       index,
       text,
+      ...(markers.length === 0 ? {} : { markers }),
       tokenIds: choice.tokenIds.slice(readTokens),
       logprobs: choice.logprobs === null ? null : choice.logprobs.slice(readTokens),
       finishReason: ends ? choice.finishReason : null,
@@ -230,6 +244,7 @@ function finishedChoice(choice: GrowingChoice, index: number): GenerationChoice 
   return {
     index,
     text: choice.readText.join('') + choice.unreadText,
+    ...(choice.markers.length === 0 ? {} : { markers: choice.markers }),
     tokenIds: choice.tokenIds,
     logprobs: choice.logprobs,
     finishReason: choice.finishReason ?? 'abort',

@@ -13,6 +13,8 @@ export interface Choice {
   readonly sampling: RequestSampling;
   readonly detokenizer: IncrementalDetokenizer;
   readonly stops: StopStringMatcher;
+  /** Tokens that are told apart from text. */
+  readonly markerTokenIds: ReadonlySet<number>;
   numTokens: number;
   lastTokenMs: number;
 }

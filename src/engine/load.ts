@@ -7,6 +7,8 @@ import { backends } from '../backends/index.ts';
 import type { Clock } from '../base/clock.ts';
 import { MillraceError } from '../base/errors.ts';
 import { type MachineFacts, readMachine } from '../base/machine.ts';
+import { reasoningFormatOf } from '../chat/reasoning.ts';
+import { toolCallFormatOf } from '../chat/tool-calls/index.ts';
 import { activationFor } from '../models/activation.ts';
 import type { Model } from '../models/index.ts';
 import { fusePlan } from '../plan/passes/fuse.ts';
@@ -89,6 +91,7 @@ async function compose(opened: OpenedModel, options: CheckedOptions, hooks: Load
       vocabSize: opened.model.features.vocabSize,
       maxModelLen: config.maxModelLen,
       hasChatTemplate: chatTemplate !== null,
+      outputFormats: outputFormatNames(chatTemplate?.source ?? '', options),
       notice: opened.notice ?? (opened.source === null ? 'The weights are random: what it says means nothing.' : null),
     },
     tokenizer,
@@ -104,6 +107,15 @@ async function compose(opened: OpenedModel, options: CheckedOptions, hooks: Load
     ...(hooks.clock === undefined ? {} : { clock: hooks.clock }),
     captureLogits: hooks.captureLogits,
   });
+}
+
+/** Names of the formats that were asked for, or that the template teaches. */
+function outputFormatNames(template: string, options: CheckedOptions): { toolCalls: string | null; reasoning: string | null } {
+  const named = (asked: string, found: string | undefined) => (asked === 'auto' ? (found ?? null) : asked === 'none' ? null : asked);
+  return {
+    toolCalls: named(options.toolCallFormat, toolCallFormatOf(template)?.name),
+    reasoning: named(options.reasoningFormat, reasoningFormatOf(template)?.name),
+  };
 }
 
 async function prepare(

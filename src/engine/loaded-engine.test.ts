@@ -43,6 +43,30 @@ describe('generation', () => {
     expectNothingHeld(engine);
   });
 
+  test('tokens that are told apart from text are named with their places and left out of the text', async () => {
+    await using engine = await nullEngine();
+    const promptTokenIds = [5, 6, 7];
+    const ids = expected(promptTokenIds, 12);
+    const markerTokenIds = new Set([ids[0], ids[4], ids[5], ids[11]]);
+    const markers: { at: number; tokenId: number }[] = [];
+    let text = '';
+    for (const id of ids) {
+      if (markerTokenIds.has(id)) markers.push({ at: text.length, tokenId: id });
+      else text += engine.tokenizer.decode([id]);
+    }
+    const params = { maxTokens: 12, seed: 0, stop: ['no such text'] };
+    const { choices } = await engine.generate({ promptTokenIds }, params, { markerTokenIds });
+    expect(choices[0]).toMatchObject({ text, markers, tokenIds: ids });
+    let streamed = '';
+    const seen: unknown[] = [];
+    for await (const delta of engine.generate({ promptTokenIds }, params, { markerTokenIds })) {
+      for (const { at, tokenId } of delta.markers ?? []) seen.push({ at: streamed.length + at, tokenId });
+      streamed += delta.text;
+    }
+    expect([streamed, seen]).toEqual([text, markers]);
+    expect((await engine.generate({ promptTokenIds }, params)).choices[0]).not.toHaveProperty('markers');
+  });
+
   test('n choices share the prompt and draw differently', async () => {
     await using engine = await nullEngine({ maxNumBatchedTokens: 8 });
     const prompt = Array.from({ length: 18 }, (_, i) => i);

@@ -59,6 +59,8 @@ export interface EngineDescription {
   readonly memory: { readonly weightBytes: number; readonly arenaBytes: number; readonly cacheBytes: number };
 }
 
+const noTokens: ReadonlySet<number> = new Set();
+
 export class LoadedEngine implements Engine {
   readonly model: ModelInfo;
   readonly tokenizer: Tokenizer;
@@ -138,7 +140,7 @@ export class LoadedEngine implements Engine {
     stream.then(forgetSignal, forgetSignal);
     if (signal?.aborted) onSignal();
     this.#arriving.add(stream);
-    this.#admit(generation, input, params)
+    this.#admit(generation, input, params, options)
       .catch((thrown: unknown) => stream.fail(toMillraceError(thrown)))
       .finally(() => this.#arriving.delete(stream));
     return stream;
@@ -189,7 +191,7 @@ export class LoadedEngine implements Engine {
   }
 
   /** Prepares the prompt and hands the choices to the scheduler, unless the owner has left meanwhile. */
-  async #admit(generation: Generation, input: GenerateInput, given: SamplingParams): Promise<void> {
+  async #admit(generation: Generation, input: GenerateInput, given: SamplingParams, options: GenerateOptions): Promise<void> {
     const { stream } = generation;
     this.#refuseWhenClosed();
     const prompt = await promptTokenIds(input, this.#input);
@@ -212,6 +214,7 @@ export class LoadedEngine implements Engine {
         sampling: requestSampling(request, this.#eosTokenIds),
         detokenizer: new IncrementalDetokenizer(this.tokenizer, { skipSpecialTokens: params.skipSpecialTokens, promptTokenIds: prompt }),
         stops: new StopStringMatcher(params.stop, { includeStop: params.includeStopStringInOutput }),
+        markerTokenIds: options.markerTokenIds ?? noTokens,
         numTokens: 0,
         lastTokenMs: 0,
       });

@@ -107,7 +107,9 @@ export class OutputStage {
     this.#countToken(choice, nowMs);
     let ending = choice.numTokens > params.minTokens ? this.#endToken(request, tokenId) : null;
     let text = '';
-    if (ending === null || (ending.stopReason !== null && params.includeStopStringInOutput)) {
+    const isMarker = ending === null && choice.markerTokenIds.has(tokenId);
+    if (isMarker) text = choice.stops.push(choice.detokenizer.flush()).text + choice.stops.flush();
+    else if (ending === null || (ending.stopReason !== null && params.includeStopStringInOutput)) {
       const piece = choice.detokenizer.push(tokenId);
       if (choice.numTokens < params.minTokens) text = choice.stops.pass(piece);
       else {
@@ -118,7 +120,7 @@ export class OutputStage {
     }
     if (ending === null && choice.numTokens >= params.maxTokens) ending = { finishReason: 'length', stopReason: null };
     const logprob = params.logprobs ? tokenLogprob(result, logitRow, params.topLogprobs) : null;
-    generation.stream.push(request.choice, tokenId, text, logprob);
+    generation.stream.push(request.choice, tokenId, text, logprob, isMarker);
     return ending;
   }
 

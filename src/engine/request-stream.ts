@@ -1,4 +1,5 @@
 import type { MillraceError } from '../base/errors.ts';
+import type { MarkerPosition } from '../chat/output-parser.ts';
 
 /** Why a choice ended. `stop`: end token, stop string or stop id; `length`: max tokens or context; `abort`: its owner left. */
 export type FinishReason = 'stop' | 'length' | 'abort' | 'error';
@@ -14,6 +15,8 @@ export interface TokenLogprob {
 export interface GenerationDelta {
   readonly index: number;
   readonly text: string;
+  /** Tokens of `markerTokenIds` and their places in `text`; absent when there are none. */
+  readonly markers?: readonly MarkerPosition[];
   readonly tokenIds: readonly number[];
   readonly logprobs: readonly TokenLogprob[] | null;
   /** Set on the last delta of the choice. */
@@ -41,6 +44,7 @@ export interface Admission {
 export interface GenerationChoice {
   readonly index: number;
   readonly text: string;
+  readonly markers?: readonly MarkerPosition[];
   readonly tokenIds: readonly number[];
   readonly logprobs: readonly TokenLogprob[] | null;
   readonly finishReason: FinishReason;

@@ -19,6 +19,8 @@ export interface Generation {
   readonly request: GenerationRequest;
   /** Prefix of the response id, such as `chatcmpl`. */
   readonly idPrefix: string;
+  /** Tokens that the format wants apart from the text. */
+  readonly markerTokenIds?: ReadonlySet<number>;
   /** Called once, after every prompt was admitted. */
   format(head: ResponseHead, sources: Sources): ResponseFormat;
 }
@@ -34,6 +36,7 @@ export async function answer(generation: Generation, exchange: Exchange, reply: 
     model.engine.generate(input, request.params, {
       signal: exchange.signal,
       requestId: exchange.generationId(generation.idPrefix, index, request.inputs.length),
+      ...(generation.markerTokenIds === undefined ? {} : { markerTokenIds: generation.markerTokenIds }),
     }),
   );
   try {

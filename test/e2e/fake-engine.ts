@@ -69,6 +69,9 @@ export interface FakeEngineOptions {
   hasChatTemplate?: boolean;
   /** Text to generate, over and over, in place of letters drawn from the seed. */
   script?: string;
+  /** Stop at the end of the script rather than begin again. */
+  scriptEnds?: boolean;
+  outputFormats?: ModelInfo['outputFormats'];
   /** Characters per delta; many make a fast stream. */
   charactersPerToken?: number;
 }
@@ -98,6 +101,7 @@ export class FakeEngine implements Engine {
       maxModelLen: options.maxModelLen ?? 4096,
       hasChatTemplate: options.hasChatTemplate ?? true,
       notice: 'A fake model.',
+      ...(options.outputFormats === undefined ? {} : { outputFormats: options.outputFormats }),
     };
   }
 
@@ -307,6 +311,8 @@ class FakeStream implements RequestStream {
       choice.text = choice.text.slice(0, choice.text.indexOf(stop) + (params.includeStopStringInOutput ? stop.length : 0));
       Object.assign(choice, { finishReason: 'stop', stopReason: stop });
     }
+    const { script, scriptEnds } = this.#engine.options;
+    if (scriptEnds && choice.finishReason === null && choice.tokenIds.length === Buffer.byteLength(script ?? '')) choice.finishReason = 'stop';
     if (choice.finishReason === null && choice.tokenIds.length >= params.maxTokens) choice.finishReason = 'length';
     const text = params.stop.length === 0 ? piece : this.#release(choice, params);
     return {

@@ -2,6 +2,7 @@ import { MillraceError } from '../../base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions, ContentPart } from '../../chat/messages.ts';
 import type { GenerateInput } from '../../engine/engine.ts';
 import { MAX_TOP_LOGPROBS, type SamplingParams } from '../../sampling/params.ts';
+import { noTools, type ToolUse } from '../choice-output.ts';
 import type { ServerLimits } from '../options.ts';
 import type { ChatCompletionBody, CompletionBody, SamplingBody, TokenizeBody } from './schemas.ts';
 import { notSupported, refuseUnsupported } from './unsupported.ts';
@@ -13,12 +14,16 @@ export interface ResponseShape {
   readonly continuousUsage: boolean;
   readonly returnTokenIds: boolean;
   readonly tokensAsIds: boolean;
+  /** Show the reasoning of a chat. */
+  readonly includeReasoning: boolean;
   /** Begin each text with its prompt (plain completions). */
   readonly echo: boolean;
 }
 
 /** A body, understood: one generation per input, `params.n` choices each. */
 export interface GenerationRequest {
+  /** What a chat may call. */
+  readonly toolUse: ToolUse;
   readonly inputs: readonly GenerateInput[];
   readonly params: SamplingParams;
   readonly shape: ResponseShape;
@@ -30,19 +35,21 @@ const COMPLETION_MAX_TOKENS = 16;
 /** @throws REQUEST_INVALID, NOT_SUPPORTED, SAMPLING_PARAM_INVALID */
 export function readChatCompletion(body: ChatCompletionBody, limits: ServerLimits): GenerationRequest {
   refuseUnsupported(body);
+  const toolUse = readToolUse(body);
   const topLogprobs = body.top_logprobs ?? 0;
   if (topLogprobs > 0 && body.logprobs !== true) {
     throw new MillraceError('REQUEST_INVALID', { message: 'top_logprobs wants "logprobs": true.', param: 'top_logprobs' });
   }
   return {
-    inputs: [{ messages: readMessages(body.messages, limits), template: readTemplateOptions(body) }],
+    toolUse,
+    inputs: [{ messages: readMessages(body.messages, limits), template: { ...readTemplateOptions(body), ...offered(toolUse, body.tools) } }],
     params: {
       ...readSampling(body, limits),
       maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
       logprobs: body.logprobs ?? undefined,
       topLogprobs: body.top_logprobs ?? undefined,
     },
-    shape: readShape(body, false),
+    shape: { ...readShape(body, false), includeReasoning: body.include_reasoning ?? true },
   };
 }
 
@@ -64,6 +71,7 @@ export function readCompletion(body: CompletionBody, limits: ServerLimits): Gene
   limit('n', prompts.length * (body.n ?? 1), limits.choices, 'choices in all (prompts times n)');
   const addSpecialTokens = body.add_special_tokens ?? true;
   return {
+    toolUse: noTools,
     inputs: prompts.map((prompt) => (typeof prompt === 'string' ? { prompt, addSpecialTokens } : { promptTokenIds: prompt })),
     params: {
       ...readSampling(body, limits),
@@ -89,8 +97,32 @@ export function readMessages(messages: ChatCompletionBody['messages'], limits: S
     const { content } = message;
     if (Array.isArray(content)) for (const [at, part] of content.entries()) checkPart(part, `messages[${index}].content[${at}]`);
     const fields = Object.entries(message).filter(([name, value]) => value !== null || name === 'content');
-    return { content: null, ...Object.fromEntries(fields) } as ChatMessage;
+    const { reasoning, ...shown } = Object.fromEntries(fields);
+    return { content: null, ...(reasoning === undefined ? {} : { reasoning_content: reasoning }), ...shown } as ChatMessage;
   });
+}
+
+/** @throws REQUEST_INVALID for a choice that is none; NOT_SUPPORTED for one that must be forced */
+function readToolUse({ tools, tool_choice: choice, parallel_tool_calls: allowsMany }: ChatCompletionBody): ToolUse {
+  const given = choice ?? 'auto';
+  if (given === 'required' || (typeof given === 'object' && 'type' in given)) throw notSupported('tool_choice', 'A tool_choice that forces a call');
+  if (given !== 'auto' && given !== 'none') {
+    throw new MillraceError('REQUEST_INVALID', {
+      message: 'The field tool_choice has a value that it cannot take.',
+      expected: '"none" or "auto"',
+      param: 'tool_choice',
+    });
+  }
+  if (!tools || given === 'none') return noTools;
+  return {
+    tools: tools.map(({ function: { name, parameters } }) => ({ name, ...(parameters ? { parameters } : {}) })),
+    allowsMany: allowsMany ?? true,
+  };
+}
+
+/** Tools that may not be called are not shown to the model either. */
+function offered({ tools }: ToolUse, given: ChatCompletionBody['tools']): Pick<ChatTemplateOptions, 'tools'> {
+  return tools.length === 0 || !given ? {} : { tools: given };
 }
 
 function checkPart(part: { type: string; text?: string | null }, path: string): asserts part is ContentPart {
@@ -129,6 +161,7 @@ function readShape(body: ChatCompletionBody | CompletionBody, echo: boolean): Re
     continuousUsage: body.stream_options?.continuous_usage_stats ?? false,
     returnTokenIds: body.return_token_ids ?? false,
     tokensAsIds: body.return_tokens_as_token_ids ?? false,
+    includeReasoning: true,
     echo,
   };
 }

@@ -37,14 +37,18 @@ export interface UsageBody {
   readonly completion_tokens: number;
   readonly total_tokens: number;
   readonly prompt_tokens_details: { readonly cached_tokens: number };
+  /** Of chats. */
+  readonly completion_tokens_details?: { readonly reasoning_tokens: number };
 }
 
-export function usageBody(usage: Usage): UsageBody {
+/** @param reasoningTokens of a chat; null where there is no such thing */
+export function usageBody(usage: Usage, reasoningTokens: number | null = null): UsageBody {
   return {
     prompt_tokens: usage.promptTokens,
     completion_tokens: usage.completionTokens,
     total_tokens: usage.promptTokens + usage.completionTokens,
     prompt_tokens_details: { cached_tokens: usage.cachedTokens },
+    ...(reasoningTokens === null ? {} : { completion_tokens_details: { reasoning_tokens: reasoningTokens } }),
   };
 }
 
@@ -54,8 +58,8 @@ export function sumUsage(usages: readonly Usage[]): Usage {
 }
 
 /** Usage of a stream's chunks: `null` announces the last one, absent when nobody asked. */
-export function chunkUsage(shape: ResponseShape, usage: Usage): { usage?: UsageBody | null } {
-  if (shape.continuousUsage) return { usage: usageBody(usage) };
+export function chunkUsage(shape: ResponseShape, usage: Usage, reasoningTokens: number | null = null): { usage?: UsageBody | null } {
+  if (shape.continuousUsage) return { usage: usageBody(usage, reasoningTokens) };
   return shape.includeUsage ? { usage: null } : {};
 }
 

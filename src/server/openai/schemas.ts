@@ -22,12 +22,22 @@ const message = Type.Object({
   role: Type.String({ maxLength: 64 }),
   content: optional(Type.Union([text, Type.Array(contentPart)]), 'Text, or a list of `text` parts.'),
   name: optional(text, 'Name of the speaker.'),
-  tool_calls: optional(Type.Array(Type.Unknown()), 'Earlier calls, as the template wants them.'),
+  tool_calls: optional(Type.Array(Type.Unknown()), 'Earlier calls; `arguments` as JSON.'),
   tool_call_id: optional(text, 'The call that a tool message answers.'),
-  reasoning_content: optional(text, 'Earlier reasoning, as the template wants it.'),
+  reasoning_content: optional(text, 'Earlier reasoning.'),
+  reasoning: optional(text, 'As `reasoning_content`.'),
 });
 
 const messages = Type.Array(message, { description: 'The conversation: `role` and `content` (text, or a list of `text` parts) each.' });
+
+const tool = Type.Object({
+  type: Type.Literal('function'),
+  function: Type.Object({
+    name: Type.String({ minLength: 1, maxLength: 256 }),
+    description: optional(text, 'What it does.'),
+    parameters: optional(record, 'JSON Schema of the arguments.'),
+  }),
+});
 
 const streamOptions = Type.Object({
   include_usage: optional(flag, 'A last chunk with `usage` and no choices.'),
@@ -76,8 +86,10 @@ export const chatCompletionBody = Type.Object({
   continue_final_message: optional(flag, 'Go on with the last message; excludes `add_generation_prompt`.'),
   chat_template_kwargs: optional(record, 'Extra variables for the chat template.'),
   documents: optional(Type.Array(Type.Unknown()), 'Documents for templates that take them.'),
-  tools: optional(Type.Array(Type.Unknown()), 'Must be empty: tool calls are not built yet.'),
-  tool_choice: optional(Type.Unknown(), 'Only `none` or `auto`.'),
+  tools: optional(Type.Array(tool, { maxItems: 1024 }), 'Functions that the model may call. `strict` is not enforced yet.'),
+  tool_choice: optional(Type.Unknown(), '`none` (tools are not shown to the model) or `auto`.'),
+  parallel_tool_calls: optional(flag, 'Several calls in one turn (default true); else the first is reported.'),
+  include_reasoning: optional(flag, 'Answer with `reasoning` (default true).'),
   response_format: optional(Type.Object({ type: Type.String() }), 'Only `{"type": "text"}`.'),
 });
 

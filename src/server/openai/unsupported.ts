@@ -12,8 +12,6 @@ const empty: IsOff = (value) => Array.isArray(value) && value.length === 0;
  * one asked, so each is refused unless it is off. Whoever builds one deletes its line here and declares it in `schemas.ts`.
  */
 const unsupportedFields: Readonly<Record<string, IsOff>> = {
-  tools: empty,
-  tool_choice: (value) => value === 'none' || value === 'auto',
   functions: empty,
   function_call: (value) => value === 'none' || value === 'auto',
   response_format: (value) => typeof value === 'object' && value !== null && 'type' in value && value.type === 'text',

@@ -1,3 +1,4 @@
+import { ChatReading } from '../choice-output.ts';
 import { answer } from '../generation.ts';
 import { ChatResponse } from '../openai/chat-response.ts';
 import { readChatCompletion } from '../openai/request.ts';
@@ -11,13 +12,16 @@ export const chatCompletions = post(
   ({ context: { models, options }, body, exchange, reply }) => {
     exchange.rename(body.request_id);
     const model = models.find(body.model);
+    const request = readChatCompletion(body, options.limits);
+    const reading = new ChatReading(model, request.toolUse);
     return answer(
       {
         model,
         modelName: body.model || (model.names[0] ?? ''),
-        request: readChatCompletion(body, options.limits),
+        request,
         idPrefix: 'chatcmpl',
-        format: (head, [conversation]) => new ChatResponse(head, conversation),
+        markerTokenIds: reading.markerTokenIds,
+        format: (head, [conversation]) => new ChatResponse(head, conversation, reading),
       },
       exchange,
       reply,

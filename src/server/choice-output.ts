@@ -1,0 +1,113 @@
+import type { OutputEvent } from '../chat/output-events.ts';
+import { type OutputFormats, OutputParser, outputFormats } from '../chat/output-parser.ts';
+import { beginsInReasoning, reasoningFormatNamed } from '../chat/reasoning.ts';
+import type { ToolDefinition } from '../chat/tool-calls/format.ts';
+import { toolCallFormatNamed } from '../chat/tool-calls/index.ts';
+import type { GenerationChoice, GenerationDelta } from '../engine/request-stream.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { ServedModel } from './model-table.ts';
+import { notSupported } from './openai/unsupported.ts';
+
+/** What a request says about tools; no tools, no calls. */
+export interface ToolUse {
+  readonly tools: readonly ToolDefinition[];
+  /** Whether one turn may hold several calls. */
+  readonly allowsMany: boolean;
+}
+
+export const noTools: ToolUse = { tools: [], allowsMany: true };
+
+/** How the outputs of one conversation are read: shared by its choices. */
+export class ChatReading {
+  readonly formats: OutputFormats;
+  readonly tokenizer: Tokenizer;
+  readonly #use: ToolUse;
+
+  /** @throws NOT_SUPPORTED when there are tools and nobody knows how the model writes calls */
+  constructor({ engine }: ServedModel, use: ToolUse) {
+    const names = engine.model.outputFormats;
+    const toolCalls = use.tools.length === 0 ? null : toolCallFormatNamed(names?.toolCalls ?? null);
+    if (use.tools.length > 0 && toolCalls === null) {
+      throw notSupported('tools', "The model's chat template teaches no format of tool calls that is known here: tool use");
+    }
+    this.tokenizer = engine.tokenizer;
+    this.formats = outputFormats(engine.tokenizer, reasoningFormatNamed(names?.reasoning ?? null), toolCalls);
+    this.#use = use;
+  }
+
+  get markerTokenIds(): ReadonlySet<number> {
+    return new Set(this.formats.markers.keys());
+  }
+
+  /** One for each choice. */
+  read(promptTokenIds: Int32Array): ChoiceOutput {
+    const { reasoning } = this.formats;
+    const tail = reasoning === null ? '' : this.tokenizer.decode(promptTokenIds.slice(-16), { skipSpecialTokens: false });
+    const parser = new OutputParser(this.formats, {
+      beginsInReasoning: reasoning !== null && beginsInReasoning(reasoning, tail),
+      tools: this.#use.tools,
+      ...(this.#use.allowsMany ? {} : { maxCalls: 1 }),
+    });
+    return new ChoiceOutput(parser, this);
+  }
+}
+
+/** One choice as it is read: what its text means, and how much of it was reasoning. */
+export class ChoiceOutput {
+  readonly #parser: OutputParser;
+  readonly #reading: ChatReading;
+  /** Tokens while it is open how many of them are reasoning. */
+  #unsettled: number[] = [];
+  #reasoningTokens = 0;
+  #isSettled = false;
+  #hasCalls = false;
+
+  constructor(parser: OutputParser, reading: ChatReading) {
+    this.#parser = parser;
+    this.#reading = reading;
+  }
+
+  /** True once a call has begun. */
+  get hasCalls(): boolean {
+    return this.#hasCalls;
+  }
+
+  /** Of the tokens until now; what is not settled yet counts as reasoning when it has begun. */
+  get reasoningTokens(): number {
+    return this.#isSettled ? this.#reasoningTokens : this.#parser.reasoningState === 'open' ? this.#unsettled.length : 0;
+  }
+
+  /** The next delta, or a whole choice. */
+  push(delta: GenerationDelta | GenerationChoice): OutputEvent[] {
+    const events = this.#parser.push(delta.text, delta.markers);
+    if (delta.finishReason !== null) events.push(...this.#parser.end());
+    if (!this.#isSettled) this.#settle(delta);
+    if (!this.#hasCalls) this.#hasCalls = events.some(({ type }) => type === 'toolCallStart');
+    return events;
+  }
+
+  #settle({ tokenIds, finishReason }: GenerationDelta | GenerationChoice): void {
+    for (const id of tokenIds) this.#unsettled.push(id);
+    const { reasoningState, reasoningEnd } = this.#parser;
+    if (reasoningState === 'open' && finishReason !== null) this.#reasoningTokens = this.#unsettled.length;
+    else if (reasoningState === 'closed') this.#reasoningTokens = this.#tokensBefore(reasoningEnd.numBytes, reasoningEnd.numMarkers);
+    else if (reasoningState !== 'none' && finishReason === null) return;
+    this.#isSettled = true;
+    this.#unsettled = [];
+  }
+
+  /** How many tokens make up so much text and so many markers. */
+  #tokensBefore(numBytes: number, numMarkers: number): number {
+    const { tokenizer, formats } = this.#reading;
+    let bytes = 0;
+    let markers = 0;
+    let count = 0;
+    for (const id of this.#unsettled) {
+      if (bytes >= numBytes && markers >= numMarkers) break;
+      if (formats.markers.has(id)) markers++;
+      else if (!tokenizer.specialTokenIds.has(id)) bytes += tokenizer.tokenBytes(id).length;
+      count++;
+    }
+    return count;
+  }
+}
