@@ -3,6 +3,8 @@
 namespace millrace::addon {
 namespace {
 
+constexpr int32_t kLastFormat = static_cast<int32_t>(WeightFormat::count) - 1;
+
 template <class T>
 T readEnum(napi_env env, napi_value value, int32_t last, const char* what) {
   const int32_t index = readInt(env, value, what);
@@ -13,7 +15,7 @@ T readEnum(napi_env env, napi_value value, int32_t last, const char* what) {
 // { file, offset } or { bytes }, with sizeBytes, format, rows, ropeHeadDim, shift.
 cpu::WeightPart readPart(napi_env env, napi_value value) {
   cpu::WeightPart part;
-  part.format = readEnum<cpu::WeightFormat>(env, property(env, value, "format"), 3, "format");
+  part.format = readEnum<WeightFormat>(env, property(env, value, "format"), kLastFormat, "format");
   part.rows = readInt(env, property(env, value, "rows"), "rows");
   part.ropeHeadDim = readInt(env, property(env, value, "ropeHeadDim"), "ropeHeadDim");
   part.shift = static_cast<float>(readNumber(env, property(env, value, "shift"), "shift"));
@@ -46,12 +48,12 @@ napi_value packWeight(napi_env env, napi_callback_info info) {
   return guarded(env, info, 6, [](napi_env env, napi_value* arguments) {
     const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
     PlanWeight shape;
-    shape.format = readEnum<int32_t>(env, arguments[1], 3, "format");
+    shape.format = readEnum<int32_t>(env, arguments[1], kLastFormat, "format");
     shape.rank = readInt(env, arguments[2], "rank");
     shape.rows = readInt(env, arguments[3], "rows");
     shape.columns = readInt(env, arguments[4], "columns");
     const bool vector = shape.rank == 1 && shape.columns == 1 && shape.format == 0;
-    const bool matrix = shape.rank == 2 && shape.columns > 0 && shape.columns <= (1 << 28) && (shape.format != 3 || shape.columns % 32 == 0);
+    const bool matrix = shape.rank == 2 && shape.columns > 0 && shape.columns <= (1 << 28) && shape.columns % blockSize(static_cast<WeightFormat>(shape.format)).elements == 0;
     require(shape.rows > 0 && (vector || matrix), "INTERNAL", "The native addon was given a weight of an impossible shape.");
     std::vector<cpu::WeightPart> parts;
     const uint32_t numParts = arrayLength(env, arguments[5], "parts");

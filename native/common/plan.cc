@@ -5,6 +5,7 @@
 #include <string>
 
 #include "error.h"
+#include "weight_formats.h"
 
 namespace millrace {
 namespace {
@@ -74,12 +75,12 @@ void checkViews(const Plan& plan) {
 
 PlanWeight decodeWeight(Words& words) {
   PlanWeight weight;
-  weight.format = words.takeIn(0, 3, "a weight format");
+  weight.format = words.takeIn(0, static_cast<int32_t>(WeightFormat::count) - 1, "a weight format");
   weight.rank = words.takeIn(1, 2, "a weight's rank");
   weight.rows = words.takeIn(1, INT32_MAX, "a weight's rows");
   weight.columns = words.takeIn(1, kMaxWidth, "a weight's columns");
   check(weight.rank == 2 || (weight.columns == 1 && weight.format == 0), "a vector is not f32");
-  check(weight.format != 3 || weight.columns % 32 == 0, "a q8_0 matrix has columns that do not divide by 32");
+  check(weight.columns % blockSize(static_cast<WeightFormat>(weight.format)).elements == 0, "the rows of a matrix are not whole blocks of its format");
   return weight;
 }
 

@@ -7,10 +7,13 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/weight_formats.h"
+
 namespace millrace::cpu {
 
-// Storage formats of weights and activation roundings, in the order of src/plan/plan.ts and ops/linear.ts.
-enum class WeightFormat : int32_t { f32 = 0, f16 = 1, bf16 = 2, q8_0 = 3 };
+using millrace::WeightFormat;
+
+// Activation roundings in the order of ops/linear.ts.
 enum class Activation : int32_t { f32 = 0, bf16 = 1, int8Group32 = 2, int8Token = 3 };
 enum class KvDtype : int32_t { f32 = 0, f16 = 1, bf16 = 2 };
 

@@ -22,6 +22,7 @@ constexpr int64_t kStreamAhead = 2048;       // bytes fetched ahead when each we
 struct Choice {
   TileKernel kernel;
   Stored stored;
+  int32_t offset;  // of int8 weights
   const char* name;
 };
 
@@ -37,16 +38,35 @@ const char* floatName(WeightFormat format) {
     case WeightFormat::f16: return MILLRACE_KERNEL_NAME("f16_by_f32");
     case WeightFormat::bf16: return MILLRACE_KERNEL_NAME("bf16_by_f32");
     case WeightFormat::q8_0: return MILLRACE_KERNEL_NAME("q8_0_by_f32");
+    case WeightFormat::q4_0: return MILLRACE_KERNEL_NAME("q4_0_by_f32");
+    default: return "";
+  }
+}
+
+// "unpack": no kernel of its own, a tile at a time is expanded (linear_blocks.cc).
+const char* unpackName(WeightFormat format, bool int8) {
+  switch (format) {
+#define MILLRACE_FORMAT(name, elements, bytes) \
+  case WeightFormat::name: return int8 ? MILLRACE_KERNEL_NAME("unpack_" #name "_by_int8") : MILLRACE_KERNEL_NAME("unpack_" #name "_by_f32");
+    MILLRACE_WEIGHT_FORMATS(MILLRACE_FORMAT)
+#undef MILLRACE_FORMAT
+    case WeightFormat::count: break;
   }
   return "";
 }
 
 Choice choose(WeightFormat format, Activation activation) {
   if (format == WeightFormat::bf16 && activation == Activation::bf16 && bf16Kernel() != nullptr)
-    return {bf16Kernel(), Stored::bf16, MILLRACE_KERNEL_NAME("bf16_by_bf16")};
+    return {bf16Kernel(), Stored::bf16, 0, MILLRACE_KERNEL_NAME("bf16_by_bf16")};
   if (format == WeightFormat::q8_0 && isInt8(activation))
-    return {int8Kernel(activation == Activation::int8Token), Stored::int8, MILLRACE_KERNEL_NAME("q8_0_by_int8")};
-  return {floatKernel(format), Stored::f32, floatName(format)};
+    return {int8Kernel(activation == Activation::int8Token), Stored::int8, kQ8Offset, MILLRACE_KERNEL_NAME("q8_0_by_int8")};
+  if (format == WeightFormat::q4_0 && isInt8(activation))
+    return {nibbleKernel(activation == Activation::int8Token), Stored::int8, kQ4Offset, MILLRACE_KERNEL_NAME("q4_0_by_int8")};
+  if (keptAsStored(format)) {
+    const Stored stored = isInt8(activation) ? Stored::int8WithHalfSums : Stored::f32;
+    return {blockKernel(format, activation), stored, kQ8Offset, unpackName(format, isInt8(activation))};
+  }
+  return {floatKernel(format), Stored::f32, 0, floatName(format)};
 }
 
 // One call, with what its tiles share.
@@ -63,6 +83,7 @@ struct Call {
     const int64_t begin = (backwards ? numSegments - 1 - turn : turn) * segment;
     TileJob job{};
     job.weights = args.weight->data + tile * bytesPerTile + stepsBytes(args.weight->format, begin);
+    if (keptAsStored(args.weight->format)) job.rowStride = bytesOf(args.weight->format, args.weight->k);
     job.x = x;
     job.kBegin = static_cast<int32_t>(begin);
     job.kCount = static_cast<int32_t>(smaller(segment, paddedColumns - begin));
@@ -81,6 +102,7 @@ struct Call {
 // each block fetches its share of the next piece, so that memory and arithmetic overlap.
 void runPieces(const Call& call, TileJob job, float* sums) {
   const WeightFormat format = call.args.weight->format;
+  if (keptAsStored(format)) return call.choice.kernel(job);  // takes its own pieces
   const int rowsPerBlock = call.choice.stored == Stored::int8 ? kInt8TileRows : kMaxTileRows;
   const int blocks = static_cast<int>(ceilDiv(job.rowEnd, rowsPerBlock)), linesPerStep = format == WeightFormat::f16 ? 2 : 4;
   if (blocks == 1) {
@@ -135,7 +157,7 @@ void runManyRows(const Call& call, ThreadPool& pool) {
 
 size_t linearScratchBytes(int32_t maxRows, int32_t k) {
   const int64_t row = roundUp(roundUp(k, kQ8Group) * 4, 64) + 64, groups = ceilDiv(k, kQ8Group);
-  return static_cast<size_t>((row + groups * 8) * maxRows + 64);
+  return static_cast<size_t>((row + groups * 16) * maxRows + 64);
 }
 
 void linear(const LinearArgs& args, ThreadPool& pool) {
@@ -148,7 +170,7 @@ void linear(const LinearArgs& args, ThreadPool& pool) {
     call.backwards = true;
   }
   call.numSegments = ceilDiv(call.paddedColumns, call.segment);
-  call.x = roundActivations(args, call.choice.stored, pool);
+  call.x = roundActivations(args, call.choice.stored, call.choice.offset, pool);
   if (manyRows) runManyRows(call, pool);
   else runFewRows(call, pool);
   if (args.counters != nullptr) {

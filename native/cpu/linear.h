@@ -6,7 +6,8 @@
 //   f16   [k][64]                  f16
 //   bf16  [k / 2][64][2]           bf16, pairs of K side by side (what vdpbf16ps reads)
 //   q8_0  [k / 32]{ [64] f16 scales; [8][64][4] int8 }, four steps of K side by side (what vpdpbusd reads); stored + 128 on AVX-512
-// Lanes beyond n and steps beyond k are zero.
+//   q4_0  [k / 32]{ [64] f16 scales; [4][64][4] bytes }, steps k.. in the low nibbles and k + 16.. in the high ones
+// Lanes beyond n and steps beyond k are zero. Formats without a kernel of their own stay row by row as stored (linear_blocks.cc).
 #pragma once
 
 #include "kernels.h"
@@ -17,6 +18,8 @@ namespace millrace::cpu::MILLRACE_ISA {
 constexpr int kTileOutputs = 64;
 constexpr int kQ8Group = 32;
 constexpr int kQ8GroupBytes = kTileOutputs * 2 + kTileOutputs * kQ8Group;
+constexpr int kQ4GroupBytes = kTileOutputs * 2 + kTileOutputs * kQ8Group / 2;
+constexpr int kQ4Offset = 8;
 #if defined(MILLRACE_AVX512)
 constexpr int kQ8Offset = 128;  // vpdpbusd multiplies unsigned by signed: weights carry + 128, taken back by -128 * (sum of the group of x)
 #else
@@ -24,39 +27,47 @@ constexpr int kQ8Offset = 0;
 #endif
 
 MILLRACE_INLINE int64_t paddedK(WeightFormat format, int64_t k) {
-  return format == WeightFormat::bf16 ? roundUp(k, 2) : format == WeightFormat::q8_0 ? roundUp(k, kQ8Group) : k;
+  return format == WeightFormat::bf16 ? roundUp(k, 2) : roundUp(k, blockSize(format).elements);
 }
-// Bytes of `k` steps of a tile; k is a multiple of the format's padding.
+// Bytes of `k` steps of a tile, or of a row of a format kept as stored; k is a multiple of the format's padding.
 MILLRACE_INLINE int64_t stepsBytes(WeightFormat format, int64_t k) {
   switch (format) {
     case WeightFormat::f32: return k * kTileOutputs * 4;
+    case WeightFormat::f16:
+    case WeightFormat::bf16: return k * kTileOutputs * 2;
     case WeightFormat::q8_0: return k / kQ8Group * kQ8GroupBytes;
-    default: return k * kTileOutputs * 2;
+    case WeightFormat::q4_0: return k / kQ8Group * kQ4GroupBytes;
+    default: return bytesOf(format, k);
   }
 }
-MILLRACE_INLINE int64_t tileBytes(WeightFormat format, int64_t k) { return roundUp(stepsBytes(format, paddedK(format, k)), 64); }
+MILLRACE_INLINE int64_t tileBytes(WeightFormat format, int64_t k) {
+  return keptAsStored(format) ? bytesOf(format, k) * kTileOutputs : roundUp(stepsBytes(format, paddedK(format, k)), 64);
+}
 
 // How x lies in scratch for a kernel.
-enum class Stored { f32, bf16, int8 };
+enum class Stored { f32, bf16, int8, int8WithHalfSums };
 
 // The activations of one call, rounded or quantised once. Consecutive rows are `stride` bytes apart; columns are zero up to a multiple of 4
 // (f32, bf16) or are whole groups (int8).
 struct RoundedRows {
   const uint8_t* data;
   int64_t stride;
-  // Stored::int8: scale of each group (int8-group32) or of the row (int8-token), and for each group -kQ8Offset * (sum of its values).
+  // int8: scale of each group (int8-group32) or of the row (int8-token), and for each group -offset * (sum of its values).
   const float* scales;
   const int32_t* corrections;
-  int64_t groups;  // groups of 32 in a row
+  int64_t groups;           // groups of 32 in a row
+  const int32_t* halfSums;  // int8WithHalfSums: sums of the values of each half of a group
 };
 
 // Writes the rows of args.x as `stored` under args.activation into args.scratch. f32 values under f32 may be read in place.
-RoundedRows roundActivations(const LinearArgs& args, Stored stored, ThreadPool& pool);
+// `offset` is what the kernel's int8 weights carry on top.
+RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offset, ThreadPool& pool);
 
 // A piece of one segment of K of one tile, for a run of rows. Sums begin at zero, or at `from`; they go on to `to`, or, when that is null, into y:
 // y = sum when `first`, else y + sum; then + bias where bias is not null. Cutting a segment into pieces changes no bit: the sums are only put down.
 struct TileJob {
   const uint8_t* weights;   // first step of the piece
+  int64_t rowStride;        // bytes from one output's weights to the next, in formats kept as stored
   RoundedRows x;            // whole rows; the piece starts at column kBegin
   int32_t kBegin, kCount;   // kCount is padded as the format asks
   int32_t rowBegin, rowEnd;
@@ -77,10 +88,15 @@ constexpr int kStepBytes = 256;
 
 using TileKernel = void (*)(const TileJob&);
 
-// linear_float.cc: any format, x as f32. linear_bf16.cc: bf16 by bf16. linear_q8_0.cc: q8_0 by int8. Null where the set has no such kernel.
+// linear_float.cc: packed formats, x as f32. linear_bf16.cc: bf16 by bf16. linear_q8_0.cc, linear_q4_0.cc: by int8. linear_blocks.cc: formats kept as
+// stored, any x. Null where the set has no such kernel.
 TileKernel floatKernel(WeightFormat format);
 TileKernel bf16Kernel();
 TileKernel int8Kernel(bool tokenScale);
+TileKernel nibbleKernel(bool tokenScale);
+TileKernel blockKernel(WeightFormat format, Activation activation);
+// A row of a format kept as stored, as f32.
+void unpackBlockRow(WeightFormat format, const uint8_t* row, int32_t k, float* out);
 
 template <int MR, int NR>
 MILLRACE_INLINE void startRows(const TileJob& job, int row, int column, Vec (&sums)[MR][NR]) {

@@ -65,6 +65,28 @@ struct Q8Weights {
   }
 };
 
+// Steps k.. of a group are low nibbles, k + 16.. high ones.
+struct Q4Weights {
+  static constexpr int kSteps = 4;
+  template <int NR>
+  static MILLRACE_INLINE void widen(const uint8_t* w, int k, int column, Vec (&out)[kSteps][NR]) {
+    const uint8_t* group = w + int64_t{k / kQ8Group} * kQ4GroupBytes;
+    const uint8_t* p = group + kTileOutputs * 2 + (k % 16) * kTileOutputs + column * 4;
+    const bool high = k % kQ8Group >= 16;
+    MILLRACE_UNROLL
+    for (int j = 0; j < NR; j++) {
+      const VecI stored = loadInt(p + j * kLanes * 4);
+      const VecI q = high ? shiftRightSigned<4>(stored) : stored;
+      const VecI mask = set1Int(15), offset = set1Int(kQ4Offset);
+      const Vec scale = loadF16(reinterpret_cast<const uint16_t*>(group) + column + j * kLanes);
+      out[0][j] = mul(intToFloat(subInt(andInt(q, mask), offset)), scale);
+      out[1][j] = mul(intToFloat(subInt(andInt(shiftRightSigned<8>(q), mask), offset)), scale);
+      out[2][j] = mul(intToFloat(subInt(andInt(shiftRightSigned<16>(q), mask), offset)), scale);
+      out[3][j] = mul(intToFloat(subInt(andInt(shiftRightSigned<24>(q), mask), offset)), scale);
+    }
+  }
+};
+
 template <class Weights, int NR>
 struct FloatTile {
   const TileJob& job;
@@ -115,8 +137,9 @@ TileKernel floatKernel(WeightFormat format) {
     case WeightFormat::f16: return runTile<F16Weights>;
     case WeightFormat::bf16: return runTile<Bf16Weights>;
     case WeightFormat::q8_0: return runTile<Q8Weights>;
+    case WeightFormat::q4_0: return runTile<Q4Weights>;
+    default: return nullptr;
   }
-  return nullptr;
 }
 
 }  // namespace millrace::cpu::MILLRACE_ISA

@@ -1,12 +1,11 @@
 // Packing of weight matrices into the layout of linear.h, and single rows back out of it. Row-major sources: f32, f16, bf16 [n][k];
-// q8_0 [n][k / 32]{ f16 scale; int8[32] }, as in GGUF. Streams: bound by memory.
+// q8_0 [n][k / 32]{ f16 scale; int8[32] } and q4_0 [n][k / 32]{ f16 scale; nibbles[16] }, as in GGUF. Other formats are copied. Streams: bound by memory.
 #include "linear.h"
 #include "linear_table.h"
 
 namespace millrace::cpu::MILLRACE_ISA {
 namespace {
 
-constexpr int kSourceGroupBytes = 34;
 constexpr int kStepsAtOnce = 64;  // of K, so that the tile lines being written stay in cache while 64 rows are read
 
 // Rows of one tile, seen from the packed side.
@@ -43,17 +42,20 @@ void packBf16(const TileRows& t) {
   }
 }
 
-void packQ8(const TileRows& t) {
+// Groups of a scale and `kBytes` bytes of levels, to which `flip` is applied.
+template <int kBytes>
+void packGroups(const TileRows& t, uint32_t flip) {
+  constexpr int kSourceGroupBytes = 2 + kBytes, kGroupBytes = kTileOutputs * kSourceGroupBytes;
   const int64_t rowBytes = int64_t{t.k} / kQ8Group * kSourceGroupBytes;
   for (int g = 0; g < t.k / kQ8Group; g++) {
-    uint8_t* group = t.tile + int64_t{g} * kQ8GroupBytes;
+    uint8_t* group = t.tile + int64_t{g} * kGroupBytes;
     for (int r = 0; r < t.rows; r++) {
       const uint8_t* in = t.source + r * rowBytes + int64_t{g} * kSourceGroupBytes;
       std::memcpy(group + (t.lane + r) * 2, in, 2);
-      for (int k = 0; k < kQ8Group; k += 4) {
+      for (int k = 0; k < kBytes; k += 4) {
         uint32_t four;
         std::memcpy(&four, in + 2 + k, 4);
-        if (kQ8Offset != 0) four ^= 0x80808080u;
+        four ^= flip;
         std::memcpy(group + kTileOutputs * 2 + k * kTileOutputs + (t.lane + r) * 4, &four, 4);
       }
     }
@@ -65,22 +67,25 @@ void packTileRows(WeightFormat format, const TileRows& t) {
     case WeightFormat::f32: return packPlain<uint32_t>(t);
     case WeightFormat::f16: return packPlain<uint16_t>(t);
     case WeightFormat::bf16: return packBf16(t);
-    case WeightFormat::q8_0: return packQ8(t);
+    case WeightFormat::q8_0: return packGroups<kQ8Group>(t, kQ8Offset != 0 ? 0x80808080u : 0);
+    case WeightFormat::q4_0: return packGroups<kQ8Group / 2>(t, 0);
+    default: return;
   }
-}
-
-int64_t sourceRowBytes(WeightFormat format, int64_t k) {
-  return format == WeightFormat::q8_0 ? k / kQ8Group * kSourceGroupBytes : format == WeightFormat::f32 ? k * 4 : k * 2;
 }
 
 }  // namespace
 
 size_t packedBytes(WeightFormat format, int32_t n, int32_t k) {
+  if (keptAsStored(format)) return static_cast<size_t>(bytesOf(format, k) * n);
   return static_cast<size_t>(ceilDiv(n, kTileOutputs) * tileBytes(format, k));
 }
 
 void packRows(PackedMatrix* w, int32_t rowBegin, int32_t numRows, const uint8_t* source) {
-  const int64_t bytes = tileBytes(w->format, w->k), rowBytes = sourceRowBytes(w->format, w->k);
+  const int64_t bytes = tileBytes(w->format, w->k), rowBytes = bytesOf(w->format, w->k);
+  if (keptAsStored(w->format)) {
+    std::memcpy(w->data + rowBytes * rowBegin, source, static_cast<size_t>(rowBytes * numRows));
+    return;
+  }
   const int32_t end = rowBegin + numRows;
   for (int32_t row = rowBegin; row < end;) {
     const int32_t lane = row % kTileOutputs, rows = smaller(end - row, kTileOutputs - lane);
@@ -94,6 +99,7 @@ void packRows(PackedMatrix* w, int32_t rowBegin, int32_t numRows, const uint8_t*
 }
 
 void unpackRow(const PackedMatrix& w, int32_t row, float* out) {
+  if (keptAsStored(w.format)) return unpackBlockRow(w.format, w.data + bytesOf(w.format, w.k) * row, w.k, out);
   const uint8_t* tile = w.data + row / kTileOutputs * tileBytes(w.format, w.k);
   const int lane = row % kTileOutputs;
   const auto half = [&](int64_t index) {
@@ -121,6 +127,17 @@ void unpackRow(const PackedMatrix& w, int32_t row, float* out) {
         out[k] = f16ToF32(scale) * static_cast<float>(static_cast<int8_t>(stored ^ (kQ8Offset != 0 ? 0x80 : 0)));
       }
       break;
+    case WeightFormat::q4_0:
+      for (int64_t k = 0; k < w.k; k++) {
+        const uint8_t* group = tile + k / kQ8Group * kQ4GroupBytes;
+        uint16_t scale;
+        std::memcpy(&scale, group + lane * 2, 2);
+        const int64_t step = k % 16;
+        const uint8_t stored = group[kTileOutputs * 2 + step / 4 * kTileOutputs * 4 + lane * 4 + step % 4];
+        out[k] = f16ToF32(scale) * static_cast<float>((stored >> (k % kQ8Group >= 16 ? 4 : 0) & 15) - kQ4Offset);
+      }
+      break;
+    default: break;
   }
 }
 

@@ -54,7 +54,7 @@ MILLRACE_INLINE int32_t quantizeRun(const float* x, int n, float inverse, int8_t
   return sum;
 }
 
-void rowToInt8(const float* x, int k, bool wholeRow, int8_t* q, float* scales, int32_t* corrections) {
+void rowToInt8(const float* x, int k, bool wholeRow, int32_t offset, int8_t* q, float* scales, int32_t* corrections, int32_t* halfSums) {
   float scale = 0.0f, inverse = 0.0f;
   if (wholeRow) {
     const float largest = largestMagnitude(x, k);
@@ -74,7 +74,13 @@ void rowToInt8(const float* x, int k, bool wholeRow, int8_t* q, float* scales, i
       inverse = inverseScale(largest);
       scales[g] = scale;
     }
-    corrections[g] = -kQ8Offset * quantizeRun(run, n, inverse, q + g * kQ8Group);
+    const int32_t sum = quantizeRun(run, n, inverse, q + g * kQ8Group);
+    corrections[g] = -offset * sum;
+    if (halfSums == nullptr) continue;
+    int32_t first = 0;
+    for (int i = 0; i < smaller(n, kQ8Group / 2); i++) first += q[g * kQ8Group + i];
+    halfSums[2 * g] = first;
+    halfSums[2 * g + 1] = sum - first;
   }
 }
 
@@ -111,11 +117,11 @@ void rowToBf16(const float* x, int k, uint16_t* out) {
 
 }  // namespace
 
-RoundedRows roundActivations(const LinearArgs& args, Stored stored, ThreadPool& pool) {
+RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offset, ThreadPool& pool) {
   const int k = args.weight->k;
   const bool wholeRow = args.activation == Activation::int8Token;
   if (stored == Stored::f32 && args.activation == Activation::f32 && k % 4 == 0)
-    return {reinterpret_cast<const uint8_t*>(args.x.data), args.x.stride * 4, nullptr, nullptr, 0};
+    return {reinterpret_cast<const uint8_t*>(args.x.data), args.x.stride * 4, nullptr, nullptr, 0, nullptr};
 
   // One cache line more than the row: rows a power of two apart would meet in the same cache sets.
   const int64_t elementBytes = stored == Stored::f32 ? 4 : stored == Stored::bf16 ? 2 : 1;
@@ -124,6 +130,7 @@ RoundedRows roundActivations(const LinearArgs& args, Stored stored, ThreadPool& 
   uint8_t* data = args.scratch;
   float* scales = reinterpret_cast<float*>(data + stride * args.rows);
   int32_t* corrections = reinterpret_cast<int32_t*>(scales + groups * args.rows);
+  int32_t* halfSums = stored == Stored::int8WithHalfSums ? corrections + groups * args.rows : nullptr;
 
   const auto round = [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
@@ -133,7 +140,9 @@ RoundedRows roundActivations(const LinearArgs& args, Stored stored, ThreadPool& 
         case Stored::f32: rowToF32(x, k, args.activation, reinterpret_cast<float*>(out)); break;
         case Stored::bf16: rowToBf16(x, k, reinterpret_cast<uint16_t*>(out)); break;
         case Stored::int8:
-          rowToInt8(x, k, wholeRow, reinterpret_cast<int8_t*>(out), scales + (wholeRow ? row : row * groups), corrections + row * groups);
+        case Stored::int8WithHalfSums:
+          rowToInt8(x, k, wholeRow, offset, reinterpret_cast<int8_t*>(out), scales + (wholeRow ? row : row * groups), corrections + row * groups,
+                    halfSums == nullptr ? nullptr : halfSums + row * groups * 2);
           break;
       }
     }
@@ -143,7 +152,7 @@ RoundedRows roundActivations(const LinearArgs& args, Stored stored, ThreadPool& 
   const int64_t tiles = ceilDiv(args.rows, rowsPerTile);
   if (tiles == 1) round(0, args.rows);
   else pool.parallel(tiles, [&](int64_t tile, int) { round(tile * rowsPerTile, smaller<int64_t>(args.rows, (tile + 1) * rowsPerTile)); });
-  return {data, stride, scales, corrections, groups};
+  return {data, stride, scales, corrections, groups, halfSums};
 }
 
 }  // namespace millrace::cpu::MILLRACE_ISA

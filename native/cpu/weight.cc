@@ -9,8 +9,8 @@
 namespace millrace::cpu {
 namespace {
 
-constexpr int kGroup = 32;        // elements of a q8_0 block
-constexpr int kGroupBytes = 34;   // f16 scale, then 32 int8
+constexpr int kGroup = 32;       // elements of a q8_0 or q4_0 block
+constexpr int kGroupBytes = 34;  // of q8_0: f16 scale, then 32 int8
 constexpr size_t kChunkBytes = size_t{1} << 19;
 
 float bitsToFloat(uint32_t bits) {
@@ -55,7 +55,7 @@ uint16_t floatToF16(float value) {
   return static_cast<uint16_t>(sign | (rounded >> 13));
 }
 
-void toFloats(WeightFormat format, const uint8_t* bytes, size_t count, float* out) {
+void toFloats(WeightFormat format, const uint8_t* bytes, size_t count, float* out, const KernelTable& kernels) {
   switch (format) {
     case WeightFormat::f32: std::memcpy(out, bytes, count * 4); break;
     case WeightFormat::f16: for (size_t i = 0; i < count; i++) out[i] = f16ToFloat(loadU16(bytes + 2 * i)); break;
@@ -66,6 +66,15 @@ void toFloats(WeightFormat format, const uint8_t* bytes, size_t count, float* ou
         out[i] = f16ToFloat(loadU16(block)) * static_cast<float>(static_cast<int8_t>(block[2 + i % kGroup]));
       }
       break;
+    case WeightFormat::q4_0:
+      for (size_t i = 0; i < count; i++) {
+        const uint8_t* block = bytes + i / kGroup * 18;
+        const int nibble = (block[2 + i % 16] >> (i % kGroup < 16 ? 0 : 4)) & 15;
+        out[i] = f16ToFloat(loadU16(block)) * static_cast<float>(nibble - 8);
+      }
+      break;
+    default:  // kernels hold such rows as they are stored
+      kernels.unpackRow(PackedMatrix{format, 1, static_cast<int32_t>(count), const_cast<uint8_t*>(bytes)}, 0, out);
   }
 }
 
@@ -88,6 +97,7 @@ void fromFloats(WeightFormat format, const float* values, size_t count, uint8_t*
     case WeightFormat::f16: for (size_t i = 0; i < count; i++) storeU16(out + 2 * i, floatToF16(values[i])); break;
     case WeightFormat::bf16: for (size_t i = 0; i < count; i++) storeU16(out + 2 * i, floatToBf16(values[i])); break;
     case WeightFormat::q8_0: for (size_t i = 0; i < count; i += kGroup) quantizeGroup(values + i, out + i / kGroup * kGroupBytes); break;
+    default: throw Error("INTERNAL", "Weights are never converted to this format.");
   }
 }
 
@@ -106,9 +116,13 @@ void checkParts(const PlanWeight& shape, const std::vector<WeightPart>& parts) {
     rows += part.rows;
     const size_t columns = static_cast<size_t>(shape.columns);
     const size_t row = shape.rank == 2 ? columns : static_cast<size_t>(part.rows);
-    require(part.rows > 0 && (part.format != WeightFormat::q8_0 || row % kGroup == 0), "WEIGHTS_SHAPE_MISMATCH", "Rows of a tensor are not whole blocks.");
+    const size_t block = static_cast<size_t>(blockSize(part.format).elements);
+    require(part.rows > 0 && row % block == 0, "WEIGHTS_SHAPE_MISMATCH", "Rows of a tensor are not whole blocks.");
     require(part.sizeBytes == storedBytes(part.format, static_cast<size_t>(part.rows) * columns), "WEIGHTS_FILE_INVALID",
             "A tensor does not have the bytes of its shape.");
+    const bool kept = part.format == static_cast<WeightFormat>(shape.format) && part.shift == 0;
+    require(kept || shape.rank == 1 || shape.format <= static_cast<int32_t>(WeightFormat::q8_0), "WEIGHTS_FORMAT_UNSUPPORTED",
+            "A tensor cannot be converted to the format of its weight.");
     const bool whole = part.ropeHeadDim == 0 || (part.ropeHeadDim > 0 && part.ropeHeadDim % 2 == 0 && part.rows % part.ropeHeadDim == 0);
     require(whole, "WEIGHTS_SHAPE_MISMATCH", "A tensor with rotary row order is not made of whole heads.");
   }
@@ -176,7 +190,7 @@ class MatrixPacker {
       std::memcpy(out, stored, rowBytes_);
       return;
     }
-    toFloats(part.format, stored, columns, scratch);
+    toFloats(part.format, stored, columns, scratch, kernels_);
     if (part.shift != 0)
       for (size_t i = 0; i < columns; i++) scratch[i] += part.shift;
     fromFloats(matrix_.format, scratch, columns, out);
@@ -193,9 +207,9 @@ class MatrixPacker {
   std::vector<std::vector<float>> rows_;       // per worker: a row being converted
 };
 
-void readVector(const WeightPart& part, float* out) {
+void readVector(const WeightPart& part, const KernelTable& kernels, float* out) {
   std::vector<float> stored(static_cast<size_t>(part.rows));
-  toFloats(part.format, part.bytes, stored.size(), stored.data());
+  toFloats(part.format, part.bytes, stored.size(), stored.data(), kernels);
   for (int32_t i = 0; i < part.rows; i++) out[i] = stored[static_cast<size_t>(storedRow(part, i))] + part.shift;
   if (part.file != nullptr) part.file->release(part.offset, part.sizeBytes);
 }
@@ -203,11 +217,7 @@ void readVector(const WeightPart& part, float* out) {
 }  // namespace
 
 size_t storedBytes(WeightFormat format, size_t elements) {
-  switch (format) {
-    case WeightFormat::f32: return elements * 4;
-    case WeightFormat::q8_0: return elements / kGroup * kGroupBytes;
-    default: return elements * 2;
-  }
+  return static_cast<size_t>(bytesOf(format, static_cast<int64_t>(elements)));
 }
 
 Weight::Weight(const PlanWeight& shape, const std::vector<WeightPart>& parts, const KernelTable& kernels, ThreadPool& pool) : shape_(shape) {
@@ -218,7 +228,7 @@ Weight::Weight(const PlanWeight& shape, const std::vector<WeightPart>& parts, co
     memory_ = Memory(static_cast<size_t>(shape.rows) * sizeof(float), "a vector of weights");
     float* out = reinterpret_cast<float*>(memory_.data());
     for (const WeightPart& part : parts) {
-      readVector(part, out);
+      readVector(part, kernels, out);
       out += part.rows;
     }
     return;

@@ -5,6 +5,7 @@
 import { MillraceError } from '../base/errors.ts';
 import { reasoningFormats } from '../chat/reasoning.ts';
 import { toolCallFormats } from '../chat/tool-calls/index.ts';
+import { weightFormats } from '../plan/encode.ts';
 
 /** One option, as the CLI and the docs see it. */
 export interface OptionDeclaration {
@@ -50,7 +51,7 @@ const table = {
   weightFormat: {
     flag: 'weight-format',
     kind: 'string',
-    choices: ['auto', 'f32', 'f16', 'bf16', 'q8_0'],
+    choices: ['auto', ...weightFormats],
     default: 'auto',
     meaning: 'Storage format of dummy weights; files keep their own.',
   },

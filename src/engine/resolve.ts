@@ -128,11 +128,15 @@ function resolveBlockSize(options: CheckedOptions, reasons: string[]): number {
 }
 
 const kvDtypes = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' } as const;
-const kvDtypeOfFormat = { f32: 'f32', f16: 'f16', bf16: 'bf16', q8_0: 'f16' } as const satisfies Record<WeightFormat, KvDtype>;
+
+/** As wide as the weights; halves beside quantised ones. */
+function kvDtypeOf(format: WeightFormat): KvDtype {
+  return format === 'f32' || format === 'bf16' ? format : 'f16';
+}
 
 function resolveKvDtype(options: CheckedOptions, { model }: LoadFacts, reasons: string[]): KvDtype {
   if (options.kvCacheDtype !== 'auto') return kvDtypes[options.kvCacheDtype];
-  const dtype = options.dtype === 'auto' ? kvDtypeOfFormat[model.mainFormat] : kvDtypes[options.dtype];
+  const dtype = options.dtype === 'auto' ? kvDtypeOf(model.mainFormat) : kvDtypes[options.dtype];
   reasons.push(`kvCacheDtype = ${dtype}: ${options.dtype === 'auto' ? `the weights are ${model.mainFormat}` : `dtype is ${options.dtype}`}`);
   return dtype;
 }

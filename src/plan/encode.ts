@@ -24,8 +24,25 @@ import type { AnyNode, Constant, Plan, Value, WeightFormat } from './plan.ts';
 export const ENCODED_PLAN_MAGIC = 0x4d4c5250;
 export const ENCODED_PLAN_VERSION = 1;
 
-/** Formats in the order of their index on the wire (`WeightFormat` of `native/cpu/kernels.h`). */
-export const weightFormats = ['f32', 'f16', 'bf16', 'q8_0'] as const satisfies readonly WeightFormat[];
+/** Formats in the order of their index on the wire (`native/common/weight_formats.h`). */
+export const weightFormats = [
+  'f32',
+  'f16',
+  'bf16',
+  'q8_0',
+  'q4_0',
+  'q4_1',
+  'q5_0',
+  'q5_1',
+  'q2_k',
+  'q3_k',
+  'q4_k',
+  'q5_k',
+  'q6_k',
+  'iq4_nl',
+  'iq4_xs',
+  'mxfp4',
+] as const satisfies readonly WeightFormat[];
 
 /**
  * Encodes a plan with the places of its values in the arena. The same plan gives the same words.

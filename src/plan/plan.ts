@@ -27,7 +27,23 @@ export interface Value {
 }
 
 /** Storage formats of a weight matrix as a backend holds it. `quant/formats` describes each. */
-export type WeightFormat = 'f32' | 'f16' | 'bf16' | 'q8_0';
+export type WeightFormat =
+  | 'f32'
+  | 'f16'
+  | 'bf16'
+  | 'q8_0'
+  | 'q4_0'
+  | 'q4_1'
+  | 'q5_0'
+  | 'q5_1'
+  | 'q2_k'
+  | 'q3_k'
+  | 'q4_k'
+  | 'q5_k'
+  | 'q6_k'
+  | 'iq4_nl'
+  | 'iq4_xs'
+  | 'mxfp4';
 
 /**
  * Numbers that a `linear` multiplies with, on its activation side (part of the op's meaning; the reference does the same):

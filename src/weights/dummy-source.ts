@@ -10,6 +10,8 @@ import type { StoredTensor, WeightSource } from './weight-source.ts';
 /** Distinct values in one tensor, as a power of two: 4096 are plenty for weights that mean nothing. */
 const TABLE_BITS = 12;
 const TABLE_SIZE = 1 << TABLE_BITS;
+/** Distinct blocks in one tensor of a block format. */
+const BLOCKS = 1021;
 const BIAS_AMPLITUDE = 0.02;
 const NORM_AMPLITUDE = 0.05;
 const FILE = 'random weights';
@@ -42,7 +44,7 @@ class DummySource implements WeightSource {
     const { center, amplitude } = tensor as DummyTensor;
     const cut = tensor.offset === 0 ? '' : ` ${tensor.offset}`; // rows of a fused tensor
     const seed = hash(`${tensor.name} ${tensor.shape.join('x')}${cut}`);
-    if (tensor.format === 'q8_0') return fillBlocks(tensor.sizeBytes, amplitude, seed);
+    if (weightFormats[tensor.format].blockElements > 1) return fillBlocks(tensor, amplitude, seed);
     return fillFromTable(tensor, center, amplitude, seed);
   }
 
@@ -95,22 +97,30 @@ function fillFromTable({ format, shape }: StoredTensor, center: number, amplitud
   return new Uint8Array(out.buffer);
 }
 
-/** Q8_0 blocks of one scale and uniform bytes. */
-function fillBlocks(sizeBytes: number, amplitude: number, seed: number): Uint8Array {
-  const { blockElements, blockBytes, quantize } = weightFormats.q8_0;
-  const sample = quantize(new Float32Array(blockElements).fill(amplitude));
+/** Blocks drawn from a table of packed ones. */
+function fillBlocks({ format, sizeBytes }: StoredTensor, amplitude: number, seed: number): Uint8Array {
+  const { blockBytes } = weightFormats[format];
+  const table = blockTable(format, amplitude);
+  const numBlocks = table.length / blockBytes;
   const bytes = new Uint8Array(sizeBytes);
   let state = seed;
   for (let at = 0; at < sizeBytes; at += blockBytes) {
-    bytes[at] = sample[0];
-    bytes[at + 1] = sample[1];
-    for (let i = 2; i < blockBytes; i += 2) {
-      state = (Math.imul(state, 1664525) + 1013904223) | 0;
-      bytes[at + i] = ((state >> 24) * 127) >> 7;
-      bytes[at + i + 1] = (((state << 8) >> 24) * 127) >> 7;
-    }
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    const from = ((state >>> 8) % numBlocks) * blockBytes;
+    bytes.set(table.subarray(from, from + blockBytes), at);
   }
   return bytes;
+}
+
+/** `BLOCKS` blocks of uniform values. */
+function blockTable(format: WeightFormat, amplitude: number): Uint8Array {
+  const { blockElements, quantize } = weightFormats[format];
+  let state = 1;
+  const values = Float32Array.from({ length: BLOCKS * blockElements }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    return amplitude * (state / 2 ** 31);
+  });
+  return quantize(values);
 }
 
 function countOf(shape: readonly number[]): number {

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backends/backend.ts';
 import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
 import type { PlanBuilder } from '../../src/plan/builder.ts';
+import { weightFormats } from '../../src/plan/encode.ts';
 import type { Value, WeightFormat } from '../../src/plan/plan.ts';
 import { singleOpPlan } from '../fixtures/decoder.ts';
 import { normals } from '../fixtures/weights.ts';
@@ -184,12 +185,12 @@ for (const { name, open } of await candidates()) {
       },
     );
 
-    test.each<WeightFormat>(['f32', 'f16', 'bf16', 'q8_0'])('embedding looks rows of a %s table up exactly', async (format) => {
+    test.each(weightFormats)('embedding looks rows of a %s table up exactly', async (format) => {
       const { PlanBuilder } = await import('../../src/plan/builder.ts');
       const builder = new PlanBuilder({ formatOf: () => format, activationFor: () => 'f32' });
       const ids = builder.tokenIds();
-      const out = builder.value('out', 'tokens', 96);
-      builder.emit('embedding', 'e', { inputs: [ids], outputs: [out], weights: [builder.matrix('table', 41, 96)], attrs: { scale: 7.75 } });
+      const out = builder.value('out', 'tokens', 256);
+      builder.emit('embedding', 'e', { inputs: [ids], outputs: [out], weights: [builder.matrix('table', 41, 256)], attrs: { scale: 7.75 } });
       const plan = builder.build('embedding', { out });
       const tokenIds = Int32Array.from({ length: 70 }, (_, i) => (i * 17) % 41);
       const results = await Promise.all(

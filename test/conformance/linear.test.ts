@@ -1,13 +1,17 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backends/backend.ts';
 import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
+import { weightFormats } from '../../src/plan/encode.ts';
 import type { Activation, WeightFormat } from '../../src/plan/plan.ts';
+import { weightFormats as definitions } from '../../src/quant/formats/index.ts';
 import { singleOpPlan } from '../fixtures/decoder.ts';
 import { normals } from '../fixtures/weights.ts';
 import { candidates, F32_ERROR, normalisedError, remembered, rowCounts } from './backends.ts';
 import { compile, plainBatch } from './single-op.ts';
 
-const formats: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0'];
+const plain: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
+/** Those without a kernel of their own: fewer shapes, for each runs all the same code beside the unpacking. */
+const unpacked = weightFormats.filter((format) => !plain.includes(format));
 const activations: Activation[] = ['f32', 'bf16', 'int8-group32', 'int8-token'];
 /** [outputs, inputs]: odd ones, one group, beyond one segment and beyond two. */
 const shapes = [
@@ -19,6 +23,11 @@ const shapes = [
   [7, 1025],
   [19, 2080],
   [130, 1056],
+];
+/** Whole super-blocks of 256, one segment and beyond. */
+const unpackedShapes = [
+  [1, 256],
+  [70, 1280],
 ];
 const maxRows = Math.max(...rowCounts);
 const reference = new ReferenceBackend();
@@ -46,11 +55,11 @@ for (const { name, open } of await candidates()) {
     });
     afterAll(() => backend?.close());
 
-    for (const format of formats) {
+    for (const format of [...plain, ...unpacked]) {
       for (const activation of activations) {
         test(`linear of ${format} weights with ${activation} activations is the reference's, and a row's result does not depend on the number of rows`, async () => {
-          for (const [n, k] of shapes) {
-            if (k % 32 !== 0 && (format === 'q8_0' || activation === 'int8-group32')) continue;
+          for (const [n, k] of plain.includes(format) ? shapes : unpackedShapes) {
+            if (k % definitions[format].blockElements !== 0 || (k % 32 !== 0 && activation === 'int8-group32')) continue;
             const plan = linearPlan(format, activation, n, k);
             const rows = activationRows(k);
             const all = await expected(`${format} ${activation} ${n} ${k}`, async () => {

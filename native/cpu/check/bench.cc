@@ -113,7 +113,7 @@ void benchAttention(const KernelTable& table, ThreadPool& pool) {
       for (int b = 0; b < blocks; b++) blockTable.push_back(s * blocks + b);
     }
     Buffer scratch(table.attentionScratchBytes(tokens, heads, headDim, pool.numThreads()));
-    const AttentionArgs args{{q.data(), width}, {out.data(), width}, tokens, shape.sequences, heads, 0.125f, 0, 0, nullptr,
+    const AttentionArgs args{{q.data(), width}, {out.data(), width}, tokens, shape.sequences, heads, 0.125f, 0, 0, nullptr, nullptr,
                              {memory.data(), KvDtype::f16, blockSize, kvHeads, headDim}, rowStart.data(), cacheIndex.data(), visibleEnd.data(), blockTable.data(), blocks,
                              nullptr, nullptr, scratch.data(), nullptr};
     const double s = bestSeconds(9, [&] { table.attention(args, pool); });
@@ -144,6 +144,9 @@ void bench(const KernelTable& table) {
   if (wanted("f32")) benchLinear(table, WeightFormat::f32, Activation::f32, "f32 by f32", pool, fma);
   if (wanted("f16")) benchLinear(table, WeightFormat::f16, Activation::f32, "f16 by f32", pool, fma);
   if (wanted("bf16f")) benchLinear(table, WeightFormat::bf16, Activation::f32, "bf16 by f32", pool, fma);
+  if (wanted("q4g")) benchLinear(table, WeightFormat::q4_0, Activation::int8Group32, "q4_0 by int8-group32", pool, int8);
+  if (wanted("q4k")) benchLinear(table, WeightFormat::q4_k, Activation::int8Group32, "q4_k by int8-group32", pool, int8);
+  if (wanted("q6k")) benchLinear(table, WeightFormat::q6_k, Activation::int8Group32, "q6_k by int8-group32", pool, int8);
   if (wanted("q8f")) benchLinear(table, WeightFormat::q8_0, Activation::f32, "q8_0 by f32", pool, fma);
   if (wanted("attention")) benchAttention(table, pool);
 }

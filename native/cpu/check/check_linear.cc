@@ -42,7 +42,11 @@ uint16_t f16Bits(float f) {
 
 namespace {
 
-const char* const kFormats[] = {"f32", "f16", "bf16", "q8_0"};
+const char* const kFormats[] = {
+#define MILLRACE_FORMAT(name, elements, bytes) #name,
+    MILLRACE_WEIGHT_FORMATS(MILLRACE_FORMAT)
+#undef MILLRACE_FORMAT
+};
 const char* const kActivations[] = {"f32", "bf16", "int8-group32", "int8-token"};
 
 struct Matrix {
@@ -50,10 +54,42 @@ struct Matrix {
   std::vector<float> values;  // [n, k]
 };
 
+// Byte offsets of the halves in a block of a format kept as stored; -1 for none.
+void halvesOf(WeightFormat format, int (&at)[2]) {
+  at[0] = 0, at[1] = -1;
+  if (format == WeightFormat::mxfp4) at[0] = -1;
+  if (format == WeightFormat::q4_1 || format == WeightFormat::q5_1 || format == WeightFormat::q4_k || format == WeightFormat::q5_k) at[1] = 2;
+  if (format == WeightFormat::q2_k) at[0] = 80, at[1] = 82;
+  if (format == WeightFormat::q3_k) at[0] = 108;
+  if (format == WeightFormat::q6_k) at[0] = 208;
+}
+
+// Random levels under small scales; what they stand for is asked of the table (the conformance tests hold that against src/quant).
+Matrix makeBlocks(const KernelTable& table, WeightFormat format, int n, int k, Random& random) {
+  Matrix m;
+  m.values.resize(static_cast<size_t>(n) * k);
+  m.source.resize(static_cast<size_t>(bytesOf(format, k)) * n);
+  for (uint8_t& byte : m.source) byte = static_cast<uint8_t>(random.below(256));
+  int at[2];
+  halvesOf(format, at);
+  for (size_t block = 0; block < m.source.size(); block += blockSize(format).bytes) {
+    if (format == WeightFormat::mxfp4) m.source[block] = static_cast<uint8_t>(118 + random.below(6));
+    for (int offset : at) {
+      const uint16_t half = f16Bits(random.normal() * 0.01f);
+      if (offset >= 0) std::memcpy(m.source.data() + block + offset, &half, 2);
+    }
+  }
+  Buffer packed(table.packedBytes(format, n, k));
+  PackedMatrix weight{format, n, k, packed.data()};
+  table.packRows(&weight, 0, n, m.source.data());
+  for (int r = 0; r < n; r++) table.unpackRow(weight, r, m.values.data() + static_cast<size_t>(r) * k);
+  return m;
+}
+
 Matrix makeMatrix(WeightFormat format, int n, int k, Random& random) {
   Matrix m;
   m.values.resize(static_cast<size_t>(n) * k);
-  const size_t rowBytes = format == WeightFormat::q8_0 ? k / 32 * 34 : format == WeightFormat::f32 ? k * 4 : k * 2;
+  const size_t rowBytes = static_cast<size_t>(bytesOf(format, k));
   m.source.resize(rowBytes * n);
   for (int r = 0; r < n; r++) {
     uint8_t* row = m.source.data() + r * rowBytes;
@@ -65,6 +101,14 @@ Matrix makeMatrix(WeightFormat format, int n, int k, Random& random) {
         const uint16_t h = format == WeightFormat::f16 ? f16Bits(value) : bf16Bits(value);
         std::memcpy(row + c * 2, &h, 2);
         value = format == WeightFormat::f16 ? f16Value(h) : bf16Value(h);
+      }
+      if (format == WeightFormat::q4_0) {
+        uint8_t* block = row + c / 32 * 18;
+        const uint16_t scale = f16Bits((c / 32 % 2 ? -0.01f : 0.01f) + 0.0001f * static_cast<float>((r + c / 32) % 7));
+        const int nibble = random.below(16);
+        std::memcpy(block, &scale, 2);
+        block[2 + c % 16] = static_cast<uint8_t>(c % 32 < 16 ? nibble : block[2 + c % 16] | nibble << 4);
+        value = f16Value(scale) * static_cast<float>(nibble - 8);
       }
       if (format == WeightFormat::q8_0) {
         uint8_t* block = row + c / 32 * 34;
@@ -112,7 +156,7 @@ void checkCase(const KernelTable& table, WeightFormat format, Activation activat
   const std::string where = std::string(table.isa) + " " + kFormats[int(format)] + " by " + kActivations[int(activation)] + " rows " + std::to_string(rows) +
                             " n " + std::to_string(n) + " k " + std::to_string(k);
   Random random(static_cast<uint64_t>(n * 7919 + k * 31 + rows));
-  const Matrix matrix = makeMatrix(format, n, k, random);
+  const Matrix matrix = format > WeightFormat::q4_0 ? makeBlocks(table, format, n, k, random) : makeMatrix(format, n, k, random);
   Buffer packed(table.packedBytes(format, n, k)), scratch(table.linearScratchBytes(rows, k));
   PackedMatrix weight{format, n, k, packed.data()};
   const size_t rowBytes = matrix.source.size() / n;
@@ -176,6 +220,12 @@ void checkLinear(const KernelTable& table) {
   const Shape shapes[] = {{1, 1, 32, true}, {2, 63, 64, false}, {3, 65, 96, true}, {5, 130, 1056, true}, {8, 17, 2080, false}, {9, 200, 224, true},
                           {64, 70, 1024, false}, {65, 129, 1120, true}, {70, 96, 2144, true}, {300, 257, 1088, true}};
   const Shape oddShapes[] = {{1, 5, 1, true}, {4, 33, 7, false}, {7, 71, 1027, true}, {71, 67, 1025, true}, {10, 3, 333, false}};
+  const Shape blockShapes[] = {{1, 1, 256, true}, {3, 65, 512, true}, {9, 63, 1280, false}, {64, 70, 1024, false}, {65, 129, 2304, true}, {100, 80, 1536, true}};
+  for (int f = 4; f < static_cast<int>(WeightFormat::count); f++)
+    for (int a = 0; a < 4; a++)
+      for (const Shape& shape : blockShapes) checkCase(table, WeightFormat(f), Activation(a), shape, one, two);
+  for (int a = 0; a < 4; a++)
+    for (const Shape& shape : shapes) checkCase(table, WeightFormat::q4_0, Activation(a), shape, one, two);
   for (int f = 0; f < 4; f++) {
     for (int a = 0; a < 4; a++) {
       for (const Shape& shape : shapes) checkCase(table, WeightFormat(f), Activation(a), shape, one, two);

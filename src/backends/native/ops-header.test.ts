@@ -5,6 +5,7 @@ import { weightFormats } from '../../plan/encode.ts';
 import { ATTENTION_SPLIT } from '../../plan/ops/attention.ts';
 import { ops } from '../../plan/ops/index.ts';
 import { LINEAR_SEGMENT, linear } from '../../plan/ops/linear.ts';
+import { weightFormats as definitions } from '../../quant/formats/index.ts';
 import { packageRoot } from './sources.ts';
 
 const native = (path: string) => readFileSync(join(packageRoot(), 'native', path), 'utf8');
@@ -20,7 +21,10 @@ test('the native list of ops has the opcodes and attributes of the op table, in 
 test('formats, activations, segment and split are the same on both sides', () => {
   const header = native('cpu/kernels.h');
   const enumOf = (name: string) => (new RegExp(`enum class ${name} : int32_t \\{([^}]*)\\}`).exec(header)?.[1] ?? '').match(/\w+(?= =)/g);
-  expect(enumOf('WeightFormat')).toEqual(weightFormats);
+  const blocks = [...native('common/weight_formats.h').matchAll(/^ {2}X\((\w+), (\d+), (\d+)\)/gm)];
+  expect(blocks.map(([, name, elements, bytes]) => [name, Number(elements), Number(bytes)])).toEqual(
+    weightFormats.map((name) => [name, definitions[name].blockElements, definitions[name].blockBytes]),
+  );
   const activations = (linear.attrs.activation as readonly string[]).map((word) =>
     word.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase()),
   );

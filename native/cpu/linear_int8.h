@@ -1,0 +1,72 @@
+// int8 dot products of four steps of K per lane, for linear_q8_0.cc, linear_q4_0.cc and linear_blocks.cc. Private to them.
+//
+//   AVX-512   vpdpbusd: unsigned weights by signed x
+//   AVX2      vpmaddubsw, vpmaddwd
+//   portable  f32, in which sums of a group are exact: they stay below 2^24. SSE2 has no 32-bit integer product
+#pragma once
+
+#include "linear.h"
+
+namespace millrace::cpu::MILLRACE_ISA {
+namespace {
+
+#if defined(MILLRACE_AVX512)
+using Sum = __m512i;
+using Weights = __m512i;
+MILLRACE_INLINE Sum startSum(int32_t correction) { return _mm512_set1_epi32(correction); }
+MILLRACE_INLINE Weights prepare(const uint8_t* p) {
+  Weights w = _mm512_loadu_si512(p);
+#if defined(__GNUC__)
+  asm("" : "+v"(w));  // or GCC loads it again for every row, and loads become the bound
+#endif
+  return w;
+}
+MILLRACE_INLINE Sum dot4(Sum sum, Weights w, const uint8_t* x) {
+  const __m512i broadcast = _mm512_set1_epi32(readAs<int32_t>(x));
+#if defined(__GNUC__)
+  // GCC 12 moves the intrinsic's sums to the stack in large tiles, at half the speed.
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w), "v"(broadcast));
+  return sum;
+#else
+  return _mm512_dpbusd_epi32(sum, w, broadcast);
+#endif
+}
+MILLRACE_INLINE Vec sumToFloat(Sum sum) { return _mm512_cvtepi32_ps(sum); }
+#elif defined(MILLRACE_AVX2)
+using Sum = __m256i;
+struct Weights {
+  __m256i value, magnitude;
+};
+MILLRACE_INLINE Sum startSum(int32_t correction) { return _mm256_set1_epi32(correction); }
+MILLRACE_INLINE Weights prepare(const uint8_t* p) {
+  const __m256i value = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {value, _mm256_abs_epi8(value)};
+}
+MILLRACE_INLINE Sum dot4(Sum sum, Weights w, const uint8_t* x) {
+  const __m256i broadcast = _mm256_set1_epi32(readAs<int32_t>(x));
+  const __m256i pairs = _mm256_maddubs_epi16(w.magnitude, _mm256_sign_epi8(broadcast, w.value));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+MILLRACE_INLINE Vec sumToFloat(Sum sum) { return _mm256_cvtepi32_ps(sum); }
+#else
+using Sum = Vec;
+struct Weights {
+  Vec step[4];
+};
+MILLRACE_INLINE Sum startSum(int32_t correction) { return set1(static_cast<float>(correction)); }
+MILLRACE_INLINE Weights prepare(const uint8_t* p) {
+  const VecI q = loadInt(p);
+  return {{intToFloat(shiftRightSigned<24>(shiftLeft<24>(q))), intToFloat(shiftRightSigned<24>(shiftLeft<16>(q))),
+           intToFloat(shiftRightSigned<24>(shiftLeft<8>(q))), intToFloat(shiftRightSigned<24>(q))}};
+}
+MILLRACE_INLINE Sum dot4(Sum sum, const Weights& w, const uint8_t* x) {
+  const int8_t* q = reinterpret_cast<const int8_t*>(x);
+  MILLRACE_UNROLL
+  for (int s = 0; s < 4; s++) sum = fma(w.step[s], set1(static_cast<float>(q[s])), sum);
+  return sum;
+}
+MILLRACE_INLINE Vec sumToFloat(Sum sum) { return sum; }
+#endif
+
+}  // namespace
+}  // namespace millrace::cpu::MILLRACE_ISA
