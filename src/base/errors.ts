@@ -17,6 +17,7 @@ export const errorTable = {
   ROUTE_UNKNOWN: { status: 404, meaning: 'No such endpoint.' },
   METHOD_NOT_ALLOWED: { status: 405, meaning: 'The endpoint exists, but not for that method.' },
   AUTH_INVALID: { status: 401, meaning: 'The API key is missing or wrong.' },
+  ADMIN_ONLY: { status: 403, meaning: 'The endpoint is for administrators, and the server names none.' },
   HOST_NOT_ALLOWED: { status: 403, meaning: 'The Host header names a site that this server does not answer for.' },
   QUEUE_FULL: { status: 429, meaning: 'Too many requests are waiting.' },
   TENANT_LIMIT: { status: 429, meaning: 'Too many requests of one user are open.' },

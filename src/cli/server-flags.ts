@@ -64,6 +64,13 @@ export const serverFlags: readonly FlagDeclaration[] = [
   { name: 'port', flag: 'port', kind: 'integer', default: 8000, meaning: 'port to listen on; 0 takes any free one' },
   { name: 'apiKeys', flag: 'api-key', kind: 'strings', placeholder: 'KEY', meaning: 'key that clients must send; may be repeated' },
   {
+    name: 'adminKeys',
+    flag: 'admin-key',
+    kind: 'strings',
+    placeholder: 'KEY',
+    meaning: 'key for `/v1/requests` and `/v1/scheduling-policy`; may be repeated',
+  },
+  {
     name: 'allowedOrigins',
     flag: 'allowed-origin',
     kind: 'strings',
@@ -103,7 +110,7 @@ export const serverFlags: readonly FlagDeclaration[] = [
  * @throws CONFIG_INVALID for a value out of range
  */
 export function serverOptions(values: Readonly<Record<string, unknown>>, logTo: DestinationStream): ServerOptions {
-  const { host, port, apiKeys, allowedOrigins, allowedHosts } = values as ServerOptions;
+  const { host, port, apiKeys, adminKeys, allowedOrigins, allowedHosts } = values as ServerOptions;
   const { maxBodyBytes, logLevel } = values as { maxBodyBytes?: number; logLevel?: string };
   checkRange('port', port, 0, 65_535);
   checkRange('max-body-bytes', maxBodyBytes, 1, MOST_BODY_BYTES);
@@ -117,6 +124,7 @@ export function serverOptions(values: Readonly<Record<string, unknown>>, logTo: 
     ...(host === undefined ? {} : { host }),
     ...(port === undefined ? {} : { port }),
     ...(apiKeys === undefined ? {} : { apiKeys }),
+    ...(adminKeys === undefined ? {} : { adminKeys }),
     ...(allowedOrigins === undefined ? {} : { allowedOrigins }),
     ...(allowedHosts === undefined ? {} : { allowedHosts }),
     ...(maxBodyBytes === undefined ? {} : { limits: { bodyBytes: maxBodyBytes } }),

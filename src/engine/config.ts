@@ -6,6 +6,7 @@ import { MillraceError } from '../base/errors.ts';
 import { reasoningFormats } from '../chat/reasoning.ts';
 import { toolCallFormats } from '../chat/tool-calls/index.ts';
 import { weightFormats } from '../plan/encode.ts';
+import { type PolicyName, policies } from '../scheduler/policies/index.ts';
 
 /** One option, as the CLI and the docs see it. */
 export interface OptionDeclaration {
@@ -111,6 +112,31 @@ const table = {
     max: 1 << 20,
     placeholder: 'N',
     meaning: 'Most requests that may wait; more are refused with 429.',
+  },
+  maxQueueMs: {
+    flag: 'max-queue-ms',
+    kind: 'integer',
+    default: null,
+    min: 1,
+    max: 2 ** 31 - 1,
+    placeholder: 'MS',
+    meaning: 'Longest that a request may wait to be started; then it fails with 503. No limit when absent.',
+  },
+  maxTenantSeqs: {
+    flag: 'max-tenant-seqs',
+    kind: 'integer',
+    default: null,
+    min: 1,
+    max: 1 << 20,
+    placeholder: 'N',
+    meaning: 'Most open requests (choices) of one API key or `user`; more are refused with 429. No limit when absent.',
+  },
+  schedulingPolicy: {
+    flag: 'scheduling-policy',
+    kind: 'string',
+    choices: Object.keys(policies) as PolicyName[],
+    default: 'fcfs',
+    meaning: 'Which waiting request starts next; docs/scheduling.md describes each.',
   },
   blockSize: {
     flag: 'block-size',

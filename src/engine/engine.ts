@@ -1,7 +1,10 @@
 import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
 import type { SamplingParams } from '../sampling/params.ts';
+import type { RequestReport } from '../scheduler/wait-reasons.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { RequestStream } from './request-stream.ts';
+
+export type { RequestReport } from '../scheduler/wait-reasons.ts';
 
 /** What to continue. */
 export type GenerateInput =
@@ -13,6 +16,14 @@ export interface GenerateOptions {
   readonly signal?: AbortSignal;
   /** Names the request in logs, metrics and responses; drawn when absent. */
   readonly requestId?: string;
+  /** Lower starts first, under the scheduling policy `priority`; an integer, default 0. */
+  readonly priority?: number | undefined;
+  /** Whom it counts for, under the policy `fair` and the limit per tenant. */
+  readonly tenant?: string | undefined;
+  /** Milliseconds from now after which it is ended with DEADLINE_EXCEEDED, wherever it stands. */
+  readonly deadlineMs?: number | undefined;
+  /** Milliseconds from now by which the first token is wanted: the policy `deadline` goes by it. */
+  readonly targetFirstTokenMs?: number | undefined;
   /**
    * Tokens that are told apart from text, such as the tags of tool calls: a delta names their places, its text leaves them out. No stop
    * string reaches across one.
@@ -82,6 +93,10 @@ export interface Engine extends AsyncDisposable {
   /** Ids of a chat prompt, for `/tokenize`. */
   renderChat(messages: readonly ChatMessage[], options?: ChatTemplateOptions): Promise<{ text: string; tokenIds: Int32Array }>;
   stats(): EngineStats;
+  /** Every request that has not ended, and why those that wait do. For administrators. */
+  requests(): readonly RequestReport[];
+  /** Switches the order in which requests start, at once and for those that wait too. @throws REQUEST_INVALID for a policy that there is not */
+  useSchedulingPolicy(name: string): void;
   /** Subscribes to finished requests, for metrics. Returns the unsubscribe function. */
   onFinished(listener: (event: FinishedRequest) => void): () => void;
   /** Aborts what runs and frees everything. Idempotent. */

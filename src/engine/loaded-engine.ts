@@ -9,12 +9,13 @@ import type { ChatTemplate } from '../chat/template.ts';
 import { KvCache } from '../kv/kv-cache.ts';
 import type { Plan } from '../plan/plan.ts';
 import { resolveSamplingParams, type SamplingParams } from '../sampling/params.ts';
-import { Request } from '../scheduler/request.ts';
+import { type PolicyName, policies } from '../scheduler/policies/index.ts';
+import { Request, type RequestOptions } from '../scheduler/request.ts';
 import { Scheduler } from '../scheduler/scheduler.ts';
 import { IncrementalDetokenizer } from '../tokenizer/detokenizer.ts';
 import { StopStringMatcher } from '../tokenizer/stop-strings.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
-import type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo } from './engine.ts';
+import type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo, RequestReport } from './engine.ts';
 import { Generation } from './generation.ts';
 import { GenerationStream } from './generation-stream.ts';
 import { type InputParts, promptTokenIds } from './input.ts';
@@ -29,6 +30,11 @@ export interface EngineLimits {
   readonly maxNumSeqs: number;
   readonly maxNumBatchedTokens: number;
   readonly maxQueue: number;
+  readonly maxQueueMs?: number | null;
+  readonly maxTenantSeqs?: number | null;
+  readonly schedulingPolicy?: PolicyName;
+  /** Default: true. */
+  readonly estimatePeak?: boolean;
   readonly enablePrefixCaching: boolean;
 }
 
@@ -61,6 +67,39 @@ export interface EngineDescription {
 
 const noTokens: ReadonlySet<number> = new Set();
 
+/** What the scheduler is told of a request, its times on the engine's clock. @throws REQUEST_INVALID */
+function schedulingOf(options: GenerateOptions, nowMs: number): Omit<RequestOptions, 'id' | 'promptTokenIds' | 'params'> {
+  const { priority = 0, tenant = '', deadlineMs, targetFirstTokenMs } = options;
+  if (!Number.isInteger(priority) || Math.abs(priority) > MAX_PRIORITY) {
+    throw new MillraceError('REQUEST_INVALID', {
+      message: 'The priority cannot be that.',
+      expected: `an integer from -${MAX_PRIORITY} to ${MAX_PRIORITY}`,
+      received: String(priority),
+      param: 'priority',
+    });
+  }
+  return {
+    arrivalMs: nowMs,
+    priority,
+    tenant,
+    deadlineMs: due(deadlineMs, nowMs, 'deadline_ms'),
+    firstTokenDueMs: due(targetFirstTokenMs, nowMs, 'target_first_token_ms'),
+  };
+}
+
+function due(ms: number | undefined, nowMs: number, param: string): number | null {
+  if (ms === undefined) return null;
+  if (Number.isFinite(ms) && ms > 0) return nowMs + ms;
+  throw new MillraceError('REQUEST_INVALID', {
+    message: `The field ${param} cannot be that.`,
+    expected: 'a number of milliseconds above 0',
+    received: String(ms),
+    param,
+  });
+}
+
+const MAX_PRIORITY = 1_000_000;
+
 export class LoadedEngine implements Engine {
   readonly model: ModelInfo;
   readonly tokenizer: Tokenizer;
@@ -90,7 +129,14 @@ export class LoadedEngine implements Engine {
     this.#eosTokenIds = parts.eosTokenIds ?? parts.tokenizer.eosTokenIds;
     const { groups, blockSize } = cache.spec;
     const kv = new KvCache({ groups, blockSize, enablePrefixCaching: limits.enablePrefixCaching });
-    this.scheduler = new Scheduler({ kv, ...limits });
+    const { maxQueueMs, maxTenantSeqs } = limits;
+    this.scheduler = new Scheduler({
+      ...limits,
+      kv,
+      maxQueueMs: maxQueueMs ?? Infinity,
+      maxTenantSeqs: maxTenantSeqs ?? Infinity,
+      policy: policies[limits.schedulingPolicy ?? 'fcfs'](),
+    });
     this.#output = new OutputStage({
       scheduler: this.scheduler,
       counters: this.#counters,
@@ -154,6 +200,24 @@ export class LoadedEngine implements Engine {
     return readStats(this.#counters, this.scheduler, this.#clock);
   }
 
+  requests(): readonly RequestReport[] {
+    return this.scheduler.report(this.#clock.nowMs());
+  }
+
+  useSchedulingPolicy(name: string): void {
+    const make = Object.hasOwn(policies, name) ? policies[name as PolicyName] : undefined;
+    if (make !== undefined) {
+      this.scheduler.use(make());
+      return;
+    }
+    throw new MillraceError('REQUEST_INVALID', {
+      message: 'There is no such scheduling policy.',
+      expected: `one of ${Object.keys(policies).join(', ')}`,
+      received: JSON.stringify(name.slice(0, 100)),
+      param: 'policy',
+    });
+  }
+
   onFinished(listener: (event: FinishedRequest) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -203,10 +267,11 @@ export class LoadedEngine implements Engine {
       defaults: this.#parts.samplingDefaults ?? {},
       drawSeed: () => this.#drawSeed(),
     });
+    const scheduling = schedulingOf(options, generation.startMs);
     let first: Request | undefined;
     for (let choice = 0; choice < params.n; choice++) {
       const sibling = first === undefined ? {} : { sibling: first };
-      const request = new Request({ id: stream.requestId, promptTokenIds: prompt, params, choice, arrivalMs: generation.startMs, ...sibling });
+      const request = new Request({ id: stream.requestId, promptTokenIds: prompt, params, choice, ...scheduling, ...sibling });
       first ??= request;
       generation.choices.push({
         request,

@@ -5,6 +5,7 @@ import { gibibytes, type MachineFacts } from '../base/machine.ts';
 import { bytesForAllRows, bytesForOneRow, bytesPerBlock, longestSequence, numBlocksForMemory, type SizingLimits } from '../kv/layout.ts';
 import { ATTENTION_SPLIT } from '../plan/ops/attention.ts';
 import type { CacheGroup, WeightFormat } from '../plan/plan.ts';
+import type { PolicyName } from '../scheduler/policies/index.ts';
 import type { CheckedOptions } from './config.ts';
 
 /** Share of the free memory that K and V may take when nobody says otherwise, and a bound that is ample for one machine's CPU. */
@@ -37,6 +38,9 @@ export interface ResolvedConfig {
   readonly maxNumSeqs: number;
   readonly maxNumBatchedTokens: number;
   readonly maxQueue: number;
+  readonly maxQueueMs: number | null;
+  readonly maxTenantSeqs: number | null;
+  readonly schedulingPolicy: PolicyName;
   readonly blockSize: number;
   readonly kvDtype: KvDtype;
   readonly enablePrefixCaching: boolean;
@@ -68,12 +72,15 @@ export function resolveConfig(options: CheckedOptions, facts: LoadFacts): Resolv
     const why = maxModelLen < wishedLen ? `what the KV blocks hold; the model allows ${grouped(wishedLen)}` : 'as the model is trained for';
     reasons.push(`maxModelLen = ${grouped(maxModelLen)}: ${why}`);
   } else if (maxModelLen < wishedLen) throw cacheTooSmall(options.maxModelLen, kv, facts, sizing);
-  const { maxQueue, enablePrefixCaching } = options;
+  const { maxQueue, maxQueueMs, maxTenantSeqs, schedulingPolicy, enablePrefixCaching } = options;
   return Object.freeze({
     maxModelLen,
     maxNumSeqs,
     maxNumBatchedTokens,
     maxQueue: Number(maxQueue),
+    maxQueueMs,
+    maxTenantSeqs,
+    schedulingPolicy: schedulingPolicy ?? 'fcfs',
     blockSize,
     kvDtype,
     enablePrefixCaching: enablePrefixCaching === true,

@@ -10,7 +10,7 @@ import type { ScheduledBatch } from './scheduled-batch.ts';
 describe('predicted output lengths', () => {
   test('without history a first guess, never more than may come', () => {
     const lengths = new OutputLengths();
-    expect(lengths.predictRemaining(0, 10_000)).toBe(256);
+    expect(lengths.predictRemaining(0, 10_000)).toBe(128);
     expect(lengths.predictRemaining(0, 30)).toBe(30);
     expect(lengths.predictRemaining(29, 30)).toBe(1);
     expect(lengths.predictRemaining(400, 10_000)).toBe(100);
@@ -23,7 +23,7 @@ describe('predicted output lengths', () => {
     expect(lengths.predictRemaining(60, 10_000)).toBe(80 - 60);
     expect(lengths.predictRemaining(100, 10_000)).toBe(25);
     // outputs of requests that allow far less tell nothing of those
-    expect(lengths.predictRemaining(0, 500)).toBe(256);
+    expect(lengths.predictRemaining(0, 500)).toBe(128);
   });
 
   test('old outputs are forgotten', () => {

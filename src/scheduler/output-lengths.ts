@@ -6,7 +6,7 @@
 /** Earlier outputs that count. */
 const HISTORY = 512;
 /** Guess while there is no history, tokens. */
-const FIRST_GUESS = 256;
+const FIRST_GUESS = 128;
 /** Of the earlier outputs that became longer than this one is, the share that must end before the prediction. */
 const QUANTILE = 0.5;
 

@@ -25,7 +25,8 @@ export function errorBody(error: MillraceError): ErrorBody {
 
 /** Headers that belong to an error: when to come back, how to authenticate. */
 export function errorHeaders(error: MillraceError): Record<string, string> {
-  if (error.code === 'QUEUE_FULL') return { 'retry-after': '1' };
+  if (error.code === 'QUEUE_FULL' || error.code === 'TENANT_LIMIT') return { 'retry-after': '1' };
+  if (error.code === 'QUEUE_TIMEOUT' || error.code === 'DEADLINE_EXCEEDED') return { 'retry-after': '2' };
   if (error.code === 'ENGINE_CLOSED') return { 'retry-after': '5' };
   if (error.code === 'AUTH_INVALID') return { 'www-authenticate': 'Bearer' };
   return {};

@@ -19,6 +19,8 @@ function drawId(): string {
 /** One request and its answer while both are open: its id, and the signal that its owner left. */
 export class Exchange {
   readonly #abort = new AbortController();
+  /** Who asks, by API key; '' when none is wanted. */
+  tenant = '';
   #id: string;
   #idIsOurs: boolean;
 

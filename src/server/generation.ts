@@ -1,5 +1,6 @@
 import type { FastifyReply } from 'fastify';
 import { invariant, MillraceError } from '../base/errors.ts';
+import type { GenerateOptions } from '../engine/engine.ts';
 import type { Admission, GenerationResult, RequestStream } from '../engine/request-stream.ts';
 import { errorBody, fromThrown } from './errors.ts';
 import type { Exchange } from './exchange.ts';
@@ -37,6 +38,7 @@ export async function answer(generation: Generation, exchange: Exchange, reply: 
       signal: exchange.signal,
       requestId: exchange.generationId(generation.idPrefix, index, request.inputs.length),
       ...(generation.markerTokenIds === undefined ? {} : { markerTokenIds: generation.markerTokenIds }),
+      ...schedulingOf(request, exchange),
     }),
   );
   try {
@@ -55,6 +57,14 @@ export async function answer(generation: Generation, exchange: Exchange, reply: 
 /** Who aborted the exchange knows why; the engine only knows that it was aborted. */
 function reasonOf(thrown: unknown, { signal }: Exchange): MillraceError {
   const error = fromThrown(thrown, 0);
+/** A tenant is an API key, which clients cannot choose; where none is wanted, the user whom the client names. */
+function schedulingOf(
+  { scheduling: { user, ...rest } = { user: '' } }: GenerationRequest,
+  { tenant }: Exchange,
+): Omit<GenerateOptions, 'signal' | 'requestId'> {
+  return { ...rest, tenant: tenant === '' ? user : tenant };
+}
+
   return error.code === 'REQUEST_ABORTED' && signal.reason instanceof MillraceError ? signal.reason : error;
 }
 

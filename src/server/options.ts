@@ -23,6 +23,8 @@ export interface ServerOptions {
   readonly port?: number;
   /** With keys, everything but health, metrics, version and the chat page wants `Authorization: Bearer KEY`. */
   readonly apiKeys?: readonly string[];
+  /** Keys of administrators, for the endpoints that show and steer what runs. */
+  readonly adminKeys?: readonly string[];
   /** Origins that browsers may call from (CORS); `*` is every origin. None by default. */
   readonly allowedOrigins?: readonly string[];
   /** Host header values accepted besides the loopback names; `*` is every name. Checked only on loopback without API keys. */
@@ -61,6 +63,7 @@ export function resolveServerOptions(given: ServerOptions): ResolvedServerOption
     host: given.host ?? '127.0.0.1',
     port: given.port ?? 8000,
     apiKeys: given.apiKeys ?? [],
+    adminKeys: given.adminKeys ?? [],
     allowedOrigins: given.allowedOrigins ?? [],
     allowedHosts: given.allowedHosts ?? [],
     limits: Object.freeze({ ...defaultLimits, ...given.limits }),

@@ -2,7 +2,7 @@ import type { AddressInfo, Socket } from 'node:net';
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
 import { MillraceError } from '../base/errors.ts';
 import type { Engine } from '../engine/engine.ts';
-import { ApiKeyCheck } from './auth.ts';
+import { ApiKeyCheck, adminCheck } from './auth.ts';
 import { crossOrigin } from './cross-origin.ts';
 import { errorBody, errorHeaders, fromThrown, routeUnknown } from './errors.ts';
 import { Exchange, OpenExchanges, requestIdOf } from './exchange.ts';
@@ -37,6 +37,10 @@ export function createServer(setup: ServerSetup): MillraceServer {
   return new MillraceServer(setup);
 }
 
+/** With the log at debug, how often it says why requests wait, and of how many. */
+const WAIT_LOG_MS = 2000;
+const MOST_WAIT_LINES = 16;
+
 /** The HTTP face of a table of engines. */
 export class MillraceServer {
   readonly #app: FastifyInstance;
@@ -45,6 +49,7 @@ export class MillraceServer {
   readonly #models: ModelTable;
   readonly #exchanges = new OpenExchanges();
   #isDraining = false;
+  #waitLog: ReturnType<typeof setInterval> | undefined;
   #closed: Promise<void> | null = null;
 
   /** @throws CONFIG_INVALID when two engines want one name or an API key is empty */
@@ -67,6 +72,7 @@ export class MillraceServer {
       throw listenError(thrown, host, port);
     }
     const taken = (this.#app.server.address() as AddressInfo).port;
+    if (this.#options.log?.level === 'debug') this.#waitLog = setInterval(() => this.#logWaiting(), WAIT_LOG_MS).unref();
     return { host, port: taken, url: `http://${host.includes(':') ? `[${host}]` : host}:${taken}` };
   }
 
@@ -88,23 +94,40 @@ export class MillraceServer {
       this.#exchanges.abortAll(new MillraceError('ENGINE_CLOSED', 'The server is shutting down.'));
       await this.#exchanges.drained(1000); // time to write the last frames
     }
+    clearInterval(this.#waitLog);
     this.#app.server.closeAllConnections();
     await this.#app.close();
     this.#metrics.close();
   }
 
+  /** Says for each of the first that wait why they do. */
+  #logWaiting(): void {
+    for (const { engine } of this.#models.served) {
+      const waiting = engine.requests().filter(({ status }) => status === 'waiting');
+      for (const { id, ageMs, waitsFor, why } of waiting.slice(0, MOST_WAIT_LINES)) {
+        this.#options.log?.debug({ id, ageMs: Math.round(ageMs), waitsFor, why, numWaiting: waiting.length }, 'waiting');
+      }
+    }
+  }
+
   #addChecks(): void {
     const keys = new ApiKeyCheck(this.#options.apiKeys);
+    const checkAdmin = adminCheck(this.#options);
     const checkHost = hostCheck(this.#options);
     const allowOrigin = crossOrigin(this.#options.allowedOrigins);
     const openPaths: ReadonlySet<string> = new Set(routes.filter(({ isOpen }) => isOpen).flatMap(({ paths }) => paths));
+    const adminPaths: ReadonlySet<string> = new Set((routes as readonly Route[]).filter(({ isAdmin }) => isAdmin).flatMap(({ paths }) => paths));
     this.#app.decorateRequest('exchange', undefined as never);
     this.#app.addHook('onRequest', async (request, reply) => {
       this.#open(request, reply);
       checkHost?.(request.headers.host);
       if (allowOrigin?.(request, reply)) return reply.code(204).send();
       if (openPaths.has(request.routeOptions.url ?? '')) return;
-      keys.check(request.headers.authorization);
+      if (adminPaths.has(request.routeOptions.url ?? '')) {
+        checkAdmin(request.headers.authorization);
+        return;
+      }
+      request.exchange.tenant = keys.check(request.headers.authorization);
       if (!this.#isDraining) return;
       reply.header('connection', 'close');
       throw new MillraceError('ENGINE_CLOSED', 'The server is shutting down.');

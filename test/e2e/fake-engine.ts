@@ -3,7 +3,7 @@ import { StringDecoder } from 'node:string_decoder';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MillraceError } from '../../src/base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions } from '../../src/chat/messages.ts';
-import type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo } from '../../src/engine/engine.ts';
+import type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo, RequestReport } from '../../src/engine/engine.ts';
 import type {
   Admission,
   FinishReason,
@@ -129,6 +129,20 @@ export class FakeEngine implements Engine {
 
   finished(event: FinishedRequest): void {
     for (const listener of this.#listeners) listener(event);
+  }
+
+  policy = 'fcfs';
+
+  requests(): readonly RequestReport[] {
+    const counts = { promptTokens: 3, outputTokens: 0, computedTokens: 0, preemptions: 0 };
+    return [
+      { id: 'a', choice: 0, status: 'waiting', tenant: 't', priority: 0, ageMs: 7.4, ...counts, waitsFor: 'behind', why: 'It is behind 2 others.' },
+    ];
+  }
+
+  useSchedulingPolicy(name: string): void {
+    if (name !== 'fair') throw new MillraceError('REQUEST_INVALID', { message: 'There is no such scheduling policy.', param: 'policy' });
+    this.policy = name;
   }
 
   stats(): EngineStats {

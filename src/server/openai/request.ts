@@ -1,6 +1,6 @@
 import { MillraceError } from '../../base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions, ContentPart } from '../../chat/messages.ts';
-import type { GenerateInput } from '../../engine/engine.ts';
+import type { GenerateInput, GenerateOptions } from '../../engine/engine.ts';
 import { MAX_TOP_LOGPROBS, type SamplingParams } from '../../sampling/params.ts';
 import { noTools, type ToolUse } from '../choice-output.ts';
 import type { ServerLimits } from '../options.ts';
@@ -26,8 +26,12 @@ export interface GenerationRequest {
   readonly toolUse: ToolUse;
   readonly inputs: readonly GenerateInput[];
   readonly params: SamplingParams;
+  readonly scheduling?: Scheduling;
   readonly shape: ResponseShape;
 }
+
+/** When a request should run, and for whom. */
+export type Scheduling = Pick<GenerateOptions, 'priority' | 'deadlineMs' | 'targetFirstTokenMs'> & { readonly user: string };
 
 /** OpenAI's default of the older endpoint. */
 const COMPLETION_MAX_TOKENS = 16;
@@ -49,6 +53,7 @@ export function readChatCompletion(body: ChatCompletionBody, limits: ServerLimit
       logprobs: body.logprobs ?? undefined,
       topLogprobs: body.top_logprobs ?? undefined,
     },
+    scheduling: readScheduling(body),
     shape: { ...readShape(body, false), includeReasoning: body.include_reasoning ?? true },
   };
 }
@@ -78,6 +83,7 @@ export function readCompletion(body: CompletionBody, limits: ServerLimits): Gene
       maxTokens: body.max_tokens ?? COMPLETION_MAX_TOKENS,
       ...(logprobs === null ? {} : { logprobs: true, topLogprobs: logprobs }),
     },
+    scheduling: readScheduling(body),
     shape: readShape(body, body.echo ?? false),
   };
 }
@@ -186,6 +192,16 @@ function readSampling(body: SamplingBody, limits: ServerLimits): SamplingParams 
     ignoreEos: given(body.ignore_eos),
     skipSpecialTokens: given(body.skip_special_tokens),
     n: given(body.n),
+  };
+}
+
+function readScheduling(body: ChatCompletionBody | CompletionBody): Scheduling {
+  return {
+    priority: body.priority ?? undefined,
+    deadlineMs: body.deadline_ms ?? undefined,
+    targetFirstTokenMs: body.target_first_token_ms ?? undefined,
+    // OpenAI's clients send a text; anything else has always been ignored
+    user: typeof body.user === 'string' ? body.user.slice(0, 256) : '',
   };
 }
 

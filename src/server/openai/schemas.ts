@@ -73,7 +73,10 @@ const commonFields = {
   request_id: optional(Type.String({ maxLength: 128 }), 'Names the request in logs and answers (header `x-request-id` does too).'),
   return_token_ids: optional(flag, 'Add `token_ids` to choices, and `prompt_token_ids`.'),
   return_tokens_as_token_ids: optional(flag, 'In logprobs, write tokens as `token_id:N`.'),
-  user: optional(Type.Unknown(), 'Ignored.'),
+  user: optional(Type.Unknown(), 'A text: whom the request counts for (policy `fair`, `--max-tenant-seqs`) where no API key is wanted.'),
+  priority: optional(integer, 'Lower starts first, with `--scheduling-policy priority`; default 0.'),
+  deadline_ms: optional(number, 'Milliseconds after which the request is ended with an error (503), wherever it stands.'),
+  target_first_token_ms: optional(number, 'Milliseconds by which the first token is wanted; `--scheduling-policy deadline` goes by it.'),
 };
 
 export const chatCompletionBody = Type.Object({

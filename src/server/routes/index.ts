@@ -7,6 +7,7 @@ import { listModels, retrieveModel } from './models.ts';
 import { page } from './page.ts';
 import type { Route } from './route.ts';
 import { tokenize } from './tokenize.ts';
+import { listRequests, switchPolicy } from './requests.ts';
 import { version } from './version.ts';
 
 /** Every endpoint of the server. */
@@ -22,3 +23,5 @@ export const routes = [
   metrics,
   page,
 ] as const satisfies readonly Route[];
+  listRequests,
+  switchPolicy,

@@ -30,6 +30,8 @@ export interface Route {
   readonly paths: readonly [string, ...string[]];
   /** Reachable without an API key, and while the server drains. */
   readonly isOpen: boolean;
+  /** For administrators only. */
+  readonly isAdmin?: boolean;
   /** One line for the docs. */
   readonly summary: string;
   readonly body: TSchema | null;
@@ -38,6 +40,11 @@ export interface Route {
 }
 
 type Paths = Route['paths'];
+
+/** The same endpoint, for administrators only. */
+export function forAdmins(route: Route): Route {
+  return { ...route, isAdmin: true };
+}
 
 export function get(paths: Paths, summary: string, handle: (call: Call<unknown>) => unknown, { isOpen = false } = {}): Route {
   return { method: 'GET', paths, isOpen, summary, body: null, handle };
