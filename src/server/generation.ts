@@ -2,7 +2,8 @@ import type { FastifyReply } from 'fastify';
 import { invariant, MillraceError } from '../base/errors.ts';
 import type { GenerateOptions } from '../engine/engine.ts';
 import type { Admission, GenerationResult, RequestStream } from '../engine/request-stream.ts';
-import { errorBody, fromThrown } from './errors.ts';
+import { type Dialect, openAi } from './dialect.ts';
+import { fromThrown } from './errors.ts';
 import type { Exchange } from './exchange.ts';
 import type { ServedModel } from './model-table.ts';
 import type { GenerationRequest } from './openai/request.ts';
@@ -18,6 +19,8 @@ export interface Generation {
   /** The name that the client used for the model. */
   readonly modelName: string;
   readonly request: GenerationRequest;
+  /** OpenAI's unless told otherwise. */
+  readonly dialect?: Dialect;
   /** Prefix of the response id, such as `chatcmpl`. */
   readonly idPrefix: string;
   /** Tokens that the format wants apart from the text. */
@@ -35,10 +38,10 @@ export async function answer(generation: Generation, exchange: Exchange, reply: 
   const { model, request } = generation;
   const streams = request.inputs.map((input, index) =>
     model.engine.generate(input, request.params, {
+      ...schedulingOf(request, exchange),
       signal: exchange.signal,
       requestId: exchange.generationId(generation.idPrefix, index, request.inputs.length),
       ...(generation.markerTokenIds === undefined ? {} : { markerTokenIds: generation.markerTokenIds }),
-      ...schedulingOf(request, exchange),
     }),
   );
   try {
@@ -46,7 +49,7 @@ export async function answer(generation: Generation, exchange: Exchange, reply: 
     const format = generation.format(headOf(generation, exchange), sourcesOf(request, admissions));
     reply.header('x-request-id', exchange.id);
     if (!request.shape.stream) return format.whole(await Promise.all(streams.map(whole)));
-    await sendStream(format, streams, request, reply, exchange, sse);
+    await sendStream(format, streams, generation, reply, exchange, sse);
     return undefined;
   } catch (thrown) {
     abortAll(streams);
@@ -54,9 +57,6 @@ export async function answer(generation: Generation, exchange: Exchange, reply: 
   }
 }
 
-/** Who aborted the exchange knows why; the engine only knows that it was aborted. */
-function reasonOf(thrown: unknown, { signal }: Exchange): MillraceError {
-  const error = fromThrown(thrown, 0);
 /** A tenant is an API key, which clients cannot choose; where none is wanted, the user whom the client names. */
 function schedulingOf(
   { scheduling: { user, ...rest } = { user: '' } }: GenerationRequest,
@@ -65,6 +65,9 @@ function schedulingOf(
   return { ...rest, tenant: tenant === '' ? user : tenant };
 }
 
+/** Who aborted the exchange knows why; the engine only knows that it was aborted. */
+function reasonOf(thrown: unknown, { signal }: Exchange): MillraceError {
+  const error = fromThrown(thrown, 0);
   return error.code === 'REQUEST_ABORTED' && signal.reason instanceof MillraceError ? signal.reason : error;
 }
 
@@ -99,25 +102,25 @@ function failed(): MillraceError {
 async function sendStream(
   format: ResponseFormat,
   streams: readonly RequestStream[],
-  { shape }: GenerationRequest,
+  { dialect = openAi }: Generation,
   reply: FastifyReply,
   exchange: Exchange,
   options: SseOptions,
 ): Promise<void> {
   const headers = reply.getHeaders();
   reply.hijack();
-  const sse = new SseStream(reply.raw, options);
+  const sse = new SseStream(reply.raw, options, dialect.framing);
   sse.open(headers);
   const pumps = streams.map((stream, index) => pump(stream, index, format, sse));
   try {
     await Promise.all(pumps);
-    if (shape.includeUsage) sse.send(format.usageChunk(sumUsage(streams.map(({ usage }) => usage))));
+    for (const chunk of format.closing(sumUsage(streams.map(({ usage }) => usage)))) sse.send(chunk);
   } catch (thrown) {
     abortAll(streams);
     await Promise.allSettled(pumps); // no frame may follow the error
     const error = reasonOf(thrown, exchange);
     if (error.status >= 500) reply.log.error({ err: error.cause ?? error }, 'generation failed while streaming');
-    sse.send(errorBody(error));
+    sse.send(dialect.errorBody(error));
   }
   sse.end();
 }

@@ -1,4 +1,5 @@
 /** Tables of `docs/api.md` and `docs/metrics.md`, rendered from the code that they describe. The documents are checked against them. */
+import { messagesBody } from './anthropic/schemas.ts';
 import { ServerMetrics } from './metrics.ts';
 import { ModelTable } from './model-table.ts';
 import { describeSchema, type SchemaShape } from './openai/describe-schema.ts';
@@ -17,6 +18,7 @@ export function referenceTables(): Readonly<Record<string, readonly string[]>> {
     endpoints: endpointRows(),
     'chat-completion-fields': fieldRows(chatCompletionBody),
     'completion-fields': fieldRows(completionBody),
+    'messages-fields': fieldRows(messagesBody),
     'tokenize-fields': fieldRows(tokenizeBody),
     'detokenize-fields': fieldRows(detokenizeBody),
     'unsupported-fields': [unsupportedFieldNames.map((name) => `\`${name}\``).join(', ')],

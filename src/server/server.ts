@@ -4,6 +4,7 @@ import { MillraceError } from '../base/errors.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ApiKeyCheck, adminCheck } from './auth.ts';
 import { crossOrigin } from './cross-origin.ts';
+import { openAi } from './dialect.ts';
 import { errorBody, errorHeaders, fromThrown, routeUnknown } from './errors.ts';
 import { Exchange, OpenExchanges, requestIdOf } from './exchange.ts';
 import { readHealth } from './health.ts';
@@ -127,7 +128,7 @@ export class MillraceServer {
         checkAdmin(request.headers.authorization);
         return;
       }
-      request.exchange.tenant = keys.check(request.headers.authorization);
+      request.exchange.tenant = keys.check(authorizationOf(request));
       if (!this.#isDraining) return;
       reply.header('connection', 'close');
       throw new MillraceError('ENGINE_CLOSED', 'The server is shutting down.');
@@ -169,10 +170,12 @@ export class MillraceServer {
 
   #addErrors(): void {
     const { bodyBytes } = this.#options.limits;
+    const dialects = new Map((routes as readonly Route[]).flatMap(({ paths, dialect }) => paths.map((path) => [path, dialect ?? openAi])));
     this.#app.setErrorHandler((thrown, request, reply) => {
       const error = fromThrown(thrown, bodyBytes);
       if (error.status >= 500) request.log.error({ err: error.cause ?? error }, error.message);
-      return reply.code(error.status).headers(errorHeaders(error)).type('application/json; charset=utf-8').send(errorBody(error));
+      const dialect = dialects.get(request.routeOptions.url ?? '') ?? openAi;
+      return reply.code(error.status).headers(errorHeaders(error)).type('application/json; charset=utf-8').send(dialect.errorBody(error));
     });
     this.#app.setNotFoundHandler((request, reply) => {
       const path = request.url.split('?', 1)[0] ?? '';
@@ -182,6 +185,12 @@ export class MillraceServer {
       throw routeUnknown(request.method, path, methods);
     });
   }
+}
+
+/** Anthropic's clients send the key in a header of its own. */
+function authorizationOf({ headers }: FastifyRequest): string | undefined {
+  const key = headers['x-api-key'];
+  return headers.authorization ?? (typeof key === 'string' ? `Bearer ${key}` : undefined);
 }
 
 function createApp(options: ResolvedServerOptions): FastifyInstance {

@@ -7,16 +7,36 @@ export interface SseOptions {
   readonly writeTimeoutMs: number;
 }
 
-/** Server-sent events over a raw response, one `data:` frame a JSON value. Spec: WHATWG HTML, "Server-sent events". */
+/** How the values of a stream are put on the wire. */
+export interface Framing {
+  readonly contentType: string;
+  frame(value: object): string;
+  /** Keeps a silent stream open; null where the format has no such thing. */
+  readonly ping: string | null;
+  /** Behind the last frame. */
+  readonly end: string;
+}
+
+/** Server-sent events as OpenAI uses them. Spec: WHATWG HTML, "Server-sent events". */
+export const eventFraming: Framing = {
+  contentType: 'text/event-stream; charset=utf-8',
+  frame: (value) => `data: ${JSON.stringify(value)}\n\n`,
+  ping: ': ping\n\n',
+  end: 'data: [DONE]\n\n',
+};
+
+/** A stream of JSON values over a raw response. */
 export class SseStream {
   readonly #response: ServerResponse;
+  readonly #framing: Framing;
   readonly #options: SseOptions;
   #lastWriteMs = performance.now();
   #ping: NodeJS.Timeout | null = null;
   #draining: Promise<void> | null = null;
 
-  constructor(response: ServerResponse, options: SseOptions) {
+  constructor(response: ServerResponse, options: SseOptions, framing: Framing = eventFraming) {
     this.#response = response;
+    this.#framing = framing;
     this.#options = options;
   }
 
@@ -29,7 +49,7 @@ export class SseStream {
     for (const [name, value] of Object.entries(headers)) if (value !== undefined) this.#response.setHeader(name, value);
     // No `Connection` header by hand: Node answers a client's own wish to close.
     this.#response.writeHead(200, {
-      'content-type': 'text/event-stream; charset=utf-8',
+      'content-type': this.#framing.contentType,
       'cache-control': 'no-cache, no-transform',
       'x-accel-buffering': 'no',
     });
@@ -41,7 +61,7 @@ export class SseStream {
 
   /** @returns false when the client is behind: wait for `drained()` before sending more. True on a closed connection, which swallows all. */
   send(value: object): boolean {
-    return this.#write(`data: ${JSON.stringify(value)}\n\n`);
+    return this.#write(this.#framing.frame(value));
   }
 
   /** Resolves when the client has caught up, or is gone. Several writers may wait at once. */
@@ -63,11 +83,11 @@ export class SseStream {
     return this.#draining;
   }
 
-  /** The terminator of OpenAI's streams, then the end of the response. */
+  /** The terminator, then the end of the response. */
   end(): void {
     this.#stopPing();
     if (this.isClosed) return;
-    this.#response.end('data: [DONE]\n\n');
+    this.#response.end(this.#framing.end);
   }
 
   #write(frame: string): boolean {
@@ -77,8 +97,9 @@ export class SseStream {
   }
 
   #pingIfSilent(): void {
+    const { ping } = this.#framing;
     const silentMs = performance.now() - this.#lastWriteMs;
-    if (silentMs >= this.#options.pingIntervalMs && !this.#response.writableNeedDrain) this.#write(': ping\n\n');
+    if (ping !== null && silentMs >= this.#options.pingIntervalMs && !this.#response.writableNeedDrain) this.#write(ping);
   }
 
   #stopPing(): void {

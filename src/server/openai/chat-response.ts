@@ -67,8 +67,9 @@ export class ChatResponse implements ResponseFormat {
     return [opening, ...chunks];
   }
 
-  usageChunk(usage: Usage): object {
-    return { ...this.#chunkHead, choices: [], usage: usageBody(usage, this.#reasoningTokens()) };
+  closing(usage: Usage): readonly object[] {
+    if (!this.#head.shape.includeUsage) return [];
+    return [{ ...this.#chunkHead, choices: [], usage: usageBody(usage, this.#reasoningTokens()) }];
   }
 
   #choice(choice: GenerationChoice): object {

@@ -71,8 +71,8 @@ export class CompletionResponse implements ResponseFormat {
     return [{ ...this.#bodyHead, choices: [choice], ...chunkUsage(shape, usage) }];
   }
 
-  usageChunk(usage: Usage): object {
-    return { ...this.#bodyHead, choices: [], usage: usageBody(usage) };
+  closing(usage: Usage): readonly object[] {
+    return this.#head.shape.includeUsage ? [{ ...this.#bodyHead, choices: [], usage: usageBody(usage) }] : [];
   }
 
   #echo(source: CompletionSource): string {

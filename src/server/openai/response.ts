@@ -28,8 +28,8 @@ export interface ResponseFormat {
   whole(results: readonly GenerationResult[]): object;
   /** Chunks that a delta of source `source` is sent as: none when it says nothing, two when a role opens the choice. */
   chunks(source: number, delta: GenerationDelta, usage: Usage): readonly object[];
-  /** The last chunk, without choices. */
-  usageChunk(usage: Usage): object;
+  /** Chunks behind the last choice. */
+  closing(usage: Usage): readonly object[];
 }
 
 export interface UsageBody {

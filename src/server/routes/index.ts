@@ -1,27 +1,31 @@
 import { chatCompletions } from './chat-completions.ts';
 import { completions } from './completions.ts';
+import { countTokens } from './count-tokens.ts';
 import { detokenize } from './detokenize.ts';
 import { health } from './health.ts';
+import { messages } from './messages.ts';
 import { metrics } from './metrics.ts';
 import { listModels, retrieveModel } from './models.ts';
 import { page } from './page.ts';
+import { listRequests, switchPolicy } from './requests.ts';
 import type { Route } from './route.ts';
 import { tokenize } from './tokenize.ts';
-import { listRequests, switchPolicy } from './requests.ts';
 import { version } from './version.ts';
 
 /** Every endpoint of the server. */
 export const routes = [
   chatCompletions,
   completions,
+  messages,
+  countTokens,
   listModels,
   retrieveModel,
   tokenize,
   detokenize,
   health,
   version,
+  listRequests,
+  switchPolicy,
   metrics,
   page,
 ] as const satisfies readonly Route[];
-  listRequests,
-  switchPolicy,

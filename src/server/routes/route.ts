@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import type { Static, TSchema } from 'typebox';
+import type { Dialect } from '../dialect.ts';
 import type { Exchange } from '../exchange.ts';
 import type { Health } from '../health.ts';
 import type { ServerMetrics } from '../metrics.ts';
@@ -32,6 +33,8 @@ export interface Route {
   readonly isOpen: boolean;
   /** For administrators only. */
   readonly isAdmin?: boolean;
+  /** Whose errors it answers; OpenAI's when absent. */
+  readonly dialect?: Dialect;
   /** One line for the docs. */
   readonly summary: string;
   readonly body: TSchema | null;
@@ -44,6 +47,11 @@ type Paths = Route['paths'];
 /** The same endpoint, for administrators only. */
 export function forAdmins(route: Route): Route {
   return { ...route, isAdmin: true };
+}
+
+/** The same endpoint, with errors as that family of APIs writes them. */
+export function inDialect(dialect: Dialect, route: Route): Route {
+  return { ...route, dialect };
 }
 
 export function get(paths: Paths, summary: string, handle: (call: Call<unknown>) => unknown, { isOpen = false } = {}): Route {

@@ -1,0 +1,31 @@
+import { anthropic } from '../anthropic/dialect.ts';
+import { chatOfMessages } from '../anthropic/request.ts';
+import { MessageResponse } from '../anthropic/response.ts';
+import { messagesBody } from '../anthropic/schemas.ts';
+import { ChatReading } from '../choice-output.ts';
+import { answer } from '../generation.ts';
+import { readChatCompletion } from '../openai/request.ts';
+import { inDialect, post } from './route.ts';
+
+export const messages = inDialect(
+  anthropic,
+  post(['/v1/messages'], "Answers a conversation in Anthropic's shape.", messagesBody, ({ context: { models, options }, body, exchange, reply }) => {
+    const model = models.find(body.model);
+    const request = readChatCompletion(chatOfMessages(body), options.limits);
+    const reading = new ChatReading(model, request.toolUse);
+    return answer(
+      {
+        model,
+        modelName: body.model || (model.names[0] ?? ''),
+        request,
+        idPrefix: 'msg',
+        dialect: anthropic,
+        markerTokenIds: reading.markerTokenIds,
+        format: (head, [conversation]) => new MessageResponse(head, conversation, reading),
+      },
+      exchange,
+      reply,
+      options,
+    );
+  }),
+);
