@@ -1,0 +1,256 @@
+/**
+ * A grammar being read: sets of (node, stack) pairs, made only when a text or a mask comes by and kept for the next time. Such a set is a state;
+ * following a known byte from a known state is two array reads.
+ */
+import { EDGE_BYTES, EDGE_CALL, EDGE_EMPTY, type Grammar } from './grammar.ts';
+import { grammarLimits, tooLarge } from './limits.ts';
+
+/** Where to go on when a rule ends: a return address with, for repetitions, the round that is being read. Equal stacks are one object. */
+class Frame {
+  readonly id: number;
+  readonly edge: number;
+  readonly round: number;
+  readonly parent: Frame | null;
+  readonly depth: number;
+  readonly children = new Map<number, Frame>();
+
+  constructor(id: number, edge: number, round: number, parent: Frame | null) {
+    this.id = id;
+    this.edge = edge;
+    this.round = round;
+    this.parent = parent;
+    this.depth = parent === null ? 0 : parent.depth + 1;
+  }
+}
+
+export class State {
+  readonly nodes: Int32Array;
+  readonly frames: readonly Frame[];
+  /** The text may end here. */
+  readonly isAccepting: boolean;
+  /** Plain characters that may follow at once, whatever they are: 0 to Infinity. */
+  readonly numPlain: number;
+  /** Byte -> class; class 0 leads nowhere. */
+  readonly classOf: Uint8Array;
+  /** One byte of each class. */
+  readonly sampleOf: Uint8Array;
+  /** Class -> state, undefined where not known yet. */
+  readonly targets: (State | null | undefined)[];
+  /** Set bits: token ids that may follow. */
+  mask: Uint32Array | null = null;
+
+  constructor(grammar: Grammar, nodes: Int32Array, frames: readonly Frame[], isAccepting: boolean, numPlain: number) {
+    this.nodes = nodes;
+    this.frames = frames;
+    this.isAccepting = isAccepting;
+    this.numPlain = numPlain;
+    const cuts = new Uint8Array(257);
+    const covered = new Uint8Array(256);
+    for (const node of nodes) {
+      for (let e = grammar.edgeStart[node]; e < grammar.edgeStart[node + 1]; e++) {
+        if (grammar.edgeKind[e] !== EDGE_BYTES) continue;
+        cuts[grammar.edgeA[e]] = 1;
+        cuts[grammar.edgeB[e] + 1] = 1;
+        covered.fill(1, grammar.edgeA[e], grammar.edgeB[e] + 1);
+      }
+    }
+    this.classOf = new Uint8Array(256);
+    const samples = [0];
+    let current = 0;
+    for (let byte = 0; byte < 256; byte++) {
+      if (covered[byte] === 0) current = 0;
+      else if (cuts[byte] === 1 || current === 0) current = samples.push(byte) - 1;
+      this.classOf[byte] = current;
+    }
+    this.sampleOf = Uint8Array.from(samples);
+    this.targets = new Array(samples.length).fill(undefined);
+    this.targets[0] = null;
+  }
+
+  /** No byte may follow: the text is complete. */
+  get isFinal(): boolean {
+    return this.targets.length === 1;
+  }
+}
+
+export class Automaton {
+  readonly grammar: Grammar;
+  #states = new Map<string, State>();
+  #root: Frame;
+  #numFrames = 0;
+  #maskBytes = 0;
+  readonly #start: State;
+
+  constructor(grammar: Grammar) {
+    this.grammar = grammar;
+    this.#root = new Frame(this.#numFrames++, -1, 0, null);
+    this.#start = this.#close([grammar.ruleStart[0]], [this.#root]) as State;
+  }
+
+  get start(): State {
+    return this.#start;
+  }
+
+  /** States kept; for tests and measurements. */
+  get numStates(): number {
+    return this.#states.size;
+  }
+
+  /** @returns the state behind a byte, or null when the byte may not follow. @throws GRAMMAR_TOO_LARGE when the text has too many readings */
+  next(state: State, byte: number): State | null {
+    const at = state.classOf[byte];
+    const known = state.targets[at];
+    if (known !== undefined) return known;
+    const { grammar } = this;
+    const sample = state.sampleOf[at];
+    const nodes: number[] = [];
+    const frames: Frame[] = [];
+    for (let i = 0; i < state.nodes.length; i++) {
+      const node = state.nodes[i];
+      for (let e = grammar.edgeStart[node]; e < grammar.edgeStart[node + 1]; e++) {
+        if (grammar.edgeKind[e] !== EDGE_BYTES || sample < grammar.edgeA[e] || sample > grammar.edgeB[e]) continue;
+        nodes.push(grammar.edgeTarget[e]);
+        frames.push(state.frames[i]);
+      }
+    }
+    const next = this.#close(nodes, frames);
+    state.targets[at] = next;
+    return next;
+  }
+
+  /** Counts a mask; beyond the limit all that is known is dropped, and found again as it is needed. */
+  keepMask(state: State, mask: Uint32Array): void {
+    this.#maskBytes += mask.byteLength;
+    if (this.#maskBytes > grammarLimits.maskBytes) {
+      this.#forget();
+      this.#maskBytes = mask.byteLength;
+    }
+    state.mask = mask;
+  }
+
+  #forget(): void {
+    this.#states = new Map();
+    this.#root.children.clear();
+    this.#maskBytes = 0;
+    // what the start leads to would keep all of it alive
+    if (this.#start !== undefined) {
+      this.#start.targets.fill(undefined, 1);
+      this.#start.mask = null;
+    }
+  }
+
+  /** All that can be reached without reading, as a state; null when that is nothing. */
+  #close(seedNodes: readonly number[], seedFrames: readonly Frame[]): State | null {
+    const { grammar } = this;
+    const seen = new Set<number>();
+    const nodes: number[] = [];
+    const frames: Frame[] = [];
+    const reach = (node: number, frame: Frame) => {
+      const key = frame.id * grammar.numNodes + node;
+      if (seen.has(key)) return;
+      seen.add(key);
+      if (seen.size > 8 * grammarLimits.configs) throw tooLarge('a text can be read in too many ways', `at most ${grammarLimits.configs} at a time`);
+      nodes.push(node);
+      frames.push(frame);
+    };
+    for (let i = 0; i < seedNodes.length; i++) reach(seedNodes[i], seedFrames[i]);
+    const keys: number[] = [];
+    let isAccepting = false;
+    let numPlain = 0;
+    for (let i = 0; i < nodes.length; i++) {
+      const node = nodes[i];
+      const frame = frames[i];
+      if (grammar.isEnd[node] === 1) {
+        if (frame.edge < 0) {
+          isAccepting = true;
+          keys.push(-1 - frame.id);
+        } else numPlain = Math.max(numPlain, this.#return(frame, reach));
+        continue;
+      }
+      if (grammar.isPlainLoop[node] === 1) numPlain = Number.POSITIVE_INFINITY;
+      let readsBytes = false;
+      for (let e = grammar.edgeStart[node]; e < grammar.edgeStart[node + 1]; e++) {
+        const kind = grammar.edgeKind[e];
+        if (kind === EDGE_BYTES) readsBytes = true;
+        else if (kind === EDGE_EMPTY) reach(grammar.edgeTarget[e], frame);
+        else if (kind === EDGE_CALL) {
+          // nothing is left to do after the call when its target ends the rule: the caller's return address serves
+          const isTail = grammar.isEnd[grammar.edgeTarget[e]] === 1;
+          this.#enter(grammar.edgeA[e], isTail ? frame : this.#push(e, 0, frame), reach);
+        } else {
+          if (grammar.edgeMin[e] === 0) reach(grammar.edgeTarget[e], frame);
+          numPlain = Math.max(numPlain, this.#startRound(e, 1, frame, reach));
+        }
+      }
+      if (readsBytes) keys.push(frame.id * grammar.numNodes + node);
+    }
+    if (keys.length === 0) return null;
+    if (keys.length > grammarLimits.configs) throw tooLarge('a text can be read in too many ways', `at most ${grammarLimits.configs} at a time`);
+    return this.#intern(keys, nodes, frames, isAccepting, numPlain);
+  }
+
+  #intern(keys: number[], nodes: readonly number[], frames: readonly Frame[], isAccepting: boolean, numPlain: number): State {
+    const { grammar } = this;
+    keys.sort((a, b) => a - b);
+    const key = keys.join();
+    const known = this.#states.get(key);
+    if (known !== undefined) return known;
+    if (this.#states.size >= grammarLimits.states) this.#forget();
+    const kept: number[] = [];
+    for (let i = 0; i < nodes.length; i++) {
+      for (let e = grammar.edgeStart[nodes[i]]; e < grammar.edgeStart[nodes[i] + 1]; e++) {
+        if (grammar.edgeKind[e] !== EDGE_BYTES) continue;
+        kept.push(i);
+        break;
+      }
+    }
+    const state = new State(
+      grammar,
+      Int32Array.from(kept, (i) => nodes[i]),
+      kept.map((i) => frames[i]),
+      isAccepting,
+      numPlain,
+    );
+    this.#states.set(key, state);
+    return state;
+  }
+
+  #push(edge: number, round: number, parent: Frame): Frame {
+    // rounds stay below 2^21, edges below 2^20
+    const key = edge * 2 ** 21 + round;
+    const known = parent.children.get(key);
+    if (known !== undefined) return known;
+    const frame = new Frame(this.#numFrames++, edge, round, parent);
+    parent.children.set(key, frame);
+    return frame;
+  }
+
+  #enter(rule: number, frame: Frame, reach: (node: number, frame: Frame) => void): void {
+    if (frame.depth <= grammarLimits.depth) reach(this.grammar.ruleStart[rule], frame);
+  }
+
+  /** Enters a round of a repetition. @returns plain characters that may follow by it */
+  #startRound(edge: number, round: number, parent: Frame, reach: (node: number, frame: Frame) => void): number {
+    const { grammar } = this;
+    const rule = grammar.edgeA[edge];
+    this.#enter(rule, this.#push(edge, round, parent), reach);
+    if (grammar.isPlainRule[rule] === 0) return 0;
+    return grammar.edgeMax[edge] - round + 1;
+  }
+
+  /** Goes on behind the call that a frame stands for. @returns plain characters that may follow by it */
+  #return(frame: Frame, reach: (node: number, frame: Frame) => void): number {
+    const { grammar } = this;
+    const { edge, round, parent } = frame;
+    if (parent === null) return 0;
+    if (round === 0) {
+      reach(grammar.edgeTarget[edge], parent);
+      return 0;
+    }
+    if (round >= grammar.edgeMin[edge]) reach(grammar.edgeTarget[edge], parent);
+    // without an upper bound, rounds beyond the lower one are all alike
+    const max = grammar.edgeMax[edge];
+    if (round >= max) return 0;
+    return this.#startRound(edge, max === Number.POSITIVE_INFINITY ? Math.min(round + 1, grammar.edgeMin[edge]) : round + 1, parent, reach);
+  }
+}

@@ -1,0 +1,119 @@
+/** Sets of Unicode code points, and their UTF-8 spelling as ranges of bytes. */
+
+/** Ascending, disjoint, not touching: `[lo, hi]` pairs. Surrogates are never members. */
+export type CodePointSet = readonly (readonly [lo: number, hi: number])[];
+
+export const MAX_CODE_POINT = 0x10ffff;
+
+export function codePoints(ranges: Iterable<readonly [number, number]>): CodePointSet {
+  const sorted = [...ranges].filter(([lo, hi]) => lo <= hi).sort((a, b) => a[0] - b[0]);
+  const merged: [number, number][] = [];
+  for (const [lo, hi] of sorted) {
+    const last = merged.at(-1);
+    if (last !== undefined && lo <= last[1] + 1) last[1] = Math.max(last[1], hi);
+    else merged.push([lo, hi]);
+  }
+  return merged.flatMap(([lo, hi]): [number, number][] => {
+    if (hi < 0xd800 || lo > 0xdfff) return [[lo, hi]];
+    const parts: [number, number][] = [
+      [lo, 0xd7ff],
+      [0xe000, hi],
+    ];
+    return parts.filter(([from, to]) => from <= to);
+  });
+}
+
+export function complement(set: CodePointSet): CodePointSet {
+  const rest: [number, number][] = [];
+  let next = 0;
+  for (const [lo, hi] of set) {
+    if (lo > next) rest.push([next, lo - 1]);
+    next = hi + 1;
+  }
+  if (next <= MAX_CODE_POINT) rest.push([next, MAX_CODE_POINT]);
+  return codePoints(rest);
+}
+
+export function union(...sets: CodePointSet[]): CodePointSet {
+  return codePoints(sets.flat());
+}
+
+export function intersection(a: CodePointSet, b: CodePointSet): CodePointSet {
+  const both: [number, number][] = [];
+  for (let i = 0, j = 0; i < a.length && j < b.length; ) {
+    const lo = Math.max(a[i][0], b[j][0]);
+    const hi = Math.min(a[i][1], b[j][1]);
+    if (lo <= hi) both.push([lo, hi]);
+    if (a[i][1] < b[j][1]) i++;
+    else j++;
+  }
+  return both;
+}
+
+export function includesAll(set: CodePointSet, part: CodePointSet): boolean {
+  return part.every(([lo, hi]) => set.some(([from, to]) => from <= lo && hi <= to));
+}
+
+export function includes(set: CodePointSet, codePoint: number): boolean {
+  return set.some(([lo, hi]) => lo <= codePoint && codePoint <= hi);
+}
+
+export const anyCodePoint: CodePointSet = codePoints([[0, MAX_CODE_POINT]]);
+
+/**
+ * Characters that stand for themselves in nearly every text: no control, quote, backslash or line separator. A loop over at least these lets a
+ * mask take all tokens that consist of them at once.
+ */
+export const plainCodePoints: CodePointSet = complement(
+  codePoints([
+    [0, 0x1f],
+    [0x22, 0x22],
+    [0x5c, 0x5c],
+    [0x7f, 0x7f],
+    [0x2028, 0x2029],
+  ]),
+);
+
+/** One to four byte ranges, one after another. */
+export type ByteSequence = readonly (readonly [lo: number, hi: number])[];
+
+/** The UTF-8 spellings of a set: each member is matched by exactly one sequence. */
+export function utf8Sequences(set: CodePointSet): ByteSequence[] {
+  const sequences: ByteSequence[] = [];
+  for (const [lo, hi] of set) addRange(lo, hi, sequences);
+  return sequences;
+}
+
+const lastOfLength = [0x7f, 0x7ff, 0xffff, MAX_CODE_POINT];
+
+function addRange(lo: number, hi: number, out: ByteSequence[]): void {
+  for (const last of lastOfLength) {
+    if (lo <= last && last < hi) {
+      addRange(lo, last, out);
+      addRange(last + 1, hi, out);
+      return;
+    }
+  }
+  if (hi <= 0x7f) {
+    out.push([[lo, hi]]);
+    return;
+  }
+  // cut until both ends differ only in whole groups of six bits
+  for (let bits = 6; bits <= 18; bits += 6) {
+    const mask = (1 << bits) - 1;
+    if ((lo & ~mask) === (hi & ~mask)) break;
+    if ((lo & mask) !== 0) {
+      addRange(lo, lo | mask, out);
+      addRange((lo | mask) + 1, hi, out);
+      return;
+    }
+    if ((hi & mask) !== mask) {
+      addRange(lo, (hi & ~mask) - 1, out);
+      addRange(hi & ~mask, hi, out);
+      return;
+    }
+  }
+  const from = Buffer.from(String.fromCodePoint(lo));
+  const to = Buffer.from(String.fromCodePoint(hi));
+  out.push([...from].map((byte, i) => [byte, to[i]] as const));
+}

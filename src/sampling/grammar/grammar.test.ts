@@ -1,0 +1,227 @@
+import Ajv2020 from 'ajv/dist/2020.js';
+import addFormats from 'ajv-formats';
+import { describe, expect, test } from 'vitest';
+import { ByteTokenizer } from '../../tokenizer/byte-tokenizer.ts';
+import { compileJsonSchema } from './json-schema.ts';
+import { CompiledGrammar } from './matcher.ts';
+import { VocabularyTrie } from './vocabulary-trie.ts';
+
+const EOS = 299;
+// ids from 256 on are words such as " 256": a vocabulary with tokens of several bytes
+const trie = new VocabularyTrie(new ByteTokenizer(299), 320, [EOS]);
+const compile = (schema: unknown, compact = false) => new CompiledGrammar(compileJsonSchema(schema, { compact }), trie);
+const accepts = (grammar: CompiledGrammar, text: string) => grammar.accepts(new TextEncoder().encode(text));
+
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+/** A text drawn under the mask; the end is taken with some chance, and closing characters are preferred when it grows long. */
+function walk(grammar: CompiledGrammar, draw: () => number, limit = 400): string | null {
+  const matcher = grammar.matcher();
+  const row = new Uint32Array(trie.numWords);
+  const bytes: number[] = [];
+  for (let i = 0; i < limit; i++) {
+    if (matcher.isFinished) break;
+    matcher.fillMask(row);
+    const allowed = Array.from({ length: 320 }, (_, id) => id).filter((id) => (row[id >>> 5] >>> (id & 31)) & 1);
+    expect(allowed.length).toBeGreaterThan(0);
+    const closing = i > 40 ? allowed.filter((id) => id === EOS || '"]},:0'.includes(String.fromCharCode(id))) : [];
+    const pool = closing.length > 0 && draw() < 0.8 ? closing : allowed;
+    const id = pool[Math.floor(draw() * pool.length)];
+    expect(matcher.accept(id)).toBe(true);
+    if (id !== EOS) bytes.push(...trie.tokenBytes(id));
+  }
+  return matcher.isFinished ? Buffer.from(bytes).toString() : null;
+}
+
+const schemas: readonly Record<string, unknown>[] = [
+  {
+    type: 'object',
+    properties: { a: { type: 'string' }, b: { type: 'integer' }, c: { type: 'boolean' } },
+    required: ['b'],
+    additionalProperties: false,
+  },
+  { type: 'object', properties: { name: { type: 'string', maxLength: 5 } }, required: ['name'], additionalProperties: { type: 'null' } },
+  { type: 'array', items: { type: 'integer', minimum: -12, maximum: 305 }, minItems: 1, maxItems: 4 },
+  { type: 'array', prefixItems: [{ type: 'null' }, { enum: ['x', 7, { k: [1] }] }], items: { type: 'boolean' }, minItems: 1 },
+  { type: 'number', minimum: -0.5, exclusiveMaximum: 2.25 },
+  { type: 'integer', exclusiveMinimum: 99, maximum: 1001 },
+  { anyOf: [{ type: 'string', pattern: '^[a-c]+\\d{2}$', maxLength: 6 }, { const: 'z"\\' }] },
+  { type: 'string', format: 'date-time' },
+  { type: 'string', format: 'date' },
+  { type: 'string', format: 'ipv6' },
+  { type: 'string', format: 'email' },
+  { type: 'string', format: 'uuid' },
+  { type: 'string', minLength: 2, maxLength: 4 },
+  { type: 'string', pattern: 'b.b', maxLength: 7 },
+  {
+    $defs: {
+      node: {
+        type: 'object',
+        properties: { next: { anyOf: [{ $ref: '#/$defs/node' }, { type: 'null' }] } },
+        required: ['next'],
+        additionalProperties: false,
+      },
+    },
+    $ref: '#/$defs/node',
+  },
+  {
+    allOf: [
+      { type: 'object', properties: { a: { type: 'integer' } }, required: ['a'] },
+      { properties: { b: { type: 'string', maxLength: 3 } }, required: ['b'] },
+    ],
+    maxProperties: 2,
+  },
+  {
+    oneOf: [
+      { type: 'object', properties: { kind: { const: 'a' }, x: { type: 'null' } }, required: ['kind'] },
+      { type: 'object', properties: { kind: { const: 'b' } }, required: ['kind'] },
+    ],
+  },
+  { type: 'object', patternProperties: { '^x': { type: 'integer' } }, additionalProperties: { type: 'boolean' }, minProperties: 1 },
+  {},
+];
+
+describe('a JSON Schema as a grammar', () => {
+  const ajv = new Ajv2020.default({ strict: false });
+  addFormats.default(ajv);
+
+  test.each(schemas.map((schema) => [JSON.stringify(schema), schema] as const))('random walks under the mask of %s end in instances', (_, schema) => {
+    const validate = ajv.compile(schema);
+    const grammar = compile(schema);
+    const draw = random(7);
+    let numEnded = 0;
+    for (let i = 0; i < 25; i++) {
+      const text = walk(grammar, draw);
+      if (text === null) continue;
+      numEnded++;
+      expect(validate(JSON.parse(text)), text).toBe(true);
+    }
+    expect(numEnded).toBeGreaterThan(0);
+  });
+
+  test('integers between bounds are exactly those', () => {
+    const grammar = compile({ type: 'integer', minimum: -105, maximum: 23 });
+    for (let i = -1200; i <= 1200; i++) expect(accepts(grammar, String(i)), String(i)).toBe(i >= -105 && i <= 23);
+    for (const text of ['', '-', '-0', '01', '1.0', '+1']) expect(accepts(grammar, text), text).toBe(false);
+  });
+
+  test('numbers keep fractional and exclusive bounds', () => {
+    const grammar = compile({ type: 'number', minimum: 0.25, exclusiveMaximum: 3 });
+    for (const text of ['0.25', '0.3', '1', '2.999', '0.250']) expect(accepts(grammar, text), text).toBe(true);
+    for (const text of ['0.2', '0', '3', '3.0', '-1', '0.2499', '1e2']) expect(accepts(grammar, text), text).toBe(false);
+  });
+
+  test('texts are compact, with one space after a colon or a comma unless asked without', () => {
+    const schema = { type: 'object', properties: { a: { type: 'array', items: { type: 'null' } } }, required: ['a'], additionalProperties: false };
+    expect(accepts(compile(schema), '{"a": [null, null]}')).toBe(true);
+    expect(accepts(compile(schema), '{"a":[null,null]}')).toBe(true);
+    expect(accepts(compile(schema), '{"a":  []}')).toBe(false);
+    expect(accepts(compile(schema), '{ "a": []}')).toBe(false);
+    expect(accepts(compile(schema, true), '{"a": []}')).toBe(false);
+  });
+
+  test('an undeclared property cannot take the name of a declared one, however it is written', () => {
+    const grammar = compile({ type: 'object', properties: { ab: { type: 'null' } } });
+    expect(accepts(grammar, '{"ab":null,"abc":1,"a":2,"é":3}')).toBe(true);
+    expect(accepts(grammar, '{"x":1,"ab":1}')).toBe(false);
+    expect(accepts(grammar, '{"\\u0061b":1}')).toBe(false);
+  });
+
+  test('a character counts once however many bytes or escapes it has', () => {
+    const grammar = compile({ type: 'string', minLength: 2, maxLength: 2 });
+    for (const text of ['"ab"', '"é😀"', '"\\ud83d\\ude00x"', '"\\n\\""']) expect(accepts(grammar, text), text).toBe(true);
+    for (const text of ['"a"', '"abc"', '"\\ud83d\\ude00"', '"\\ud83dab"', '"a\nb"']) expect(accepts(grammar, text), text).toBe(false);
+  });
+
+  test.each([
+    ['not', { not: { type: 'string' } }],
+    ['uniqueItems', { type: 'array', uniqueItems: true }],
+    ['multipleOf', { type: 'number', multipleOf: 0.5 }],
+    ['if', { if: {} }],
+    ['oneOf', { oneOf: [{ type: 'string' }, { maxLength: 3 }] }],
+    ['nonsense', { type: 'string', format: 'nonsense' }],
+    ['look-around', { type: 'string', pattern: '(?=a)b' }],
+    ['another document', { $ref: 'https://example.com/schema.json' }],
+  ])('what cannot be enforced is refused by name: %s', (name, schema) => {
+    expect(() => compile({ type: 'object', properties: { p: schema } })).toThrow(
+      expect.objectContaining({ code: 'GRAMMAR_UNSUPPORTED', message: expect.stringContaining(name) }),
+    );
+  });
+
+  test.each([
+    ['a false schema', false],
+    ['contradicting types', { allOf: [{ type: 'string' }, { type: 'null' }] }],
+    ['an object that must hold itself', { $id: 'x', type: 'object', properties: { a: { $ref: '#' } }, required: ['a'] }],
+    ['a reference to itself', { $ref: '#' }],
+    ['bounds in the wrong order', { type: 'integer', minimum: 3, maximum: 2 }],
+    ['a reference into nothing', { $ref: '#/$defs/x' }],
+    ['a type that is none', { type: 'strnig' }],
+  ])('what no text can fulfil is refused: %s', (_, schema) => {
+    expect(() => compile(schema)).toThrow(expect.objectContaining({ code: 'GRAMMAR_INVALID' }));
+  });
+
+  test('tokens can be taken back', () => {
+    const matcher = compile({ const: 'ab' }).matcher();
+    const [row, before] = [new Uint32Array(10), new Uint32Array(10)];
+    matcher.accept(0x22);
+    matcher.fillMask(before);
+    for (const byte of Buffer.from('ab"')) expect(matcher.accept(byte)).toBe(true);
+    expect(matcher.isFinished).toBe(true);
+    expect(matcher.accept(0x61)).toBe(false);
+    matcher.rollback(3);
+    matcher.fillMask(row);
+    expect(row).toEqual(before);
+    expect(row[0x61 >>> 5]).toBe(1 << (0x61 & 31));
+  });
+});
+
+describe('hostile schemas stay within bounds', () => {
+  const nested = (depth: number): unknown => (depth === 0 ? { type: 'null' } : { type: 'array', items: nested(depth - 1) });
+  const doubling = (depth: number): unknown => ({
+    $defs: Object.fromEntries(
+      Array.from(
+        { length: depth },
+        (_, i) =>
+          [
+            `d${i}`,
+            {
+              anyOf: [
+                { minLength: 1, $ref: `#/$defs/d${i + 1}` },
+                { minLength: 2, $ref: `#/$defs/d${i + 1}` },
+              ],
+            },
+          ] as [string, unknown],
+      ).concat([[`d${depth}`, { type: 'string' }]]),
+    ),
+    $ref: '#/$defs/d0',
+  });
+  test.each([
+    ['deep nesting', nested(5000)],
+    ['doubling references', doubling(30)],
+    [
+      'a product of unions',
+      { allOf: Array.from({ length: 10 }, (_, i) => ({ anyOf: Array.from({ length: 10 }, (_, j) => ({ minLength: i, maxLength: 100 + j })) })) },
+    ],
+    ['a pattern that explodes when made deterministic', { type: 'string', pattern: '^(a|b)*a(a|b){20}$' }],
+    ['a huge bounded pattern', { type: 'string', pattern: '^(\\w+\\s?){1,100000}$' }],
+  ])('%s', (_, schema) => {
+    expect(() => compile(schema)).toThrow(expect.objectContaining({ code: 'GRAMMAR_TOO_LARGE' }));
+  });
+
+  test('large counts and large enums cost little', () => {
+    expect(accepts(compile({ type: 'string', maxLength: 900_000 }), '"abc"')).toBe(true);
+    const values = Array.from({ length: 20_000 }, (_, i) => `value ${i}`);
+    expect(accepts(compile({ enum: values }), '"value 19999"')).toBe(true);
+    expect(accepts(compile({ enum: values }), '"value 20000"')).toBe(false);
+  });
+
+  test('a pattern made to backtrack is read in linear time', () => {
+    expect(accepts(compile({ type: 'string', pattern: '^(a+)+$' }), `"${'a'.repeat(20_000)}b"`)).toBe(false);
+  });
+});

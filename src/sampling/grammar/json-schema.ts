@@ -1,0 +1,211 @@
+/**
+ * JSON Schema (drafts 4 to 2020-12) as a grammar of JSON texts. Every text of the grammar fulfils the schema; what cannot be promised is refused.
+ * Properties come in the order in which the schema names them; without `type`, values are of the types that the schema's keywords speak about.
+ */
+import type { CodePointSet } from './code-points.ts';
+import { choice, type Expression, literal, literals, nothing, optional, repeat, ruleRef, sequence } from './expression.ts';
+import { formatPatterns } from './formats.ts';
+import type { Grammar } from './grammar.ts';
+import { GrammarBuilder } from './grammar.ts';
+import { integer, type JsonSpelling, JsonText, number } from './json-text.ts';
+import { grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
+import { boundedNumber } from './number-range.ts';
+import { parseRegex, searchOf, wholeOf } from './regex.ts';
+import { typeOfValue } from './schema-disjoint.ts';
+import { asSchema, isObject, keywordTypes, type Schema, type SchemaObject, type TypeName, typeNames } from './schema-keywords.ts';
+import { objectExpression } from './schema-object.ts';
+import { type PlainSchema, SchemaUnions } from './schema-union.ts';
+import { languageExpression, readsText, type TextAutomaton, textAutomaton } from './text-language.ts';
+
+/** @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED, GRAMMAR_TOO_LARGE */
+export function compileJsonSchema(schema: unknown, spelling: JsonSpelling): Grammar {
+  return new SchemaCompiler(asSchema(schema, '#'), spelling).compile();
+}
+
+/** Any JSON object, or any value. */
+export function compileAnyJson(kind: 'object' | 'value', spelling: JsonSpelling): Grammar {
+  const builder = new GrammarBuilder();
+  const start = builder.addRule('text');
+  const json = new JsonText(builder, spelling);
+  builder.define(start, kind === 'object' ? json.object : json.value);
+  return builder.build();
+}
+
+export class SchemaCompiler {
+  readonly builder = new GrammarBuilder();
+  readonly json: JsonText;
+  readonly #unions: SchemaUnions;
+  readonly #rules = new Map<Schema, number>();
+  readonly #pending: { rule: number; schema: Schema; path: string }[] = [];
+  readonly #patterns = new Map<string, TextAutomaton>();
+
+  constructor(root: Schema, spelling: JsonSpelling) {
+    this.#unions = new SchemaUnions(root);
+    this.builder.addRule('#');
+    this.json = new JsonText(this.builder, spelling);
+    this.#rules.set(root, 0);
+    this.#pending.push({ rule: 0, schema: root, path: '#' });
+  }
+
+  compile(): Grammar {
+    for (let next = this.#pending.pop(); next !== undefined; next = this.#pending.pop()) {
+      const { path } = next;
+      this.builder.define(next.rule, choice(...this.#unions.plain(next.schema, path).map((schema) => this.#plain(schema, path))));
+    }
+    return this.builder.build();
+  }
+
+  /** A value that fulfils a schema. */
+  value(schema: Schema, path: string): Expression {
+    if (schema === true || (isObject(schema) && Object.keys(schema).length === 0)) return this.json.value;
+    if (schema === false) return nothing;
+    let rule = this.#rules.get(schema);
+    if (rule === undefined) {
+      rule = this.builder.addRule(path);
+      this.#rules.set(schema, rule);
+      this.#pending.push({ rule, schema, path });
+    }
+    return ruleRef(rule);
+  }
+
+  /** The texts in which a search for the pattern succeeds. */
+  pattern(source: string): TextAutomaton {
+    let automaton = this.#patterns.get(source);
+    if (automaton === undefined) {
+      automaton = textAutomaton(searchOf(parseRegex(source)));
+      this.#patterns.set(source, automaton);
+    }
+    return automaton;
+  }
+
+  #plain(schema: PlainSchema, path: string): Expression {
+    if (typeof schema.$ref === 'string') return this.value(this.#unions.resolve(schema.$ref), schema.$ref);
+    if (Array.isArray(schema.enum)) return this.#enum(schema, schema.enum, path);
+    const implied = Object.keys(schema).flatMap((keyword) => keywordTypes[keyword] ?? []);
+    const types = schema.type === undefined ? (implied.length > 0 ? new Set(implied) : null) : new Set([schema.type].flat() as TypeName[]);
+    if (types === null) return this.json.value;
+    if (types.has('number')) types.delete('integer');
+    return choice(...[...types].map((type) => this.#typed(type, schema, path)));
+  }
+
+  #typed(type: TypeName, schema: SchemaObject, path: string): Expression {
+    switch (type) {
+      case 'object':
+        return objectExpression(schema, this, path);
+      case 'array':
+        return this.#array(schema, path);
+      case 'string':
+        return this.#string(schema, path);
+      case 'boolean':
+        return literals(['true', 'false']);
+      case 'null':
+        return literal('null');
+      default:
+        return this.#number(schema, type === 'integer', path);
+    }
+  }
+
+  #enum(schema: SchemaObject, values: readonly unknown[], path: string): Expression {
+    const fitting = values.filter((value) => this.#fits(value, schema, path));
+    return literals(new Set(fitting.map((value) => JSON.stringify(value))));
+  }
+
+  /** Whether a listed value also fulfils what stands beside the list. */
+  #fits(value: unknown, schema: SchemaObject, path: string): boolean {
+    const type = typeOfValue(value);
+    const types = schema.type === undefined ? typeNames : ([schema.type].flat() as TypeName[]);
+    const isOfType = types.includes(type) || (type === 'number' && types.includes('integer') && Number.isInteger(value));
+    if (!isOfType) return false;
+    const about = Object.keys(schema).filter((keyword) => keywordTypes[keyword] === type);
+    if (about.length === 0) return true;
+    if (type === 'number') return isInside(value as number, boundsOf(schema));
+    if (type === 'string' && schema.format === undefined) return this.#fitsString(value as string, schema);
+    throw grammarUnsupported(`${about.map((keyword) => JSON.stringify(keyword)).join(', ')} beside an enum or const at ${path}`);
+  }
+
+  #fitsString(value: string, schema: SchemaObject): boolean {
+    const { length } = Array.from(value);
+    if (length < countOf(schema.minLength, 0) || length > countOf(schema.maxLength, Number.POSITIVE_INFINITY)) return false;
+    return patternsOf(schema).every((pattern) => this.reads(this.pattern(pattern), value));
+  }
+
+  /** Whether a text is one that the automaton reads. */
+  reads(automaton: TextAutomaton, text: string): boolean {
+    return readsText(automaton, text);
+  }
+
+  #string(schema: SchemaObject, path: string): Expression {
+    const minLength = countOf(schema.minLength, 0);
+    const maxLength = countOf(schema.maxLength, Number.POSITIVE_INFINITY);
+    const all = patternsOf(schema).map((pattern) => this.pattern(pattern));
+    if (typeof schema.format === 'string') {
+      const pattern = Object.hasOwn(formatPatterns, schema.format) ? formatPatterns[schema.format] : undefined;
+      if (pattern === undefined) throw grammarUnsupported(`the format ${JSON.stringify(schema.format.slice(0, 100))} at ${path}`);
+      all.push(textAutomaton(wholeOf(parseRegex(pattern))));
+    }
+    if (all.length === 0)
+      return minLength === 0 && maxLength === Number.POSITIVE_INFINITY ? this.json.string : this.json.stringOf(minLength, maxLength);
+    const text = languageExpression({ all, minLength, maxLength }, (set) => this.json.spell(set), `the pattern or format at ${path}`);
+    return sequence(literal('"'), text, literal('"'));
+  }
+
+  #number(schema: SchemaObject, isInteger: boolean, path: string): Expression {
+    const bounds = boundsOf(schema);
+    if (bounds.min === null && bounds.max === null) return isInteger ? integer : number;
+    const all = boundedNumber(bounds, isInteger).map(textAutomaton);
+    return languageExpression({ all }, (set: CodePointSet) => ({ kind: 'characters', set }), `the bounds of the number at ${path}`);
+  }
+
+  #array(schema: SchemaObject, path: string): Expression {
+    const { comma } = this.json;
+    const prefix = (Array.isArray(schema.prefixItems) ? schema.prefixItems : []).map((item, i) => asSchema(item, `${path}/prefixItems/${i}`));
+    const min = countOf(schema.minItems, 0);
+    const max = countOf(schema.maxItems, Number.POSITIVE_INFINITY);
+    if (prefix.length > grammarLimits.nesting)
+      throw tooLarge(`the prefixItems at ${path}`, `at most ${grammarLimits.nesting}`, String(prefix.length));
+    const item = this.value(asSchema(schema.items ?? true, `${path}/items`), `${path}/items`);
+    // from the last place to the first: what may follow when so many items are there
+    let rest: Expression;
+    const n = Math.min(prefix.length, max);
+    if (n === 0) {
+      const more = repeat(sequence(comma, item), Math.max(0, min - 1), max - 1);
+      rest = max === 0 ? optionalIf(min === 0, nothing) : optionalIf(min === 0, sequence(item, more));
+    } else {
+      rest = repeat(sequence(comma, item), Math.max(0, min - n), max - n);
+      for (let i = n - 1; i >= 0; i--) {
+        const one = sequence(...(i > 0 ? [comma] : []), this.value(prefix[i], `${path}/prefixItems/${i}`), rest);
+        rest = optionalIf(min <= i, one);
+      }
+    }
+    return sequence(literal('['), rest, literal(']'));
+  }
+}
+
+function optionalIf(isOptional: boolean, expression: Expression): Expression {
+  return isOptional ? optional(expression) : expression;
+}
+
+function countOf(value: unknown, otherwise: number): number {
+  return typeof value === 'number' ? value : otherwise;
+}
+
+function patternsOf(schema: SchemaObject): string[] {
+  return schema.pattern === undefined ? [] : ([schema.pattern].flat() as string[]);
+}
+
+function boundsOf(schema: SchemaObject): { min: number | null; isMinExclusive: boolean; max: number | null; isMaxExclusive: boolean } {
+  const { minimum, exclusiveMinimum, maximum, exclusiveMaximum } = schema as Record<string, number | undefined>;
+  const isMinExclusive = exclusiveMinimum !== undefined && (minimum === undefined || exclusiveMinimum >= minimum);
+  const isMaxExclusive = exclusiveMaximum !== undefined && (maximum === undefined || exclusiveMaximum <= maximum);
+  return {
+    min: (isMinExclusive ? exclusiveMinimum : minimum) ?? null,
+    isMinExclusive,
+    max: (isMaxExclusive ? exclusiveMaximum : maximum) ?? null,
+    isMaxExclusive,
+  };
+}
+
+function isInside(value: number, { min, max, isMinExclusive, isMaxExclusive }: ReturnType<typeof boundsOf>): boolean {
+  if (min !== null && (isMinExclusive ? value <= min : value < min)) return false;
+  return max === null || (isMaxExclusive ? value < max : value <= max);
+}

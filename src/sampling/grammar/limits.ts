@@ -1,0 +1,45 @@
+/** What a grammar may cost. User input decides the grammar, so each of these is a 400 (or ends one request), never a hang. */
+import { MillraceError } from '../../base/errors.ts';
+
+export const grammarLimits = {
+  /** UTF-16 units of a schema, pattern or grammar as text. */
+  sourceLength: 1 << 20,
+  /** Nesting of a schema, pattern or grammar. */
+  nesting: 200,
+  rules: 50_000,
+  /** Automaton nodes of the whole grammar. */
+  nodes: 400_000,
+  edges: 1_000_000,
+  /** Branches that combining `anyOf`, `allOf` and kin may come to. */
+  branches: 512,
+  /** States of one pattern (with its length bounds, excluded names and so on). */
+  patternStates: 6_000,
+  /** Largest bound of a repetition. */
+  repeat: 1_000_000,
+  /** Parallel readings of one text. */
+  configs: 4_096,
+  /** Nesting of the text itself. */
+  depth: 400,
+  /** States kept at a time; more begin a new cache. */
+  states: 8_192,
+  /** Bytes of masks kept at a time. */
+  maskBytes: 64 << 20,
+} as const;
+
+/** @param culprit what is too large, as the user wrote it */
+export function tooLarge(culprit: string, expected: string, received?: string): MillraceError {
+  return new MillraceError('GRAMMAR_TOO_LARGE', {
+    message: `The grammar of the structured output is too large: ${culprit}.`,
+    expected,
+    ...(received === undefined ? {} : { received }),
+  });
+}
+
+export function grammarInvalid(message: string, param?: string): MillraceError {
+  return new MillraceError('GRAMMAR_INVALID', { message, ...(param === undefined ? {} : { param }) });
+}
+
+/** @param what the keyword or construct, and where it stands */
+export function grammarUnsupported(what: string, hint = 'It is refused rather than ignored, since the output could then break it.'): MillraceError {
+  return new MillraceError('GRAMMAR_UNSUPPORTED', { message: `The structured output uses ${what}, which is not supported.`, hint });
+}

@@ -1,0 +1,126 @@
+/** A compiled grammar over one vocabulary, and where one output stands in it. */
+import { Automaton, type State } from './automaton.ts';
+import type { Grammar } from './grammar.ts';
+import type { ByteTree, VocabularyTrie } from './vocabulary-trie.ts';
+
+/** How many tokens can be taken back. */
+const MAX_ROLLBACK = 64;
+
+/** Shared by all outputs with this grammar: what one finds out, the others know. */
+export class CompiledGrammar {
+  readonly automaton: Automaton;
+  readonly trie: VocabularyTrie;
+  readonly #path: (State | null)[] = [];
+
+  constructor(grammar: Grammar, trie: VocabularyTrie) {
+    this.automaton = new Automaton(grammar);
+    this.trie = trie;
+  }
+
+  matcher(): GrammarMatcher {
+    return new GrammarMatcher(this);
+  }
+
+  /** Whether the bytes are a text of the grammar; for tests. */
+  accepts(bytes: Uint8Array): boolean {
+    const end = this.read(this.automaton.start, bytes);
+    return end?.isAccepting ?? false;
+  }
+
+  /** @returns the state behind these bytes, or null */
+  read(from: State, bytes: Uint8Array): State | null {
+    let state: State | null = from;
+    for (let i = 0; i < bytes.length && state !== null; i++) state = this.automaton.next(state, bytes[i]);
+    return state;
+  }
+
+  /** Words of allowed ids; belongs to the state. */
+  maskOf(state: State): Uint32Array {
+    if (state.mask !== null) return state.mask;
+    const { trie } = this;
+    const slice = trie.slices.find(({ numCharacters }) => numCharacters <= state.numPlain);
+    const mask = slice === undefined ? new Uint32Array(trie.numWords) : slice.mask.slice();
+    this.#walk(slice === undefined ? trie.all : slice.rest, state, mask);
+    if (state.isAccepting) for (const id of trie.eosTokenIds) mask[id >>> 5] |= 1 << (id & 31);
+    this.automaton.keepMask(state, mask);
+    return mask;
+  }
+
+  #walk(tree: ByteTree, start: State, mask: Uint32Array): void {
+    const { byte, depth, next, tokenStart, tokens, numNodes } = tree;
+    const { automaton } = this;
+    const path = this.#path;
+    path[0] = start;
+    for (let n = 0; n < numNodes; ) {
+      const d = depth[n];
+      const from = path[d - 1] as State;
+      const to = from.targets[from.classOf[byte[n]]];
+      const state = to === undefined ? automaton.next(from, byte[n]) : to;
+      if (state === null) {
+        n = next[n];
+        continue;
+      }
+      path[d] = state;
+      // the tokens of a node stand at its start: those of its descendants begin where the next node's do
+      for (let t = tokenStart[n]; t < tokenStart[n + 1]; t++) mask[tokens[t] >>> 5] |= 1 << (tokens[t] & 31);
+      n++;
+    }
+    path.length = 0;
+  }
+}
+
+export class GrammarMatcher {
+  readonly #compiled: CompiledGrammar;
+  /** States behind the last tokens, newest last; what is older is forgotten. */
+  readonly #states: State[];
+  #hasEnded = false;
+
+  constructor(compiled: CompiledGrammar) {
+    this.#compiled = compiled;
+    this.#states = [compiled.automaton.start];
+  }
+
+  /** Nothing may follow: the end token was taken, or the text is complete. */
+  get isFinished(): boolean {
+    return this.#hasEnded || (this.#state.isAccepting && this.#state.isFinal);
+  }
+
+  /** The text may end here. */
+  get isAccepting(): boolean {
+    return this.#state.isAccepting;
+  }
+
+  /** Writes the ids that may follow: bit `id % 32` of word `id / 32`. @throws GRAMMAR_TOO_LARGE */
+  fillMask(row: Uint32Array): void {
+    row.set(this.#compiled.maskOf(this.#state));
+  }
+
+  /** @returns false, and stays where it is, when the token may not follow. @throws GRAMMAR_TOO_LARGE */
+  accept(tokenId: number): boolean {
+    if (this.#hasEnded) return false;
+    if (this.#compiled.trie.eosTokenIds.includes(tokenId)) {
+      this.#hasEnded = this.#state.isAccepting;
+      return this.#hasEnded;
+    }
+    const bytes = this.#compiled.trie.tokenBytes(tokenId);
+    const next = bytes.length === 0 ? null : this.#compiled.read(this.#state, bytes);
+    if (next === null) return false;
+    this.#states.push(next);
+    if (this.#states.length > 2 * MAX_ROLLBACK) this.#states.splice(0, MAX_ROLLBACK);
+    return true;
+  }
+
+  /** Takes back the last tokens, an end token among them; at most 64. */
+  rollback(numTokens: number): void {
+    let count = numTokens;
+    if (this.#hasEnded && count > 0) {
+      this.#hasEnded = false;
+      count--;
+    }
+    this.#states.length = Math.max(1, this.#states.length - count);
+  }
+
+  get #state(): State {
+    return this.#states[this.#states.length - 1];
+  }
+}

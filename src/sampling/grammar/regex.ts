@@ -1,0 +1,305 @@
+/**
+ * Regular expressions (the common part of ECMA-262 with the `u` flag) as values. Own parser: what it does not know is refused by name, and the
+ * result is an automaton, so that no pattern can take exponential time.
+ */
+import { anyCodePoint, type CodePointSet, codePoints, complement, union } from './code-points.ts';
+import { grammarInvalid, grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
+
+export type Regex =
+  | { readonly kind: 'set'; readonly set: CodePointSet }
+  | { readonly kind: 'sequence'; readonly parts: readonly Regex[] }
+  | { readonly kind: 'choice'; readonly alternatives: readonly Regex[] }
+  | { readonly kind: 'repeat'; readonly body: Regex; readonly min: number; readonly max: number }
+  | { readonly kind: 'start' }
+  | { readonly kind: 'end' };
+
+const digits = codePoints([[0x30, 0x39]]);
+const word = codePoints([
+  [0x30, 0x39],
+  [0x41, 0x5a],
+  [0x5f, 0x5f],
+  [0x61, 0x7a],
+]);
+const space = codePoints([
+  [9, 13],
+  [0x20, 0x20],
+  [0xa0, 0xa0],
+  [0x1680, 0x1680],
+  [0x2000, 0x200a],
+  [0x2028, 0x2029],
+  [0x202f, 0x202f],
+  [0x205f, 0x205f],
+  [0x3000, 0x3000],
+  [0xfeff, 0xfeff],
+]);
+const lineEnds = codePoints([
+  [10, 10],
+  [13, 13],
+  [0x2028, 0x2029],
+]);
+const notLineEnd = complement(lineEnds);
+const classes: Readonly<Record<string, CodePointSet>> = {
+  d: digits,
+  w: word,
+  s: space,
+  D: complement(digits),
+  W: complement(word),
+  S: complement(space),
+};
+const controls: Readonly<Record<string, number>> = { n: 10, r: 13, t: 9, v: 11, f: 12, '0': 0 };
+
+/** @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED (look-around, back references, word boundaries, property classes), GRAMMAR_TOO_LARGE */
+export function parseRegex(source: string): Regex {
+  return new RegexParser(source).parse();
+}
+
+class RegexParser {
+  readonly #source: string;
+  readonly #text: readonly string[];
+  #at = 0;
+  #depth = 0;
+
+  constructor(source: string) {
+    if (source.length > 65_536) throw tooLarge('a pattern', 'at most 65536 characters', String(source.length));
+    this.#source = source;
+    this.#text = Array.from(source);
+  }
+
+  parse(): Regex {
+    const regex = this.#choice();
+    if (this.#at < this.#text.length) throw this.#invalid(`an unexpected ${this.#text[this.#at]}`);
+    return regex;
+  }
+
+  #invalid(what: string): Error {
+    return grammarInvalid(`The pattern ${JSON.stringify(this.#source.slice(0, 200))} has ${what} at position ${this.#at}.`);
+  }
+
+  #unsupported(what: string): Error {
+    return grammarUnsupported(`${what} (in the pattern ${JSON.stringify(this.#source.slice(0, 200))})`);
+  }
+
+  #take(expected: string): boolean {
+    if (this.#text[this.#at] !== expected) return false;
+    this.#at++;
+    return true;
+  }
+
+  #choice(): Regex {
+    if (++this.#depth > grammarLimits.nesting) throw tooLarge('a pattern', `at most ${grammarLimits.nesting} nested groups`);
+    const alternatives = [this.#sequence()];
+    while (this.#take('|')) alternatives.push(this.#sequence());
+    this.#depth--;
+    return alternatives.length === 1 ? alternatives[0] : { kind: 'choice', alternatives };
+  }
+
+  #sequence(): Regex {
+    const parts: Regex[] = [];
+    for (;;) {
+      const next = this.#text[this.#at];
+      if (next === undefined || next === '|' || next === ')') break;
+      parts.push(this.#quantified(this.#atom()));
+    }
+    return parts.length === 1 ? parts[0] : { kind: 'sequence', parts };
+  }
+
+  #quantified(body: Regex): Regex {
+    const bounds = this.#bounds();
+    if (bounds === null) return body;
+    if (body.kind === 'start' || body.kind === 'end') throw this.#invalid('a repeated anchor');
+    this.#take('?'); // lazy and greedy match the same texts
+    const after = this.#text[this.#at];
+    if (after === '*' || after === '+' || after === '?') throw this.#invalid('nothing to repeat');
+    const [min, max] = bounds;
+    if (max < min) throw this.#invalid('bounds in the wrong order');
+    return { kind: 'repeat', body, min, max };
+  }
+
+  #bounds(): readonly [min: number, max: number] | null {
+    if (this.#take('*')) return [0, Number.POSITIVE_INFINITY];
+    if (this.#take('+')) return [1, Number.POSITIVE_INFINITY];
+    if (this.#take('?')) return [0, 1];
+    if (this.#text[this.#at] !== '{') return null;
+    const found = /^\{(\d{1,7})(,(\d{0,7}))?\}/.exec(this.#text.slice(this.#at, this.#at + 20).join(''));
+    if (found === null) throw this.#invalid('a brace that opens no bounds (write \\{)');
+    this.#at += found[0].length;
+    const min = Number(found[1]);
+    if (found[2] === undefined) return [min, min];
+    return [min, found[3] === '' ? Number.POSITIVE_INFINITY : Number(found[3])];
+  }
+
+  #atom(): Regex {
+    const character = this.#text[this.#at++];
+    switch (character) {
+      case '^':
+        return { kind: 'start' };
+      case '$':
+        return { kind: 'end' };
+      case '.':
+        return { kind: 'set', set: notLineEnd };
+      case '(':
+        return this.#group();
+      case '[':
+        return { kind: 'set', set: this.#characterClass() };
+      case '\\':
+        return { kind: 'set', set: this.#escape(false) };
+      case '*':
+      case '+':
+      case '?':
+        throw this.#invalid('nothing to repeat');
+      case '{':
+        throw this.#invalid('a brace that repeats nothing (write \\{)');
+    }
+    return { kind: 'set', set: single(character) };
+  }
+
+  #group(): Regex {
+    if (this.#take('?')) {
+      const kind = this.#text[this.#at];
+      if (kind === ':') this.#at++;
+      else if (kind === '<' && !['=', '!'].includes(this.#text[this.#at + 1] ?? '=')) {
+        while (this.#at < this.#text.length && this.#text[this.#at] !== '>') this.#at++;
+        this.#at++;
+      } else if (kind === '=' || kind === '!' || kind === '<') throw this.#unsupported('look-around');
+      else throw this.#unsupported('a group with flags');
+    }
+    const body = this.#choice();
+    if (!this.#take(')')) throw this.#invalid('a group that is not closed');
+    return body;
+  }
+
+  /** @param inClass `\b` is a backspace there */
+  #escape(inClass: boolean): CodePointSet {
+    const name = this.#text[this.#at++];
+    if (name === undefined) throw this.#invalid('a backslash at its end');
+    const known = classes[name];
+    if (known !== undefined) return known;
+    if (name === 'b' && inClass) return codePoints([[8, 8]]);
+    if (name === 'b' || name === 'B') throw this.#unsupported('a word boundary');
+    if (name === 'p' || name === 'P') throw this.#unsupported('a Unicode property class');
+    if (name === 'k' || /[1-9]/.test(name)) throw this.#unsupported('a back reference');
+    if (name === 'x') return this.#hex(2);
+    if (name === 'u') return this.#unicode();
+    if (name === 'c') {
+      const letter = this.#text[this.#at++] ?? '';
+      if (!/^[A-Za-z]$/.test(letter)) throw this.#invalid('a malformed control escape');
+      return single(String.fromCodePoint(letter.charCodeAt(0) & 31));
+    }
+    if (controls[name] !== undefined) return codePoints([[controls[name], controls[name]]]);
+    if (/[A-Za-z0-9]/.test(name)) throw this.#invalid(`an unknown escape \\${name}`);
+    return single(name);
+  }
+
+  #hex(length: number): CodePointSet {
+    const text = this.#text.slice(this.#at, this.#at + length).join('');
+    if (text.length !== length || !/^[0-9a-fA-F]+$/.test(text)) throw this.#invalid('a malformed escape');
+    this.#at += length;
+    const value = Number.parseInt(text, 16);
+    return codePoints([[value, value]]);
+  }
+
+  #unicode(): CodePointSet {
+    if (!this.#take('{')) {
+      const rest = this.#text.slice(this.#at, this.#at + 10).join('');
+      const pair = /^([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})/.exec(rest);
+      if (pair === null) return this.#hex(4);
+      this.#at += 10;
+      return single(String.fromCharCode(Number.parseInt(pair[1], 16), Number.parseInt(pair[2], 16)));
+    }
+    const close = this.#text.indexOf('}', this.#at);
+    const text = close < 0 ? '' : this.#text.slice(this.#at, close).join('');
+    const value = /^[0-9a-fA-F]{1,6}$/.test(text) ? Number.parseInt(text, 16) : Number.POSITIVE_INFINITY;
+    if (value > 0x10ffff) throw this.#invalid('a malformed escape');
+    this.#at = close + 1;
+    return codePoints([[value, value]]);
+  }
+
+  #characterClass(): CodePointSet {
+    const isNegated = this.#take('^');
+    const sets: CodePointSet[] = [];
+    while (!this.#take(']')) {
+      const from = this.#classMember();
+      if (this.#text[this.#at] === '-' && this.#text[this.#at + 1] !== ']' && this.#text[this.#at + 1] !== undefined) {
+        this.#at++;
+        const to = this.#classMember();
+        const [lo, hi] = [onlyMember(from), onlyMember(to)];
+        // a class beside a dash makes the dash a plain one
+        if (lo === null || hi === null) sets.push(from, single('-'), to);
+        else if (lo > hi) throw this.#invalid('a range in the wrong order');
+        else sets.push(codePoints([[lo, hi]]));
+      } else sets.push(from);
+    }
+    const set = union(...sets);
+    return isNegated ? complement(set) : set;
+  }
+
+  #classMember(): CodePointSet {
+    const character = this.#text[this.#at++];
+    if (character === undefined) throw this.#invalid('a class that is not closed');
+    return character === '\\' ? this.#escape(true) : single(character);
+  }
+}
+
+function single(character: string): CodePointSet {
+  const value = character.codePointAt(0) ?? 0;
+  return codePoints([[value, value]]);
+}
+
+function onlyMember(set: CodePointSet): number | null {
+  return set.length === 1 && set[0][0] === set[0][1] ? set[0][0] : null;
+}
+
+/** `^` and `$` of a search: what may come before and after a match. */
+const anything: Regex = { kind: 'repeat', body: { kind: 'set', set: anyCodePoint }, min: 0, max: Number.POSITIVE_INFINITY };
+
+/**
+ * The whole texts in which a search for `regex` finds something: anchors become the absence of what else would surround a match.
+ * @throws GRAMMAR_UNSUPPORTED for an anchor in the middle
+ */
+export function searchOf(regex: Regex): Regex {
+  const alternatives = regex.kind === 'choice' ? regex.alternatives : [regex];
+  return { kind: 'choice', alternatives: alternatives.map((alternative) => ofAlternative(alternative, anything)) };
+}
+
+/** The texts that `regex` matches from end to end. @throws GRAMMAR_UNSUPPORTED for an anchor in the middle */
+export function wholeOf(regex: Regex): Regex {
+  const alternatives = regex.kind === 'choice' ? regex.alternatives : [regex];
+  return { kind: 'choice', alternatives: alternatives.map((alternative) => ofAlternative(alternative, null)) };
+}
+
+function ofAlternative(regex: Regex, around: Regex | null): Regex {
+  if (regex.kind === 'choice') return { kind: 'choice', alternatives: regex.alternatives.map((alternative) => ofAlternative(alternative, around)) };
+  let parts = regex.kind === 'sequence' ? [...regex.parts] : [regex];
+  let before = around;
+  let after = around;
+  while (parts[0]?.kind === 'start') {
+    before = null;
+    parts = parts.slice(1);
+  }
+  while (parts.at(-1)?.kind === 'end') {
+    after = null;
+    parts = parts.slice(0, -1);
+  }
+  if (parts.length === 1 && hasAnchor(parts[0]) && parts[0].kind !== 'repeat') {
+    // (^a|b$) alone in its place
+    if (before === around && after === around) return ofAlternative(parts[0], around);
+    if (before === null && after === null) return ofAlternative(parts[0], null);
+  }
+  if (parts.some(hasAnchor)) throw grammarUnsupported('an anchor (^ or $) in the middle of a pattern');
+  return { kind: 'sequence', parts: [...(before === null ? [] : [before]), ...parts, ...(after === null ? [] : [after])] };
+}
+
+function hasAnchor(regex: Regex): boolean {
+  switch (regex.kind) {
+    case 'set':
+      return false;
+    case 'sequence':
+      return regex.parts.some(hasAnchor);
+    case 'choice':
+      return regex.alternatives.some(hasAnchor);
+    case 'repeat':
+      return hasAnchor(regex.body);
+    default:
+      return true;
+  }
+}

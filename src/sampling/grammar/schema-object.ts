@@ -1,0 +1,121 @@
+/** Objects: the named properties in the schema's order, then others whose names are none of these. */
+import { choice, type Expression, literal, nothing, optional, repeat, sequence } from './expression.ts';
+import type { SchemaCompiler } from './json-schema.ts';
+import { grammarUnsupported } from './limits.ts';
+import { asSchema, isObject, type Schema, type SchemaObject } from './schema-keywords.ts';
+import { languageExpression, literalAutomaton, type TextAutomaton } from './text-language.ts';
+
+interface Property {
+  readonly key: Expression;
+  readonly value: Expression;
+  readonly isRequired: boolean;
+}
+
+interface KeyPattern {
+  readonly source: string;
+  readonly automaton: TextAutomaton;
+  readonly schema: Schema;
+}
+
+/** @throws GRAMMAR_UNSUPPORTED for counts of properties that the structure does not already keep */
+export function objectExpression(schema: SchemaObject, compiler: SchemaCompiler, path: string): Expression {
+  const declared = isObject(schema.properties) ? schema.properties : {};
+  const required = new Set((schema.required ?? []) as readonly string[]);
+  const additional = asSchema(schema.additionalProperties ?? true, `${path}/additionalProperties`);
+  const patterns = keyPatterns(schema, compiler, path);
+  const names = [...Object.keys(declared), ...[...required].filter((name) => !Object.hasOwn(declared, name))];
+  const properties = names.map((name): Property => {
+    const schemas = patterns.filter(({ automaton }) => compiler.reads(automaton, name)).map((pattern) => pattern.schema);
+    if (Object.hasOwn(declared, name)) schemas.unshift(asSchema(declared[name], `${path}/properties/${name}`));
+    if (schemas.length === 0) schemas.push(additional);
+    const [one] = schemas;
+    const value = compiler.value(schemas.length === 1 ? one : { allOf: schemas }, `${path}/properties/${name}`);
+    return { key: literal(JSON.stringify(name)), value, isRequired: required.has(name) };
+  });
+  const others = otherMembers(names, additional, patterns, compiler, path);
+  const { min, others: mostOthers } = checkCounts(schema, properties, others.length > 0, path);
+  return sequence(literal('{'), members(properties, choice(...others), compiler, min > 0, mostOthers), literal('}'));
+}
+
+function keyPatterns(schema: SchemaObject, compiler: SchemaCompiler, path: string): KeyPattern[] {
+  const given = isObject(schema.patternProperties) ? Object.entries(schema.patternProperties) : [];
+  return given.map(([source, value]) => ({
+    source,
+    automaton: compiler.pattern(source),
+    schema: asSchema(value, `${path}/patternProperties/${source}`),
+  }));
+}
+
+/** Members with names that are not declared, one alternative for each pattern and one for the rest. */
+function otherMembers(
+  names: readonly string[],
+  additional: Schema,
+  patterns: readonly KeyPattern[],
+  compiler: SchemaCompiler,
+  path: string,
+): Expression[] {
+  const { json } = compiler;
+  const declared = names.length > 0 ? [literalAutomaton(names)] : [];
+  const member = (all: readonly TextAutomaton[], none: readonly TextAutomaton[], value: Expression, where: string) => {
+    const text = languageExpression({ all, none: [...declared, ...none] }, (set) => json.spell(set), `the names of the properties at ${where}`);
+    const key = all.length + none.length + declared.length === 0 ? json.string : sequence(literal('"'), text, literal('"'));
+    return sequence(key, json.colon, value);
+  };
+  const members: Expression[] = [];
+  for (const pattern of patterns) {
+    if (pattern.schema === false) continue;
+    const where = `${path}/patternProperties/${pattern.source}`;
+    const othersOf = patterns.filter((other) => other !== pattern).map(({ automaton }) => automaton);
+    members.push(member([pattern.automaton], othersOf, compiler.value(pattern.schema, where), where));
+  }
+  if (additional !== false) {
+    const where = `${path}/additionalProperties`;
+    members.push(
+      member(
+        [],
+        patterns.map(({ automaton }) => automaton),
+        compiler.value(additional, where),
+        where,
+      ),
+    );
+  }
+  return members;
+}
+
+function checkCounts(schema: SchemaObject, properties: readonly Property[], hasOthers: boolean, path: string): { min: number; others: number } {
+  const numRequired = properties.filter(({ isRequired }) => isRequired).length;
+  const min = typeof schema.minProperties === 'number' ? schema.minProperties : 0;
+  const max = typeof schema.maxProperties === 'number' ? schema.maxProperties : Number.POSITIVE_INFINITY;
+  const most = properties.length + (hasOthers ? Number.POSITIVE_INFINITY : 0);
+  // a name may come twice among the others, so that only "one at least" is sure
+  if (min > Math.max(1, numRequired)) throw grammarUnsupported(`the keyword "minProperties" with ${min} at ${path}`);
+  if (max >= most) return { min, others: Number.POSITIVE_INFINITY };
+  if (properties.length <= max) return { min, others: max - properties.length };
+  throw grammarUnsupported(`the keyword "maxProperties" with ${max} at ${path}, below the number of declared properties`);
+}
+
+/** Two rows of states, before and after the first member, so that commas stand between members only. */
+function members(properties: readonly Property[], other: Expression, { json }: SchemaCompiler, isNonEmpty: boolean, mostOthers: number): Expression {
+  const n = properties.length;
+  const first = (i: number) => i;
+  const more = (i: number) => n + 1 + i;
+  const member = (i: number) => 2 * n + 2 + i;
+  const isNone = other.kind === 'choice' && other.alternatives.length === 0;
+  const edges: { label: Expression; target: number }[][] = Array.from({ length: 3 * n + 3 }, () => []);
+  const end = 3 * n + 2;
+  const none: Expression = { kind: 'sequence', parts: [] };
+  for (const [i, { key, value, isRequired }] of properties.entries()) {
+    edges[first(i)].push({ label: none, target: member(i) });
+    edges[more(i)].push({ label: json.comma, target: member(i) });
+    edges[member(i)].push({ label: sequence(key, json.colon, value), target: more(i + 1) });
+    if (isRequired) continue;
+    edges[first(i)].push({ label: none, target: first(i + 1) });
+    edges[more(i)].push({ label: none, target: more(i + 1) });
+  }
+  const others = isNone || mostOthers === 0 ? nothing : sequence(other, repeat(sequence(json.comma, other), 0, mostOthers - 1));
+  const following = isNone || mostOthers === 0 ? nothing : repeat(sequence(json.comma, other), 1, mostOthers);
+  edges[first(n)].push({ label: isNonEmpty ? others : optional(others), target: end });
+  edges[more(n)].push({ label: optional(following), target: end });
+  const states = edges.map((list, i) => ({ isEnd: i === end, edges: list }));
+  return { kind: 'states', states };
+}
