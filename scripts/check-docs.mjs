@@ -19,6 +19,7 @@ const tables = {
     'endpoints',
     'chat-completion-fields',
     'completion-fields',
+    'messages-fields',
     'unsupported-fields',
     'tokenize-fields',
     'detokenize-fields',
