@@ -20,6 +20,8 @@ const tables = {
     'chat-completion-fields',
     'completion-fields',
     'messages-fields',
+    'ollama-chat-fields',
+    'ollama-generate-fields',
     'unsupported-fields',
     'tokenize-fields',
     'detokenize-fields',

@@ -23,15 +23,18 @@ export class ChatReading {
   readonly tokenizer: Tokenizer;
   readonly #use: ToolUse;
 
-  /** @throws NOT_SUPPORTED when there are tools and nobody knows how the model writes calls */
-  constructor({ engine }: ServedModel, use: ToolUse) {
+  /**
+   * @param isChat false for a plain continuation, which is text and nothing else
+   * @throws NOT_SUPPORTED when there are tools and nobody knows how the model writes calls
+   */
+  constructor({ engine }: ServedModel, use: ToolUse, isChat = true) {
     const names = engine.model.outputFormats;
     const toolCalls = use.tools.length === 0 ? null : toolCallFormatNamed(names?.toolCalls ?? null);
     if (use.tools.length > 0 && toolCalls === null) {
       throw notSupported('tools', "The model's chat template teaches no format of tool calls that is known here: tool use");
     }
     this.tokenizer = engine.tokenizer;
-    this.formats = outputFormats(engine.tokenizer, reasoningFormatNamed(names?.reasoning ?? null), toolCalls);
+    this.formats = outputFormats(engine.tokenizer, reasoningFormatNamed((isChat && names?.reasoning) || null), toolCalls);
     this.#use = use;
   }
 

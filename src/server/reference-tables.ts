@@ -2,6 +2,7 @@
 import { messagesBody } from './anthropic/schemas.ts';
 import { ServerMetrics } from './metrics.ts';
 import { ModelTable } from './model-table.ts';
+import { ollamaChatBody, ollamaGenerateBody } from './ollama/schemas.ts';
 import { describeSchema, type SchemaShape } from './openai/describe-schema.ts';
 import { chatCompletionBody, completionBody, detokenizeBody, tokenizeBody } from './openai/schemas.ts';
 import { unsupportedFieldNames } from './openai/unsupported.ts';
@@ -19,6 +20,8 @@ export function referenceTables(): Readonly<Record<string, readonly string[]>> {
     'chat-completion-fields': fieldRows(chatCompletionBody),
     'completion-fields': fieldRows(completionBody),
     'messages-fields': fieldRows(messagesBody),
+    'ollama-chat-fields': fieldRows(ollamaChatBody),
+    'ollama-generate-fields': fieldRows(ollamaGenerateBody),
     'tokenize-fields': fieldRows(tokenizeBody),
     'detokenize-fields': fieldRows(detokenizeBody),
     'unsupported-fields': [unsupportedFieldNames.map((name) => `\`${name}\``).join(', ')],

@@ -6,6 +6,9 @@ import { health } from './health.ts';
 import { messages } from './messages.ts';
 import { metrics } from './metrics.ts';
 import { listModels, retrieveModel } from './models.ts';
+import { ollamaChat } from './ollama-chat.ts';
+import { ollamaGenerate } from './ollama-generate.ts';
+import { ollamaShow, ollamaTags, ollamaVersion } from './ollama-models.ts';
 import { page } from './page.ts';
 import { listRequests, switchPolicy } from './requests.ts';
 import type { Route } from './route.ts';
@@ -18,6 +21,11 @@ export const routes = [
   completions,
   messages,
   countTokens,
+  ollamaChat,
+  ollamaGenerate,
+  ollamaTags,
+  ollamaShow,
+  ollamaVersion,
   listModels,
   retrieveModel,
   tokenize,
