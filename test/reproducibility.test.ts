@@ -1,6 +1,7 @@
 /**
  * The reproducibility contract (idea 5 of ARCHITECTURE.md): the logits of a row depend on its tokens alone, to the bit. One prompt is continued
- * alone, in a batch of 17, in chunks of 1, 7 and 64, on 1 and 2 threads, from a cold and from a warm prefix cache, with forced preemption.
+ * alone, in a batch of 17, in chunks of 1, 7 and 64, on 1 and 2 threads, from a cold and from a warm prefix cache, with forced preemption, with two
+ * steps in flight.
  *
  * The shape crosses two K segments of a linear, more than three KV splits of attention and every row class (1, 2-8, 9-64, more than 64).
  */
@@ -40,10 +41,11 @@ const formats: Readonly<Record<string, Format>> = {
   q4_0: { format: 'q4_0', activation: 'int8-group32', kvDtype: 'f16' },
 };
 
-/** Native only: a format without a kernel of its own, unpacked tile by tile; its blocks are wider than the reference's model. */
+/** Native only: super-blocks, wider than the reference's model, with a kernel of their own (q4_k) and unpacked a tile at a time (q3_k). */
 const nativeFormats: Readonly<Record<string, Format>> = {
   ...formats,
   q4_k: { format: 'q4_k', activation: 'int8-group32', kvDtype: 'f16', features: { hiddenSize: 256, numHeads: 8 } },
+  q3_k: { format: 'q3_k', activation: 'int8-group32', kvDtype: 'f16', features: { hiddenSize: 256, numHeads: 8 } },
 };
 
 interface BackendUnderTest {
@@ -226,6 +228,14 @@ function reproducibility(name: string, under: BackendUnderTest, format: Format):
     });
   }
 
+  test('with two steps in flight, beside others, one of which waits for its samples', async () => {
+    await same({ maxInFlight: 2, maxNumBatchedTokens: 100, numBlocks: 100 }, async (s) => {
+      const ask = (i: number, presencePenalty: number) =>
+        s.engine.generate({ promptTokenIds: prompt.slice(i, 40 + 3 * i) }, { maxTokens: 20 + i, temperature: 1, seed: i, presencePenalty });
+      await Promise.all([record(s, numGenerated), ask(1, 0), ask(2, 1), ask(30, 0)]);
+    });
+  });
+
   test.each([true, false])('as two choices that share the prompt (prefix cache: %s)', async (enablePrefixCaching) => {
     await same({ enablePrefixCaching }, async (s) => void (await record(s, numGenerated, 2)));
   });
@@ -248,10 +258,14 @@ function reproducibility(name: string, under: BackendUnderTest, format: Format):
     });
   });
 
-  test.each([true, false])('with forced preemption (prefix cache: %s)', async (enablePrefixCaching) => {
+  test.each([
+    [true, 1],
+    [false, 1],
+    [true, 2],
+  ])('with forced preemption (prefix cache: %s, steps in flight: %i)', async (enablePrefixCaching, maxInFlight) => {
     // blocks for both prompts and one more, into which the older request grows: the younger then needs one that is not there
     const numBlocks = Math.ceil((PROMPT_TOKENS + 1) / 32) + 4 + 1;
-    await same({ numBlocks, maxNumBatchedTokens: 128, enablePrefixCaching }, async (s) => {
+    await same({ numBlocks, maxNumBatchedTokens: 128, enablePrefixCaching, maxInFlight }, async (s) => {
       const older = s.engine.generate({ promptTokenIds: prompt.slice(100, 221) }, { maxTokens: 60 + numGenerated, temperature: 0 });
       await older.admitted;
       await record(s, numGenerated);

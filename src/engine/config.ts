@@ -138,6 +138,15 @@ const table = {
     default: 'fcfs',
     meaning: 'Which waiting request starts next; docs/scheduling.md describes each.',
   },
+  maxInFlight: {
+    flag: 'max-in-flight',
+    kind: 'integer',
+    default: 1,
+    min: 1,
+    max: 2,
+    placeholder: 'STEPS',
+    meaning: 'Steps scheduled and not yet worked up: with 2 the next step is ready when one ends. The results are the same.',
+  },
   blockSize: {
     flag: 'block-size',
     kind: 'integer',

@@ -70,9 +70,11 @@ export class FilledForwardBatch implements ForwardBatch {
       const request = batch.requests[row];
       const first = batch.firstToken[row];
       const end = first + batch.numNewTokens[row];
+      const { numTokens } = request;
+      const pendingId = batch.pendingRow[row] < 0 ? null : -1 - batch.pendingRow[row];
       rowStart[row] = token;
       for (let index = first; index < end; index++, token++) {
-        tokenIds[token] = index < request.numTokens ? request.tokenIds[index] : request.draftTokenIds[index - request.numTokens];
+        tokenIds[token] = index < numTokens ? request.tokenIds[index] : (pendingId ?? request.draftTokenIds[index - numTokens]);
         cacheIndex[token] = index;
         visibleEnd[token] = index + 1;
         for (let axis = 0; axis < this.#numPositionAxes; axis++) positions[axis * batch.totalTokens + token] = index;

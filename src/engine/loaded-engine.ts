@@ -33,6 +33,8 @@ export interface EngineLimits {
   readonly maxQueueMs?: number | null;
   readonly maxTenantSeqs?: number | null;
   readonly schedulingPolicy?: PolicyName;
+  /** Steps scheduled and not yet committed: 1 or 2. Default: 1. */
+  readonly maxInFlight?: number;
   /** Default: true. */
   readonly estimatePeak?: boolean;
   readonly enablePrefixCaching: boolean;
@@ -157,6 +159,7 @@ export class LoadedEngine implements Engine {
         maxModelLen: limits.maxModelLen,
         numPositionAxes: program.plan.numPositionAxes,
       },
+      maxInFlight: limits.maxInFlight ?? 1,
       clock: this.#clock,
       captureLogits: parts.captureLogits,
     });
@@ -273,10 +276,12 @@ export class LoadedEngine implements Engine {
       const sibling = first === undefined ? {} : { sibling: first };
       const request = new Request({ id: stream.requestId, promptTokenIds: prompt, params, choice, ...scheduling, ...sibling });
       first ??= request;
+      const sampling = requestSampling(request, this.#eosTokenIds);
+      request.waitsForSample = sampling.usesHistory;
       generation.choices.push({
         request,
         generation,
-        sampling: requestSampling(request, this.#eosTokenIds),
+        sampling,
         detokenizer: new IncrementalDetokenizer(this.tokenizer, { skipSpecialTokens: params.skipSpecialTokens, promptTokenIds: prompt }),
         stops: new StopStringMatcher(params.stop, { includeStop: params.includeStopStringInOutput }),
         markerTokenIds: options.markerTokenIds ?? noTokens,

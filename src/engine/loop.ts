@@ -23,19 +23,37 @@ export interface LoopParts {
   readonly cache: Cache;
   readonly limits: ForwardBatchLimits;
   readonly clock: Clock;
+  /** Steps that the backend may have been given and whose results are not worked up: 1 or 2. */
+  readonly maxInFlight: number;
   readonly captureLogits?: LogitsListener | undefined;
 }
 
+/** A step that the backend has been given. Never rejects. */
+interface Flight {
+  readonly batch: ScheduledBatch;
+  readonly outcome: Promise<StepResult | MillraceError>;
+  /** JavaScript time before it, milliseconds. */
+  readonly fillMs: number;
+}
+
+/** The arrays of one step in flight. */
+interface StepBuffers {
+  readonly forward: FilledForwardBatch;
+  readonly sampling: FilledSamplingBatch;
+}
+
 /**
- * One step is in flight at a time. For two, this class keeps two forward batches, schedules before it awaits, and lets token ids stand for
- * samples of the step before (S2); the scheduler already counts steps in flight.
+ * With one step in flight, a step's results are worked up before the next is scheduled. With two, the next is scheduled and handed to the backend
+ * while one runs, token ids standing for samples that are still to come (S2), and results are worked up while the next runs. A request whose next
+ * sample depends on the ids before it (`Request.waitsForSample`) then takes part in every other step only. Either way each row computes the same.
  */
 export class EngineLoop {
   readonly #parts: LoopParts;
-  readonly #forward: FilledForwardBatch;
-  readonly #sampling: FilledSamplingBatch;
+  readonly #buffers: readonly StepBuffers[];
   readonly #samplingOf: (request: Request) => RequestSampling;
   readonly #readOutputs: readonly string[];
+  /** Oldest first. */
+  readonly #flights: Flight[] = [];
   #wake: (() => void) | null = null;
   /** Something came since the last step was scheduled: a wake-up between a step that found nothing and the sleep must not be lost. */
   #hasNews = false;
@@ -44,8 +62,10 @@ export class EngineLoop {
 
   constructor(parts: LoopParts) {
     this.#parts = parts;
-    this.#forward = new FilledForwardBatch(parts.scheduler.kv, parts.limits);
-    this.#sampling = new FilledSamplingBatch(parts.limits.maxLogitRows);
+    this.#buffers = Array.from({ length: parts.maxInFlight }, () => ({
+      forward: new FilledForwardBatch(parts.scheduler.kv, parts.limits),
+      sampling: new FilledSamplingBatch(parts.limits.maxLogitRows),
+    }));
     this.#readOutputs = parts.captureLogits === undefined ? [] : ['logits'];
     this.#samplingOf = (request) => {
       const choice = parts.output.choiceOf(request);
@@ -82,69 +102,82 @@ export class EngineLoop {
       // a turn before each step, the first included: requests that come together then start together
       for (await nextTurn(); !this.#isStopping; await nextTurn()) {
         this.#hasNews = false;
-        if ((await this.#step()) || this.#hasNews) continue;
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+        const isBusy = this.#launch();
+        if (this.#flights.length === this.#buffers.length || (!isBusy && this.#flights.length > 0)) await this.#land();
+        else if (!isBusy && !this.#hasNews) {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+          });
+        }
       }
+      while (this.#flights.length > 0) await this.#land();
     } catch (thrown) {
       // an invariant of ours is broken: end everyone with the reason, and let health tell
       this.#isStopping = true;
       this.#parts.counters.isStopped = true;
       this.#parts.output.failAll(toMillraceError(thrown), this.#parts.clock.nowMs());
+      await Promise.all(this.#flights.map(({ outcome }) => outcome));
     }
   }
 
-  /** @returns false when there is nothing to do */
-  async #step(): Promise<boolean> {
-    const { scheduler, output, counters, clock } = this.#parts;
+  /** Schedules a step and hands it to the backend. @returns false when there was nothing to do */
+  #launch(): boolean {
+    const { scheduler, output, clock, backend } = this.#parts;
     const startMs = clock.nowMs();
     const batch = scheduler.schedule(startMs);
     for (const request of batch.failed) {
       if (request.error !== null) output.failRequest(request, request.error, startMs);
     }
     if (batch.numRows === 0) return batch.failed.length > 0;
-    const step = this.#fill(batch);
-    const filledMs = clock.nowMs();
-    const result = await this.#execute(batch, step);
-    const doneMs = clock.nowMs();
-    counters.lastProgressMs = doneMs;
-    if (result === null) return true;
-    if (batch.totalLogitRows > 0) this.#parts.captureLogits?.(batch, result.outputs.logits);
-    output.failCorrupted(batch, result, doneMs);
-    output.deliver(batch, scheduler.commit(batch, result.tokenIds), result, doneMs);
-    counters.numSteps++;
-    counters.stepTokens.add(batch.totalTokens);
-    counters.totalForwardMs += result.forwardMs + result.sampleMs;
-    counters.lastStepHostMs = filledMs - startMs + (clock.nowMs() - doneMs);
-    counters.totalHostMs += counters.lastStepHostMs;
+    const step = this.#fill(batch, this.#buffers[batch.step % this.#buffers.length]);
+    const outcome = backend.execute(step).catch((thrown: unknown) => toMillraceError(thrown, 'BACKEND_STEP_FAILED'));
+    this.#flights.push({ batch, outcome, fillMs: clock.nowMs() - startMs });
     return true;
   }
 
-  #fill(batch: ScheduledBatch): Step {
-    this.#forward.fill(batch);
-    this.#sampling.fill(batch, this.#samplingOf);
+  /** Waits for the oldest step in flight and works up what it gave. */
+  async #land(): Promise<void> {
+    const [flight] = this.#flights;
+    const outcome = await flight.outcome;
+    // the backend begins the next step first, then the results of this one are worked up beside it
+    if (this.#flights.length > 1) await nextTurn();
+    this.#flights.shift();
+    const { scheduler, output, counters, clock } = this.#parts;
+    const { batch } = flight;
+    const doneMs = clock.nowMs();
+    counters.lastProgressMs = doneMs;
+    if (outcome instanceof MillraceError) {
+      this.#fail(batch, outcome);
+      return;
+    }
+    if (batch.totalLogitRows > 0) this.#parts.captureLogits?.(batch, outcome.outputs.logits);
+    output.failCorrupted(batch, outcome, doneMs);
+    output.deliver(batch, scheduler.commit(batch, outcome.tokenIds), outcome, doneMs);
+    counters.numSteps++;
+    counters.stepTokens.add(batch.totalTokens);
+    counters.totalForwardMs += outcome.forwardMs + outcome.sampleMs;
+    counters.lastStepHostMs = flight.fillMs + (clock.nowMs() - doneMs);
+    counters.totalHostMs += counters.lastStepHostMs;
+  }
+
+  #fill(batch: ScheduledBatch, { forward, sampling }: StepBuffers): Step {
+    forward.fill(batch);
+    sampling.fill(batch, this.#samplingOf);
     const { program, cache } = this.#parts;
     const wantsTokens = batch.totalLogitRows > 0;
     return {
-      entries: [{ program, cache, batch: this.#forward }],
-      sampling: wantsTokens ? this.#sampling : null,
+      entries: [{ program, cache, batch: forward }],
+      sampling: wantsTokens ? sampling : null,
       ...(wantsTokens && this.#readOutputs.length > 0 ? { readOutputs: this.#readOutputs } : {}),
     };
   }
 
-  /** A step that fails takes its rows with it and nothing else. */
-  async #execute(batch: ScheduledBatch, step: Step): Promise<StepResult | null> {
-    const { scheduler, output, counters, clock, backend } = this.#parts;
-    try {
-      return await backend.execute(step);
-    } catch (thrown) {
-      const cause = toMillraceError(thrown, 'BACKEND_STEP_FAILED');
-      const rows = batch.requests.slice(0, batch.numRows);
-      scheduler.rollback(batch);
-      for (const request of rows) output.failRequest(request, cause, clock.nowMs());
-      counters.numFailedSteps++;
-      return null;
-    }
+  /** A step that fails takes its rows with it, and what they have in a step after it; nothing else. */
+  #fail(batch: ScheduledBatch, cause: MillraceError): void {
+    const { scheduler, output, counters, clock } = this.#parts;
+    const rows = batch.requests.slice(0, batch.numRows);
+    scheduler.rollback(batch);
+    for (const request of rows) output.failRequest(request, cause, clock.nowMs());
+    counters.numFailedSteps++;
   }
 }

@@ -41,6 +41,7 @@ export interface ResolvedConfig {
   readonly maxQueueMs: number | null;
   readonly maxTenantSeqs: number | null;
   readonly schedulingPolicy: PolicyName;
+  readonly maxInFlight: number;
   readonly blockSize: number;
   readonly kvDtype: KvDtype;
   readonly enablePrefixCaching: boolean;
@@ -81,6 +82,7 @@ export function resolveConfig(options: CheckedOptions, facts: LoadFacts): Resolv
     maxQueueMs,
     maxTenantSeqs,
     schedulingPolicy: schedulingPolicy ?? 'fcfs',
+    maxInFlight: Number(options.maxInFlight),
     blockSize,
     kvDtype,
     enablePrefixCaching: enablePrefixCaching === true,

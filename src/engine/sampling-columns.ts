@@ -76,11 +76,13 @@ export class FilledSamplingBatch implements SamplingBatch {
       if (batch.numLogitRows[r] === 0) continue;
       const request = batch.requests[r];
       const sampling = samplingOf(request);
-      for (let draft = 0; draft < batch.numLogitRows[r]; draft++) this.#addRow(request, sampling, draft);
+      const numTokens = batch.firstToken[r] + batch.numNewTokens[r] - (batch.numLogitRows[r] - 1);
+      for (let draft = 0; draft < batch.numLogitRows[r]; draft++) this.#addRow(request, sampling, numTokens, draft);
     }
   }
 
-  #addRow(request: Request, sampling: RequestSampling, numDraftsBefore: number): void {
+  /** @param numTokens tokens before the drafts, a pending sample included */
+  #addRow(request: Request, sampling: RequestSampling, numTokens: number, numDraftsBefore: number): void {
     const row = this.numRows++;
     const { params } = request;
     this.temperature[row] = params.temperature;
@@ -93,10 +95,10 @@ export class FilledSamplingBatch implements SamplingBatch {
     this.seed[2 * row] = sampling.seedLow;
     this.seed[2 * row + 1] = sampling.seedHigh;
     this.choice[row] = request.choice;
-    this.position[row] = request.numTokens + numDraftsBefore;
+    this.position[row] = numTokens + numDraftsBefore;
     this.numLogprobs[row] = sampling.numLogprobs;
     this.#addHistory(row, request, sampling, numDraftsBefore);
-    this.#addBias(row, request, sampling, numDraftsBefore);
+    this.#addBias(row, request, sampling, numTokens - request.numPromptTokens + numDraftsBefore);
   }
 
   #addHistory(row: number, request: Request, { usesHistory }: RequestSampling, numDraftsBefore: number): void {
@@ -115,9 +117,9 @@ export class FilledSamplingBatch implements SamplingBatch {
     this.historyStart[row + 1] = start + count;
   }
 
-  #addBias(row: number, request: Request, { biasIds, biasValues, endIds }: RequestSampling, numDraftsBefore: number): void {
+  #addBias(row: number, request: Request, { biasIds, biasValues, endIds }: RequestSampling, numOutputTokens: number): void {
     let at = this.biasStart[row];
-    const forbidsEnd = request.numOutputTokens + numDraftsBefore < request.params.minTokens;
+    const forbidsEnd = numOutputTokens < request.params.minTokens;
     const count = biasIds.length + (forbidsEnd ? endIds.length : 0);
     this.biasStart[row + 1] = at + count;
     if (count === 0) return;
