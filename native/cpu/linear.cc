@@ -43,6 +43,12 @@ const char* floatName(WeightFormat format) {
   }
 }
 
+const char* kName(WeightFormat format, bool int8) {
+  if (format == WeightFormat::q4_k) return int8 ? MILLRACE_KERNEL_NAME("q4_k_by_int8") : MILLRACE_KERNEL_NAME("q4_k_by_f32");
+  if (format == WeightFormat::q5_k) return int8 ? MILLRACE_KERNEL_NAME("q5_k_by_int8") : MILLRACE_KERNEL_NAME("q5_k_by_f32");
+  return int8 ? MILLRACE_KERNEL_NAME("q6_k_by_int8") : MILLRACE_KERNEL_NAME("q6_k_by_f32");
+}
+
 // "unpack": no kernel of its own, a tile at a time is expanded (linear_blocks.cc).
 const char* unpackName(WeightFormat format, bool int8) {
   switch (format) {
@@ -62,6 +68,11 @@ Choice choose(WeightFormat format, Activation activation) {
     return {int8Kernel(activation == Activation::int8Token), Stored::int8, kQ8Offset, MILLRACE_KERNEL_NAME("q8_0_by_int8")};
   if (format == WeightFormat::q4_0 && isInt8(activation))
     return {nibbleKernel(activation == Activation::int8Token), Stored::int8, kQ4Offset, MILLRACE_KERNEL_NAME("q4_0_by_int8")};
+  if (isPackedKQuant(format)) {
+    const bool halves = format == WeightFormat::q6_k;
+    if (isInt8(activation)) return {kKernel(format, activation), halves ? Stored::int8WithHalfSums : Stored::int8, -1, kName(format, true)};
+    return {kKernel(format, activation), Stored::f32, 0, kName(format, false)};
+  }
   if (keptAsStored(format)) {
     const Stored stored = isInt8(activation) ? Stored::int8WithHalfSums : Stored::f32;
     return {blockKernel(format, activation), stored, kQ8Offset, unpackName(format, isInt8(activation))};
@@ -103,7 +114,8 @@ struct Call {
 void runPieces(const Call& call, TileJob job, float* sums) {
   const WeightFormat format = call.args.weight->format;
   if (keptAsStored(format)) return call.choice.kernel(job);  // takes its own pieces
-  const int rowsPerBlock = call.choice.stored == Stored::int8 ? kInt8TileRows : kMaxTileRows;
+  const bool isInt8 = call.choice.stored == Stored::int8 || call.choice.stored == Stored::int8WithHalfSums;
+  const int rowsPerBlock = isInt8 ? kInt8TileRows : kMaxTileRows;
   const int blocks = static_cast<int>(ceilDiv(job.rowEnd, rowsPerBlock)), linesPerStep = format == WeightFormat::f16 ? 2 : 4;
   if (blocks == 1) {
     job.ahead = job.weights + kStreamAhead;
@@ -111,7 +123,8 @@ void runPieces(const Call& call, TileJob job, float* sums) {
     job.aheadBlocks = 1;
     return call.choice.kernel(job);
   }
-  const int32_t end = job.kBegin + job.kCount, pieceSteps = static_cast<int32_t>(kPieceBytes / stepsBytes(format, kQ8Group) * kQ8Group);
+  const int32_t end = job.kBegin + job.kCount, unit = larger(kQ8Group, blockSize(format).elements);
+  const int32_t pieceSteps = static_cast<int32_t>(larger<int64_t>(1, kPieceBytes / stepsBytes(format, unit)) * unit);
   const uint8_t* weights = job.weights;
   for (int32_t begin = job.kBegin; begin < end; begin += pieceSteps) {
     job.weights = weights;

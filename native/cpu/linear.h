@@ -7,6 +7,7 @@
 //   bf16  [k / 2][64][2]           bf16, pairs of K side by side (what vdpbf16ps reads)
 //   q8_0  [k / 32]{ [64] f16 scales; [8][64][4] int8 }, four steps of K side by side (what vpdpbusd reads); stored + 128 on AVX-512
 //   q4_0  [k / 32]{ [64] f16 scales; [4][64][4] bytes }, steps k.. in the low nibbles and k + 16.. in the high ones
+//   q4_k, q5_k, q6_k  [k / 256]{ the fields of 64 blocks, as linear_k_blocks.cc says }
 // Lanes beyond n and steps beyond k are zero. Formats without a kernel of their own stay row by row as stored (linear_blocks.cc).
 #pragma once
 
@@ -37,7 +38,7 @@ MILLRACE_INLINE int64_t stepsBytes(WeightFormat format, int64_t k) {
     case WeightFormat::bf16: return k * kTileOutputs * 2;
     case WeightFormat::q8_0: return k / kQ8Group * kQ8GroupBytes;
     case WeightFormat::q4_0: return k / kQ8Group * kQ4GroupBytes;
-    default: return bytesOf(format, k);
+    default: return bytesOf(format, k) * (keptAsStored(format) ? 1 : kTileOutputs);
   }
 }
 MILLRACE_INLINE int64_t tileBytes(WeightFormat format, int64_t k) {
@@ -95,7 +96,11 @@ TileKernel bf16Kernel();
 TileKernel int8Kernel(bool tokenScale);
 TileKernel nibbleKernel(bool tokenScale);
 TileKernel blockKernel(WeightFormat format, Activation activation);
-// A row of a format kept as stored, as f32.
+// Q4_K, Q5_K and Q6_K, any x; rows into their tile, and one back as f32 (linear_k_blocks.cc).
+TileKernel kKernel(WeightFormat format, Activation activation);
+void packKRows(WeightFormat format, uint8_t* tile, int lane, int rows, int32_t k, const uint8_t* source);
+void unpackKRow(WeightFormat format, const uint8_t* tile, int lane, int32_t k, float* out);
+// A row of stored blocks as f32.
 void unpackBlockRow(WeightFormat format, const uint8_t* row, int32_t k, float* out);
 
 template <int MR, int NR>

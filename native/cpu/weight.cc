@@ -9,7 +9,7 @@
 namespace millrace::cpu {
 namespace {
 
-constexpr int kGroup = 32;       // elements of a q8_0 or q4_0 block
+constexpr int kGroup = 32;       // elements of a q8_0 block
 constexpr int kGroupBytes = 34;  // of q8_0: f16 scale, then 32 int8
 constexpr size_t kChunkBytes = size_t{1} << 19;
 
@@ -66,15 +66,13 @@ void toFloats(WeightFormat format, const uint8_t* bytes, size_t count, float* ou
         out[i] = f16ToFloat(loadU16(block)) * static_cast<float>(static_cast<int8_t>(block[2 + i % kGroup]));
       }
       break;
-    case WeightFormat::q4_0:
-      for (size_t i = 0; i < count; i++) {
-        const uint8_t* block = bytes + i / kGroup * 18;
-        const int nibble = (block[2 + i % 16] >> (i % kGroup < 16 ? 0 : 4)) & 15;
-        out[i] = f16ToFloat(loadU16(block)) * static_cast<float>(nibble - 8);
-      }
-      break;
-    default:  // kernels hold such rows as they are stored
-      kernels.unpackRow(PackedMatrix{format, 1, static_cast<int32_t>(count), const_cast<uint8_t*>(bytes)}, 0, out);
+    default: {  // packed as a matrix of one row, and back
+      const int32_t columns = static_cast<int32_t>(count);
+      std::vector<uint8_t> packed(kernels.packedBytes(format, 1, columns));
+      PackedMatrix row{format, 1, columns, packed.data()};
+      kernels.packRows(&row, 0, 1, bytes);
+      kernels.unpackRow(row, 0, out);
+    }
   }
 }
 

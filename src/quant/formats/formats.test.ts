@@ -140,3 +140,9 @@ test.each(Object.keys(errors) as WeightFormatName[])(
     for (let i = 512; i < 768; i++) expect(Math.abs(back[i])).toBe(0);
   },
 );
+
+test('docs/models.md lists every format with its bits a weight', () => {
+  const text = readFileSync(new URL('../../../docs/models.md', import.meta.url), 'utf8');
+  const listed = [...text.matchAll(/^\| (\w+) \| ([\d.]+) \| (?:own|unpack) \|$/gm)].map(([, name, bits]) => [name.toLowerCase(), Number(bits)]);
+  expect(listed).toEqual(names.map((name) => [name, (8 * weightFormats[name].blockBytes) / weightFormats[name].blockElements]));
+});

@@ -1,0 +1,280 @@
+// linear with Q4_K, Q5_K and Q6_K weights: y[t, n] = sum over groups g of 32 of
+//   q4_k, q5_k   sx[t, g] * (d * scale[n, g]) * (sum_{k in g} qx * level) - sx[t, g] * (sum_{k in g} qx) * (dmin * minimum[n, g])
+//   q6_k         the first term for each half of the group, with levels - 32
+// with sums in integers, exact, and two fused additions in f32 a group, in order.
+//
+// Layout: super-blocks of 256 steps of K of a tile of 64 outputs; each field of a block becomes [elements of the field][64 outputs], elements being what
+// `fields` says, so that the 4 bytes of a lane are 4 steps of K. Same bytes as the file. Levels are put together in registers, unsigned.
+//   AVX-512   vpdpbusd    AVX2  vpmaddubsw of 63 * 127 at most: never saturates    portable  f32, exact
+// Float activations: a super-block of a tile is expanded to [k][64] f32 in scratch of the thread, then linear_float.cc's f32 kernel. Work split: linear.cc.
+#include "block_formats.h"
+#include "linear_int8.h"
+
+namespace millrace::cpu::MILLRACE_ISA {
+namespace {
+
+constexpr int kSuperBlock = 256, kFewRows = 64;
+
+// Where a field of a stored block lies, in elements of `unit` bytes, and its first byte in the tile.
+struct Field {
+  int source, count, unit, tile;
+};
+constexpr Field kQ4Fields[] = {{0, 1, 2, 0}, {2, 1, 2, 128}, {4, 12, 1, 256}, {16, 32, 4, 1024}};
+constexpr Field kQ5Fields[] = {{0, 1, 2, 0}, {2, 1, 2, 128}, {4, 12, 1, 256}, {16, 8, 4, 1024}, {48, 32, 4, 3072}};
+constexpr Field kQ6Fields[] = {{208, 1, 2, 0}, {192, 16, 1, 128}, {0, 32, 4, 1152}, {128, 16, 4, 9344}};
+
+template <class F>
+void forFields(WeightFormat format, F&& f) {
+  if (format == WeightFormat::q4_k) for (const Field& field : kQ4Fields) f(field);
+  if (format == WeightFormat::q5_k) for (const Field& field : kQ5Fields) f(field);
+  if (format == WeightFormat::q6_k) for (const Field& field : kQ6Fields) f(field);
+}
+
+#if defined(MILLRACE_AVX512)
+using Bytes = __m512i;
+MILLRACE_INLINE Bytes loadBytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
+template <int kMask> MILLRACE_INLINE Bytes bits(Bytes v, int shift) { return _mm512_and_si512(_mm512_srl_epi16(v, _mm_cvtsi32_si128(shift)), _mm512_set1_epi8(kMask)); }
+template <int kShift> MILLRACE_INLINE Bytes onTop(Bytes low, Bytes high) { return _mm512_or_si512(low, _mm512_slli_epi16(high, kShift)); }
+MILLRACE_INLINE Sum addProducts(Sum sum, Bytes w, const uint8_t* x) { return dot4(sum, w, x); }
+MILLRACE_INLINE VecI asLanes(Bytes v) { return v; }
+// 16 bytes as floats.
+MILLRACE_INLINE VecI widenBytes(const uint8_t* p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+MILLRACE_INLINE VecI widenSigned(const uint8_t* p) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+#elif defined(MILLRACE_AVX2)
+using Bytes = __m256i;
+MILLRACE_INLINE Bytes loadBytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+template <int kMask> MILLRACE_INLINE Bytes bits(Bytes v, int shift) { return _mm256_and_si256(_mm256_srl_epi16(v, _mm_cvtsi32_si128(shift)), _mm256_set1_epi8(kMask)); }
+template <int kShift> MILLRACE_INLINE Bytes onTop(Bytes low, Bytes high) { return _mm256_or_si256(low, _mm256_slli_epi16(high, kShift)); }
+MILLRACE_INLINE Sum addProducts(Sum sum, Bytes w, const uint8_t* x) {
+  const __m256i pairs = _mm256_maddubs_epi16(w, _mm256_set1_epi32(readAs<int32_t>(x)));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+MILLRACE_INLINE VecI asLanes(Bytes v) { return v; }
+MILLRACE_INLINE VecI widenBytes(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+MILLRACE_INLINE VecI widenSigned(const uint8_t* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))); }
+#else
+using Bytes = VecI;
+MILLRACE_INLINE Bytes loadBytes(const uint8_t* p) { return loadInt(p); }
+template <int kMask> MILLRACE_INLINE Bytes bits(Bytes v, int shift) { return (v >> shift) & (kMask * 0x01010101); }
+template <int kShift> MILLRACE_INLINE Bytes onTop(Bytes low, Bytes high) { return low | (high << kShift); }
+MILLRACE_INLINE Sum addProducts(Sum sum, Bytes w, const uint8_t* x) {
+  const int8_t* q = reinterpret_cast<const int8_t*>(x);
+  const VecI mask = set1Int(63);
+  sum = fma(intToFloat(andInt(w, mask)), set1(static_cast<float>(q[0])), sum);
+  sum = fma(intToFloat(andInt(shiftRightSigned<8>(w), mask)), set1(static_cast<float>(q[1])), sum);
+  sum = fma(intToFloat(andInt(shiftRightSigned<16>(w), mask)), set1(static_cast<float>(q[2])), sum);
+  return fma(intToFloat(andInt(shiftRightSigned<24>(w), mask)), set1(static_cast<float>(q[3])), sum);
+}
+MILLRACE_INLINE VecI asLanes(Bytes v) { return v; }
+MILLRACE_INLINE VecI widenBytes(const uint8_t* p) { return VecI{p[0], p[1], p[2], p[3]}; }
+MILLRACE_INLINE VecI widenSigned(const uint8_t* p) {
+  const int8_t* q = reinterpret_cast<const int8_t*>(p);
+  return VecI{q[0], q[1], q[2], q[3]};
+}
+#endif
+
+MILLRACE_INLINE VecI orInt(VecI a, VecI b) { return xorInt(a, b); }  // of bits that lie apart
+
+// Group j of a super-block of a tile: levels of steps, scales and minimums of the outputs from `lane` on.
+template <WeightFormat kFormat>
+struct KGroup {
+  static constexpr bool kMinimums = kFormat != WeightFormat::q6_k;
+  static constexpr int kParts = kMinimums ? 1 : 2;      // scales of a group
+  static constexpr int kOffset = kMinimums ? 0 : 32;    // of the levels
+  static constexpr int kBlockBytes = kFormat == WeightFormat::q4_k ? 144 * 64 : kFormat == WeightFormat::q5_k ? 176 * 64 : 210 * 64;
+  const uint8_t* block;
+  int j;
+
+  MILLRACE_INLINE Bytes levels(int step, int lane) const {
+    const int at = lane * 4;
+    if (kFormat == WeightFormat::q6_k) {
+      const int half = j / 4, quarter = j % 4;
+      const Bytes low = bits<15>(loadBytes(block + 1152 + (half * 16 + quarter % 2 * 8 + step) * kStepBytes + at), quarter / 2 * 4);
+      return onTop<4>(low, bits<3>(loadBytes(block + 9344 + (half * 8 + step) * kStepBytes + at), quarter * 2));
+    }
+    const int nibbles = kFormat == WeightFormat::q4_k ? 1024 : 3072;
+    const Bytes low = bits<15>(loadBytes(block + nibbles + (j / 2 * 8 + step) * kStepBytes + at), j % 2 * 4);
+    if (kFormat == WeightFormat::q4_k) return low;
+    return onTop<4>(low, bits<1>(loadBytes(block + 1024 + step * kStepBytes + at), j));
+  }
+  MILLRACE_INLINE Vec half(int offset, int lane) const { return loadF16(reinterpret_cast<const uint16_t*>(block + offset) + lane); }
+  MILLRACE_INLINE Vec scale(int part, int lane) const {
+    if (!kMinimums) return mul(half(0, lane), intToFloat(widenSigned(block + 128 + (2 * j + part) * kTileOutputs + lane)));
+    const uint8_t* s = block + 256 + lane;
+    const VecI six = j < 4 ? andInt(widenBytes(s + j * kTileOutputs), set1Int(63))
+                           : orInt(andInt(widenBytes(s + (j + 4) * kTileOutputs), set1Int(15)),
+                                   shiftLeft<4>(shiftRightSigned<6>(widenBytes(s + (j - 4) * kTileOutputs))));
+    return mul(half(0, lane), intToFloat(six));
+  }
+  // Minus dmin * minimum.
+  MILLRACE_INLINE Vec minimum(int lane) const {
+    const uint8_t* s = block + 256 + lane;
+    const VecI six = j < 4 ? andInt(widenBytes(s + (j + 4) * kTileOutputs), set1Int(63))
+                           : orInt(shiftRightSigned<4>(widenBytes(s + (j + 4) * kTileOutputs)),
+                                   shiftLeft<4>(shiftRightSigned<6>(widenBytes(s + j * kTileOutputs))));
+    return mul(sub(zero(), half(128, lane)), intToFloat(six));
+  }
+  // Whether `levels` reads bytes that no earlier group has read.
+  MILLRACE_INLINE bool isFresh() const { return kMinimums ? j % 2 == 0 : j % 4 < 3; }
+};
+
+template <WeightFormat kFormat, bool kTokenScale>
+struct KTile {
+  using Group = KGroup<kFormat>;
+  const TileJob& job;
+  int column;
+
+  template <int MR>
+  MILLRACE_INLINE void run(int row, int block) {
+    constexpr int NR = kTileVectors;
+    Vec totals[MR][NR];
+    startRows<MR, NR>(job, row, column, totals);
+    Fetch fetch(job, block, column);
+    const int64_t firstGroup = row * job.x.groups + job.kBegin / kQ8Group;
+    const uint8_t* x = job.x.data + row * job.x.stride + job.kBegin;
+    for (int g = 0; g < job.kCount / kQ8Group; g++, x += kQ8Group) {
+      const Group group{job.weights + int64_t{g / 8} * Group::kBlockBytes, g % 8};
+      for (int part = 0; part < Group::kParts; part++) addPart<MR>(group, part, firstGroup + g, x + part * 16, fetch, totals);
+    }
+    if (job.to != nullptr) return putRows<MR, NR>(job, row, column, totals);
+    MILLRACE_UNROLL
+    for (int m = 0; m < MR; m++) {
+      if (kTokenScale) {
+        MILLRACE_UNROLL
+        for (int j = 0; j < NR; j++) totals[m][j] = mul(totals[m][j], set1(job.x.scales[row + m]));
+      }
+      finishRow<NR>(job, row + m, column, totals[m]);
+    }
+  }
+
+  template <int MR>
+  MILLRACE_INLINE void addPart(const Group& group, int part, int64_t index, const uint8_t* x, Fetch& fetch, Vec (&totals)[MR][kTileVectors]) {
+    constexpr int NR = kTileVectors, steps = 8 / Group::kParts;
+    Sum sums[MR][NR];
+    int32_t sumOfX[MR];
+    MILLRACE_UNROLL
+    for (int m = 0; m < MR; m++) {
+      const int64_t at = index + m * job.x.groups;
+      sumOfX[m] = Group::kParts == 2 ? job.x.halfSums[at * 2 + part] : job.x.corrections[at];
+      MILLRACE_UNROLL
+      for (int j = 0; j < NR; j++) sums[m][j] = startSum(-Group::kOffset * sumOfX[m]);
+    }
+    for (int step = 0; step < steps; step++) {
+      if (group.isFresh()) fetch.step();
+      MILLRACE_UNROLL
+      for (int j = 0; j < NR; j++) {
+        const Bytes levels = group.levels(part * steps + step, column + j * kLanes);
+        MILLRACE_UNROLL
+        for (int m = 0; m < MR; m++) sums[m][j] = addProducts(sums[m][j], levels, x + m * job.x.stride + step * 4);
+      }
+    }
+    MILLRACE_UNROLL
+    for (int j = 0; j < NR; j++) {
+      const Vec scale = group.scale(part, column + j * kLanes);
+      Vec minimum = zero();
+      if (Group::kMinimums) minimum = group.minimum(column + j * kLanes);
+      MILLRACE_UNROLL
+      for (int m = 0; m < MR; m++) {
+        const float scaleOfX = kTokenScale ? 1.0f : job.x.scales[index + m * job.x.groups];
+        totals[m][j] = fma(sumToFloat(sums[m][j]), kTokenScale ? scale : mul(scale, set1(scaleOfX)), totals[m][j]);
+        if (Group::kMinimums) totals[m][j] = fma(minimum, set1(scaleOfX * static_cast<float>(sumOfX[m])), totals[m][j]);
+      }
+    }
+  }
+};
+
+template <WeightFormat kFormat, bool kTokenScale>
+void runInt8(const TileJob& job) {
+  for (int column = 0; column < job.numOutputs; column += kTileVectors * kLanes)
+    forRowBlocks<kInt8TileRows>(job.rowBegin, job.rowEnd, KTile<kFormat, kTokenScale>{job, column});
+}
+
+// Groups [first, first + count) of a tile as [k][64] f32.
+template <WeightFormat kFormat>
+void unpackGroups(const uint8_t* weights, int first, int count, float* out) {
+  using Group = KGroup<kFormat>;
+  for (int g = first; g < first + count; g++) {
+    const Group group{weights + int64_t{g / 8} * Group::kBlockBytes, g % 8};
+    for (int lane = 0; lane < kTileOutputs; lane += kLanes) {
+      Vec minimum = zero();
+      if (Group::kMinimums) minimum = group.minimum(lane);
+      for (int step = 0; step < 8; step++) {
+        VecI levels = asLanes(group.levels(step, lane));
+        const Vec scale = group.scale(step * Group::kParts / 8, lane);
+        for (int i = 0; i < 4; i++, levels = shiftRightSigned<8>(levels)) {
+          const Vec product = mul(intToFloat(subInt(andInt(levels, set1Int(63)), set1Int(Group::kOffset))), scale);
+          store(out + (int64_t{g - first} * 32 + step * 4 + i) * kTileOutputs + lane, Group::kMinimums ? add(product, minimum) : product);
+        }
+      }
+    }
+  }
+}
+
+struct Scratch {
+  alignas(64) float weights[kLinearSegment * kTileOutputs];
+  alignas(64) float sums[kFewRows * kTileOutputs];
+};
+
+// A piece of a segment: all at once for many rows, a super-block at a time when the sums of few rows fit beside it. Bits are the same.
+template <WeightFormat kFormat>
+void runFloats(const TileJob& given) {
+  alignas(64) static thread_local Scratch own;
+  const int rows = given.rowEnd - given.rowBegin, end = given.kBegin + given.kCount;
+  const int pieceSteps = rows <= kFewRows ? kSuperBlock : given.kCount;
+  float* sums = own.sums - int64_t{given.rowBegin} * kTileOutputs;
+  TileJob job = given;
+  job.weights = reinterpret_cast<const uint8_t*>(own.weights);
+  job.aheadLines = 0;
+  for (int begin = given.kBegin; begin < end; begin += pieceSteps) {
+    job.kBegin = begin;
+    job.kCount = smaller(pieceSteps, end - begin);
+    unpackGroups<kFormat>(given.weights, (begin - given.kBegin) / 32, job.kCount / 32, own.weights);
+    job.from = begin == given.kBegin ? given.from : sums;
+    job.to = begin + job.kCount < end ? sums : given.to;
+    floatKernel(WeightFormat::f32)(job);
+  }
+}
+
+template <WeightFormat kFormat>
+TileKernel pick(Activation activation) {
+  if (activation == Activation::int8Group32) return runInt8<kFormat, false>;
+  return activation == Activation::int8Token ? runInt8<kFormat, true> : runFloats<kFormat>;
+}
+
+}  // namespace
+
+TileKernel kKernel(WeightFormat format, Activation activation) {
+  if (format == WeightFormat::q4_k) return pick<WeightFormat::q4_k>(activation);
+  return format == WeightFormat::q5_k ? pick<WeightFormat::q5_k>(activation) : pick<WeightFormat::q6_k>(activation);
+}
+
+void packKRows(WeightFormat format, uint8_t* tile, int lane, int rows, int32_t k, const uint8_t* source) {
+  const int64_t blockBytes = blockSize(format).bytes;
+  for (int64_t block = 0; block < k / kSuperBlock; block++) {
+    uint8_t* to = tile + block * blockBytes * kTileOutputs;
+    for (int r = 0; r < rows; r++) {
+      const uint8_t* from = source + (int64_t{r} * (k / kSuperBlock) + block) * blockBytes;
+      forFields(format, [&](const Field& f) {
+        uint8_t* out = to + f.tile + (lane + r) * f.unit;
+        const uint8_t* in = from + f.source;
+        if (f.unit == 4) for (int i = 0; i < f.count; i++) std::memcpy(out + i * kTileOutputs * 4, in + i * 4, 4);
+        else for (int i = 0; i < f.count; i++) std::memcpy(out + i * kTileOutputs * f.unit, in + i * f.unit, static_cast<size_t>(f.unit));
+      });
+    }
+  }
+}
+
+void unpackKRow(WeightFormat format, const uint8_t* tile, int lane, int32_t k, float* out) {
+  const int blockBytes = blockSize(format).bytes;
+  uint8_t block[210];
+  for (int64_t b = 0; b < k / kSuperBlock; b++, out += kSuperBlock) {
+    const uint8_t* from = tile + b * blockBytes * kTileOutputs;
+    forFields(format, [&](const Field& f) {
+      for (int i = 0; i < f.count; i++)
+        std::memcpy(block + f.source + i * f.unit, from + f.tile + (i * kTileOutputs + lane) * f.unit, static_cast<size_t>(f.unit));
+    });
+    unpackBlockRow(format, block, kSuperBlock, out);
+  }
+}
+
+}  // namespace millrace::cpu::MILLRACE_ISA
