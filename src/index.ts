@@ -2,6 +2,7 @@
 export { type ErrorCode, type ErrorDetails, errorTable, MillraceError } from './base/errors.ts';
 export { version } from './base/version.ts';
 export type { ChatMessage, ChatTemplateOptions, ContentPart } from './chat/messages.ts';
+export type { OutputEvent } from './chat/output-events.ts';
 export type { LoadOptions } from './engine/config.ts';
 export type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo, SizeCounts } from './engine/engine.ts';
 export { type ChatOptions, LLM, type Prompt } from './engine/llm.ts';
@@ -17,5 +18,6 @@ export type {
   TokenLogprob,
   Usage,
 } from './engine/request-stream.ts';
+export type { RunnableTool, ToolAnswer, ToolChatOptions } from './engine/tool-loop.ts';
 export type { SamplingParams } from './sampling/params.ts';
 export type { Tokenizer } from './tokenizer/tokenizer.ts';

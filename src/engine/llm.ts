@@ -5,6 +5,7 @@ import type { LoadOptions } from './config.ts';
 import type { Engine, GenerateInput, GenerateOptions } from './engine.ts';
 import { type LoadHooks, loadEngine } from './load.ts';
 import type { GenerationResult, RequestStream } from './request-stream.ts';
+import { chatWithTools, type ToolAnswer, type ToolChatOptions } from './tool-loop.ts';
 
 /** Text, or token ids. */
 export type Prompt = string | ArrayLike<number>;
@@ -50,10 +51,18 @@ export class LLM implements AsyncDisposable {
     });
   }
 
+  /** Answers a conversation with tools, which are run here until the model answers without them. */
+  chat(messages: readonly ChatMessage[] | string, options: ToolChatOptions): Promise<ToolAnswer>;
   /** Answers a conversation. @throws CHAT_TEMPLATE_MISSING through the stream when the model has no template */
-  chat(messages: readonly ChatMessage[] | string, params: SamplingParams = {}, options: ChatOptions = {}): RequestStream {
-    const { template, ...rest } = options;
+  chat(messages: readonly ChatMessage[] | string, params?: SamplingParams, options?: ChatOptions): RequestStream;
+  chat(
+    messages: readonly ChatMessage[] | string,
+    params: SamplingParams | ToolChatOptions = {},
+    options: ChatOptions = {},
+  ): RequestStream | Promise<ToolAnswer> {
     const list = typeof messages === 'string' ? [{ role: 'user', content: messages }] : messages;
+    if ('tools' in params) return chatWithTools(this.engine, list, params);
+    const { template, ...rest } = options;
     return this.engine.generate({ messages: list, ...(template === undefined ? {} : { template }) }, params, rest);
   }
 
