@@ -54,15 +54,24 @@ describe('every family', () => {
     ['rms_norm_eps', 'small'],
     ['tie_word_embeddings', 'yes'],
   ];
+  /** Where a family spells a field otherwise. */
+  const spellings: Record<string, Record<string, string>> = {
+    GPTNeoXForCausalLM: { rms_norm_eps: 'layer_norm_eps' },
+    FalconForCausalLM: { rms_norm_eps: 'layer_norm_epsilon', num_key_value_heads: 'num_kv_heads' },
+    Starcoder2ForCausalLM: { rms_norm_eps: 'norm_epsilon' },
+    GPT2LMHeadModel: { rms_norm_eps: 'layer_norm_epsilon' },
+    BloomForCausalLM: { rms_norm_eps: 'layer_norm_epsilon' },
+  };
   const architectures = Object.values(families).map((family) => family.architectures[0]);
 
   test.each(architectures)('%s names the field that is wrong', (architecture) => {
-    for (const [field, value] of broken) {
-      const attempt = () => readModel(as(architecture, { [field]: value }));
+    for (const [plain, value] of broken) {
+      const field = spellings[architecture]?.[plain] ?? plain;
+      const attempt = () => readModel(as(architecture, { new_decoder_architecture: true, [field]: value }));
       expect(attempt, `${field}: ${String(value)}`).toThrow(
         expect.objectContaining({
           code: 'MODEL_CONFIG_INVALID',
-          message: expect.stringContaining(field),
+          message: expect.stringContaining(plain === 'num_key_value_heads' ? plain : field),
           expected: expect.any(String),
           received: expect.any(String),
         }),

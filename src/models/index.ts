@@ -2,14 +2,20 @@
 import { MillraceError } from '../base/errors.ts';
 import type { BuildOptions } from '../plan/builder.ts';
 import type { Plan } from '../plan/plan.ts';
+import { baichuan } from './baichuan.ts';
 import type { DecoderFeatures, Stage } from './blocks/decoder-features.ts';
+import { bloom } from './bloom.ts';
 import { ConfigReader } from './config-reader.ts';
+import { falcon } from './falcon.ts';
 import type { ModelFamily } from './family.ts';
 import { gemma2 } from './gemma2.ts';
 import { gemma3 } from './gemma3.ts';
 import { type GgufContents, type GgufTranslation, translateGguf } from './gguf-names.ts';
 import { glm4 } from './glm4.ts';
+import { gptNeox } from './gpt-neox.ts';
+import { gpt2 } from './gpt2.ts';
 import { granite } from './granite.ts';
+import { internlm2 } from './internlm2.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
 import { olmo2 } from './olmo2.ts';
@@ -17,11 +23,28 @@ import { phi3 } from './phi3.ts';
 import { qwen2 } from './qwen2.ts';
 import { qwen3 } from './qwen3.ts';
 import { smollm3 } from './smollm3.ts';
+import { starcoder2 } from './starcoder2.ts';
 
-export const families = { llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3, smollm3, olmo2, granite, glm4 } as const satisfies Record<
-  string,
-  ModelFamily
->;
+export const families = {
+  llama,
+  mistral,
+  qwen2,
+  qwen3,
+  gemma2,
+  gemma3,
+  phi3,
+  smollm3,
+  olmo2,
+  granite,
+  glm4,
+  'gpt-neox': gptNeox,
+  falcon,
+  starcoder2,
+  gpt2,
+  bloom,
+  internlm2,
+  baichuan,
+} as const satisfies Record<string, ModelFamily>;
 
 /** The family that reads a configuration, by its `architectures`; readModel calls it. @throws MODEL_ARCHITECTURE_UNKNOWN, MODEL_CONFIG_INVALID */
 export function familyFor(config: unknown): ModelFamily {

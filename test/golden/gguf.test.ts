@@ -43,6 +43,9 @@ const cases: readonly Case[] = [
     words: { gateUp: 'ffn_up' },
     extra: { 'rope.scaling.original_context_length': ['u32', 32] },
   },
+  { name: 'starcoder2', architecture: 'starcoder2', interleaved: false, norm: 0 },
+  { name: 'gpt2', architecture: 'gpt2', interleaved: false, norm: 0, extra: { context_length: ['u32', 128] } },
+  { name: 'internlm2', architecture: 'internlm2', interleaved: true, norm: 0 },
   { name: 'smollm3', architecture: 'smollm3', interleaved: true, norm: 0 },
   { name: 'olmo2', architecture: 'olmo2', interleaved: false, norm: 0 },
   {
@@ -57,7 +60,7 @@ const cases: readonly Case[] = [
 
 test.each(cases)('$name as a GGUF file has the logits of its safetensors', async (given) => {
   const { name, norm } = given;
-  const original = loadModel(norm === 1 ? asGgufCanSay(name) : join(import.meta.dirname, name));
+  const original = loadModel(norm === 1 || name === 'gpt2' ? asGgufCanSay(name) : join(import.meta.dirname, name));
   const path = writeFile(join(folder, `${name}.gguf`), toGguf(original, given));
   const converted = loadModel(path);
   const { prompt } = JSON.parse(readFileSync(join(import.meta.dirname, name, 'expected.json'), 'utf8')) as { prompt: number[] };
@@ -92,13 +95,16 @@ test('8-bit weights stay near the original with float activations and with 8-bit
   expect(errors[1]).toBeLessThan(0.015);
 });
 
-/** Gemma with what its GGUF files cannot say at the value that readers assume: query scale by head width, every sixth layer full. */
+/**
+ * What a family's GGUF files cannot say, at the value that readers assume: Gemma's query scale by head width and every sixth layer full, one scale of
+ * attention in all layers of GPT-2.
+ */
 function asGgufCanSay(name: string): string {
   const copy = join(folder, name);
   mkdirSync(copy);
   const config = JSON.parse(readFileSync(join(import.meta.dirname, name, 'config.json'), 'utf8')) as Record<string, unknown>;
   if (name === 'gemma3') delete config.layer_types;
-  writeFile(join(copy, 'config.json'), JSON.stringify({ ...config, query_pre_attn_scalar: config.head_dim }));
+  writeFile(join(copy, 'config.json'), JSON.stringify({ ...config, query_pre_attn_scalar: config.head_dim, scale_attn_by_inverse_layer_idx: false }));
   copyFileSync(join(import.meta.dirname, name, 'model.safetensors'), join(copy, 'model.safetensors'));
   return copy;
 }
@@ -112,18 +118,52 @@ async function logitsOf({ plan, source }: LoadedModel, prompt: readonly number[]
   return logits;
 }
 
+interface Converted {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly values: Float32Array<ArrayBuffer>;
+}
+
+/** Tensors as converters write them: matrices turned that a family stores the other way, q, k and v of each KV head apart. */
+function convertedTensors({ model: { features }, source }: Pick<LoadedModel, 'model' | 'source'>): Converted[] {
+  const { names, layers, transposed } = features;
+  const { numHeads, numKvHeads, headDim, qkvLayout } = layers[0].attention;
+  return [...source.names()].flatMap((name): Converted[] => {
+    const tensor = source.find(name)!;
+    const values = readTensor(source, tensor) as Float32Array<ArrayBuffer>;
+    const [rows, columns] = tensor.shape;
+    if (transposed && columns !== undefined && name.startsWith(names.layers)) {
+      return [{ name, shape: [columns, rows], values: values.map((_, i) => values[(i % rows) * columns + Math.floor(i / rows)]) }];
+    }
+    if (qkvLayout !== 'grouped' || !name.includes(names.qkv)) return [{ name, shape: tensor.shape, values }];
+    const [perGroup, ofHead] = [numHeads / numKvHeads, headDim * columns];
+    const heads = Array.from({ length: numHeads + 2 * numKvHeads }, (_, head) => values.subarray(head * ofHead, (head + 1) * ofHead));
+    const placeOf = (head: number) => head % (perGroup + 2);
+    const parts = {
+      q: heads.filter((_, head) => placeOf(head) < perGroup),
+      k: heads.filter((_, head) => placeOf(head) === perGroup),
+      v: heads.filter((_, head) => placeOf(head) === perGroup + 1),
+    };
+    return (['q', 'k', 'v'] as const).map((letter) => ({
+      name: name.replace(names.qkv, names[letter]),
+      shape: [parts[letter].length * headDim, columns],
+      values: Float32Array.from(parts[letter].flatMap((head) => [...head])),
+    }));
+  });
+}
+
 function toGguf({ model, source }: LoadedModel, given: Case, eightBit = false): Uint8Array {
   const { architecture, interleaved, norm } = given;
   const { headDim, numHeads, numKvHeads, rope, window } = model.features.layers[0].attention;
   const { features } = model;
-  const tensors: GgufFileTensor[] = [...source.names()].map((name) => {
-    const tensor = source.find(name)!;
-    let values = readTensor(source, tensor);
-    if (interleaved && /\.[qk]_proj\./.test(name)) values = interleave(values, headDim, tensor.shape[1] ?? 1);
+  const { q, k } = features.names;
+  const tensors: GgufFileTensor[] = convertedTensors({ model, source }).map(({ name, shape, values: original }) => {
+    let values = original;
+    if (interleaved && [q, k].some((word) => name.includes(`.${word}.`))) values = interleave(values, headDim, shape[1] ?? 1);
     if (name.includes('norm')) values = values.map((x) => x + norm);
-    const quantised = eightBit && tensor.shape.length === 2;
+    const quantised = eightBit && shape.length === 2;
     const stored = quantised ? { bytes: weightFormats.q8_0.quantize(values), type: 8 } : { bytes: f32Bytes(values), type: 0 };
-    return { name: ggufName(name, features.names, given.words), shape: tensor.shape, ...stored };
+    return { name: ggufName(name, features.names, given.words), shape, ...stored };
   });
   const full = features.layers.find((layer) => layer.attention.window === 0)?.attention.rope ?? rope;
   const scaling = full?.scaling ?? { kind: 'none' };

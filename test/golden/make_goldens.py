@@ -14,6 +14,7 @@ import sys
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from transformers import (
     BloomConfig, BloomForCausalLM, FalconConfig, FalconForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, Glm4Config,
     Glm4ForCausalLM, GlmConfig, GlmForCausalLM, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, GraniteConfig, GraniteForCausalLM,
@@ -34,7 +35,76 @@ def sliding(*kinds):
     return ["sliding_attention" if kind == "s" else "full_attention" for kind in kinds]
 
 
-# name -> (class, configuration, stored dtype)
+neox = dict(vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, max_position_embeddings=256, bos_token_id=1, eos_token_id=2)
+falcon = dict(vocab_size=300, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, max_position_embeddings=256, bos_token_id=1, eos_token_id=2)
+
+
+# Families that transformers lacks are Llama but for how tensors are stored and, in one, where positions come in: what transformers computes as Llama is
+# stored as their authors' code reads it.
+
+
+def stored_as(folder, rename, config):
+    """Rewrites a saved Llama: `rename` turns its tensors into those of another family, `config` its configuration."""
+    tensors = rename(load_file(folder / "model.safetensors"))
+    save_file(tensors, folder / "model.safetensors", metadata=dict(format="pt"))
+    path = folder / "config.json"
+    path.write_text(json.dumps(config(json.loads(path.read_text())), indent=2) + "\n")
+
+
+def as_internlm2(folder):
+    words = {"self_attn.o_proj": "attention.wo", "mlp.gate_proj": "feed_forward.w1", "mlp.up_proj": "feed_forward.w3", "mlp.down_proj": "feed_forward.w2",
+             "input_layernorm": "attention_norm", "post_attention_layernorm": "ffn_norm", "embed_tokens": "tok_embeddings", "lm_head": "output"}
+
+    def rename(tensors):
+        out = {}
+        for name, tensor in tensors.items():
+            if ".q_proj." in name:
+                q, k, v = (tensors[name.replace("q_proj", letter)].unflatten(0, (2, -1)) for letter in ("q_proj", "k_proj", "v_proj"))
+                out[name.replace("self_attn.q_proj", "attention.wqkv")] = torch.cat([q, k, v], dim=1).flatten(0, 1).contiguous()
+            elif ".k_proj." not in name and ".v_proj." not in name:
+                for ours, theirs in words.items():
+                    name = name.replace(ours, theirs)
+                out[name] = tensor
+        return out
+
+    stored_as(folder, rename, lambda config: {**config, "architectures": ["InternLM2ForCausalLM"], "model_type": "internlm2", "bias": False, "rope_theta": 1000000.0,
+                                              "rope_scaling": dict(type="dynamic", factor=2.0), "rope_parameters": None})
+
+
+def packed(tensors):
+    out = {}
+    for name, tensor in tensors.items():
+        if ".q_proj." in name:
+            out[name.replace("q_proj", "W_pack")] = torch.cat([tensors[name.replace("q_proj", letter)] for letter in ("q_proj", "k_proj", "v_proj")])
+        elif ".k_proj." not in name and ".v_proj." not in name:
+            out[name] = tensor
+    return out
+
+
+def as_baichuan(folder):
+    stored_as(folder, packed, lambda config: {**config, "architectures": ["BaiChuanForCausalLM"], "model_type": "baichuan"})
+
+
+def as_baichuan_13b(folder):
+    def change(config):
+        length = config.pop("max_position_embeddings")
+        config.pop("rope_parameters", None)
+        return {**config, "architectures": ["BaichuanForCausalLM"], "model_type": "baichuan", "model_max_length": length}
+
+    stored_as(folder, packed, change)
+
+
+def run_alibi(model, ids):
+    """Llama whose tokens all stand at position 0, which rotates nothing, with the biases of ALiBi in its mask."""
+    count, heads = len(ids), model.config.num_attention_heads
+    places = torch.arange(count)
+    slopes = torch.tensor([2.0 ** (-8 * (head + 1) / heads) for head in range(heads)])
+    bias = slopes[:, None, None] * (places[None, None, :] - places[None, :, None])
+    bias = bias.masked_fill(places[None, None, :] > places[None, :, None], float("-inf"))
+    return model(torch.tensor([ids]), position_ids=torch.zeros(1, count, dtype=torch.long), attention_mask=bias[None], use_cache=False).logits[0]
+
+
+# name -> (class, configuration, stored dtype, how it is stored where not as saved, how it is run where not plainly)
 CASES = {
     "llama-llama3": (LlamaForCausalLM, LlamaConfig(**small, attention_bias=True, mlp_bias=True, tie_word_embeddings=False, rms_norm_eps=1e-5, rope_parameters=dict(
         rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)), torch.float32),
@@ -60,6 +130,20 @@ CASES = {
     "granite": (GraniteForCausalLM, GraniteConfig(**small, attention_bias=True, mlp_bias=True, embedding_multiplier=3.0, residual_multiplier=0.7, attention_multiplier=0.2,
         logits_scaling=0.5), torch.float32),
     "glm4": (Glm4ForCausalLM, Glm4Config(**{**small, "head_dim": 24}, rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=0.5)), torch.float32),
+    "gpt-neox": (GPTNeoXForCausalLM, GPTNeoXConfig(**neox, tie_word_embeddings=False, rope_parameters=dict(rope_type="default", rope_theta=10000.0,
+        partial_rotary_factor=0.25)), torch.float32),
+    "gpt-neox-serial": (GPTNeoXForCausalLM, GPTNeoXConfig(**neox, use_parallel_residual=False, attention_bias=False, tie_word_embeddings=False, rope_parameters=dict(
+        rope_type="default", rope_theta=10000.0, partial_rotary_factor=1.0)), torch.bfloat16),
+    "falcon-7b": (FalconForCausalLM, FalconConfig(**falcon, multi_query=True, parallel_attn=True, new_decoder_architecture=False), torch.float32),
+    "falcon-40b": (FalconForCausalLM, FalconConfig(**falcon, num_kv_heads=2, new_decoder_architecture=True, tie_word_embeddings=False), torch.float32),
+    "falcon-rw": (FalconForCausalLM, FalconConfig(**falcon, multi_query=False, parallel_attn=False, new_decoder_architecture=False, alibi=True, bias=True, tie_word_embeddings=False), torch.float32),
+    "starcoder2": (Starcoder2ForCausalLM, Starcoder2Config(**small, use_bias=True, sliding_window=20, tie_word_embeddings=False), torch.float32),
+    "gpt2": (GPT2LMHeadModel, GPT2Config(vocab_size=300, n_positions=128, n_embd=64, n_layer=3, n_head=4, n_inner=96, scale_attn_by_inverse_layer_idx=True, bos_token_id=1,
+        eos_token_id=2), torch.float32),
+    "bloom": (BloomForCausalLM, BloomConfig(vocab_size=300, hidden_size=96, n_layer=3, n_head=6, bos_token_id=1, eos_token_id=2, pad_token_id=0, tie_word_embeddings=False), torch.float32),
+    "internlm2": (LlamaForCausalLM, LlamaConfig(**small, tie_word_embeddings=False, rope_parameters=dict(rope_type="default", rope_theta=1000000.0)), torch.float32, as_internlm2),
+    "baichuan-7b": (LlamaForCausalLM, LlamaConfig(**{**small, "num_key_value_heads": 4}, tie_word_embeddings=False), torch.float32, as_baichuan),
+    "baichuan-13b": (LlamaForCausalLM, LlamaConfig(**{**small, "num_key_value_heads": 4}, tie_word_embeddings=False), torch.float32, as_baichuan_13b, run_alibi),
     "glm4-glm": (GlmForCausalLM, GlmConfig(**{**small, "head_dim": 16}, attention_bias=True), torch.float32),
 }
 
@@ -90,37 +174,45 @@ def randomise(model, seed):
             parameter.data = center - (1.0 if gemma and "norm" in name else 0.0) + 0.2 * noise
         elif name in embeddings:
             parameter.data = noise * embedding
+        elif ".wpe." in name:
+            parameter.data = noise * 0.3
         else:
-            parameter.data = noise * (1.5 if "q_proj" in name or "k_proj" in name else 1.0) / parameter.shape[1] ** 0.5
+            inputs = parameter.shape[0 if isinstance(model, GPT2LMHeadModel) else 1]  # GPT-2 stores [inputs, outputs]
+            parameter.data = noise * (1.5 if "q_proj" in name or "k_proj" in name else 1.0) / inputs ** 0.5
 
 
-def run(model, prompt):
+def run_plain(model, ids):
+    return model(torch.tensor([ids]), use_cache=False).logits[0]
+
+
+def run(model, prompt, logits_of):
     """Greedy continuation, the smallest margin by which a choice won, and all logits of the last pass."""
     ids = list(prompt)
     margin = float("inf")
     with torch.no_grad():
         for _ in range(NEW_TOKENS):
-            logits = model(torch.tensor([ids]), use_cache=False).logits[0]
+            logits = logits_of(model, ids)
             best = torch.topk(logits[-1], 2)
             margin = min(margin, (best.values[0] - best.values[1]).item())
             ids.append(best.indices[0].item())
-        logits = model(torch.tensor([ids]), use_cache=False).logits[0]
+        logits = logits_of(model, ids)
     return ids[len(prompt):], margin, logits
 
 
 def make(name):
-    cls, config, dtype = CASES[name]
+    cls, config, dtype, *special = CASES[name]
     config.dtype = torch.float32
     for seed in range(500):
         torch.manual_seed(seed)
-        config._attn_implementation = "eager"
+        # eager attention of this Falcon adds the biases of ALiBi twice: in the mask, and again by itself
+        config._attn_implementation = "sdpa" if getattr(config, "alibi", False) else "eager"
         model = cls(config).eval().float()
         randomise(model, seed)
         for parameter in model.parameters():  # not model.to(): that would round the rotary table too
             parameter.data = parameter.data.to(dtype).float()
         generator = torch.Generator().manual_seed(1000 + seed)
         prompt = torch.randint(3, config.vocab_size, (PROMPT_TOKENS,), generator=generator).tolist()
-        greedy, margin, logits = run(model, prompt)
+        greedy, margin, logits = run(model, prompt, special[1] if len(special) > 1 else run_plain)
         if margin > MIN_MARGIN and len(set(greedy)) > 6:
             break
     else:
@@ -129,6 +221,8 @@ def make(name):
     shutil.rmtree(folder, ignore_errors=True)
     model.to(dtype).save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
+    if special:
+        special[0](folder)
     positions = [0, 7, 23, PROMPT_TOKENS - 1, PROMPT_TOKENS + NEW_TOKENS - 1]
     expected = dict(
         madeWith=f"transformers {transformers.__version__}, torch {torch.__version__}, seed {seed}",

@@ -1,0 +1,50 @@
+/** GPT-NeoX and Pythia: layer norms, attention and MLP side by side, rotation of a part of each head. Black et al. 2022, arXiv:2204.06745. */
+import { buildDecoder } from './blocks/decoder.ts';
+import { readCommon } from './blocks/decoder-config.ts';
+import type { LayerFeatures } from './blocks/decoder-features.ts';
+import { llamaNames, type TensorNames } from './blocks/tensor-names.ts';
+import type { ModelFamily } from './family.ts';
+
+const names: TensorNames = {
+  ...llamaNames,
+  embedding: 'gpt_neox.embed_in',
+  finalNorm: 'gpt_neox.final_layer_norm',
+  output: 'embed_out',
+  layers: 'gpt_neox.layers.',
+  qkv: 'attention.query_key_value',
+  attentionOutput: 'attention.dense',
+  up: 'mlp.dense_h_to_4h',
+  down: 'mlp.dense_4h_to_h',
+};
+
+export const gptNeox: ModelFamily = {
+  name: 'gpt-neox',
+  architectures: ['GPTNeoXForCausalLM'],
+  features(given, hasTensor) {
+    const config = given.withNames({ rope_theta: 'rotary_emb_base', partial_rotary_factor: 'rotary_pct' });
+    const { layer, ...features } = readCommon(config, {
+      family: 'gpt-neox',
+      maxPositions: 2048,
+      ropeTheta: 10_000,
+      tiedEmbeddings: false,
+      activation: 'gelu',
+      epsilonField: 'layer_norm_eps',
+      normEpsilon: 1e-5,
+      partialRotary: 0.25,
+    });
+    const bias = config.boolean('attention_bias', true);
+    const own: LayerFeatures = {
+      attention: { ...layer.attention, qkvLayout: 'grouped', qkvBias: bias, outputBias: bias },
+      mlp: { ...layer.mlp, gate: 'none', bias: true },
+    };
+    return {
+      ...features,
+      norm: 'layer',
+      normBias: true,
+      parallel: config.boolean('use_parallel_residual', true) ? 'two-norms' : 'no',
+      names: hasTensor('lm_head.weight') ? { ...names, output: 'lm_head' } : names,
+      layers: features.layers.map(() => own),
+    };
+  },
+  build: buildDecoder,
+};
