@@ -1,4 +1,5 @@
 /** A request in progress: its stream, its choices, its times. */
+import type { GrammarMatcher } from '../sampling/grammar/matcher.ts';
 import type { Request } from '../scheduler/request.ts';
 import type { IncrementalDetokenizer } from '../tokenizer/detokenizer.ts';
 import type { StopStringMatcher } from '../tokenizer/stop-strings.ts';
@@ -15,6 +16,8 @@ export interface Choice {
   readonly stops: StopStringMatcher;
   /** Tokens that are told apart from text. */
   readonly markerTokenIds: ReadonlySet<number>;
+  /** Where a structured output stands, or null. */
+  readonly grammar: GrammarMatcher | null;
   numTokens: number;
   lastTokenMs: number;
 }

@@ -18,6 +18,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo, RequestReport } from './engine.ts';
 import { Generation } from './generation.ts';
 import { GenerationStream } from './generation-stream.ts';
+import { GrammarCache } from './grammar-cache.ts';
 import { type InputParts, promptTokenIds } from './input.ts';
 import { EngineLoop, type LogitsListener } from './loop.ts';
 import { OutputStage } from './output.ts';
@@ -114,6 +115,7 @@ export class LoadedEngine implements Engine {
   readonly #counters = new EngineCounters();
   readonly #output: OutputStage;
   readonly #loop: EngineLoop;
+  readonly #grammars: GrammarCache;
   readonly #listeners = new Set<(event: FinishedRequest) => void>();
   /** Streams whose prompt is still being prepared. */
   readonly #arriving = new Set<GenerationStream>();
@@ -129,6 +131,7 @@ export class LoadedEngine implements Engine {
     this.#clock = parts.clock ?? realClock;
     this.#input = { tokenizer: parts.tokenizer, chatTemplate: parts.chatTemplate, vocabSize: parts.model.vocabSize };
     this.#eosTokenIds = parts.eosTokenIds ?? parts.tokenizer.eosTokenIds;
+    this.#grammars = new GrammarCache(parts.tokenizer, parts.model.vocabSize, this.#eosTokenIds);
     const { groups, blockSize } = cache.spec;
     const kv = new KvCache({ groups, blockSize, enablePrefixCaching: limits.enablePrefixCaching });
     const { maxQueueMs, maxTenantSeqs } = limits;
@@ -271,13 +274,14 @@ export class LoadedEngine implements Engine {
       drawSeed: () => this.#drawSeed(),
     });
     const scheduling = schedulingOf(options, generation.startMs);
+    const matchers = params.structuredOutput === null ? [] : this.#grammars.matchers(params.structuredOutput, params.n);
     let first: Request | undefined;
     for (let choice = 0; choice < params.n; choice++) {
       const sibling = first === undefined ? {} : { sibling: first };
       const request = new Request({ id: stream.requestId, promptTokenIds: prompt, params, choice, ...scheduling, ...sibling });
       first ??= request;
       const sampling = requestSampling(request, this.#eosTokenIds);
-      request.waitsForSample = sampling.usesHistory;
+      request.waitsForSample = sampling.usesHistory || params.structuredOutput !== null;
       generation.choices.push({
         request,
         generation,
@@ -285,6 +289,7 @@ export class LoadedEngine implements Engine {
         detokenizer: new IncrementalDetokenizer(this.tokenizer, { skipSpecialTokens: params.skipSpecialTokens, promptTokenIds: prompt }),
         stops: new StopStringMatcher(params.stop, { includeStop: params.includeStopStringInOutput }),
         markerTokenIds: options.markerTokenIds ?? noTokens,
+        grammar: matchers[choice] ?? null,
         numTokens: 0,
         lastTokenMs: 0,
       });

@@ -7,6 +7,7 @@ import type { Request } from '../scheduler/request.ts';
 import type { ScheduledBatch } from '../scheduler/scheduled-batch.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import { FilledForwardBatch, type ForwardBatchLimits } from './forward-batch.ts';
+import { MaskStage } from './mask-stage.ts';
 import type { OutputStage } from './output.ts';
 import { FilledSamplingBatch, type RequestSampling } from './sampling-columns.ts';
 import type { EngineCounters } from './stats.ts';
@@ -52,6 +53,7 @@ export class EngineLoop {
   readonly #buffers: readonly StepBuffers[];
   readonly #samplingOf: (request: Request) => RequestSampling;
   readonly #readOutputs: readonly string[];
+  readonly #vocabSize: number;
   /** Oldest first. */
   readonly #flights: Flight[] = [];
   #wake: (() => void) | null = null;
@@ -67,6 +69,7 @@ export class EngineLoop {
       sampling: new FilledSamplingBatch(parts.limits.maxLogitRows),
     }));
     this.#readOutputs = parts.captureLogits === undefined ? [] : ['logits'];
+    this.#vocabSize = parts.program.plan.values[parts.program.plan.outputs.logits].width;
     this.#samplingOf = (request) => {
       const choice = parts.output.choiceOf(request);
       if (choice === undefined) throw new MillraceError('INTERNAL', `request ${request.id} runs without an owner`);
@@ -129,8 +132,10 @@ export class EngineLoop {
       if (request.error !== null) output.failRequest(request, request.error, startMs);
     }
     if (batch.numRows === 0) return batch.failed.length > 0;
-    const step = this.#fill(batch, this.#buffers[batch.step % this.#buffers.length]);
+    const host = MaskStage.of(batch, (request) => output.choiceOf(request)?.grammar ?? null, this.#vocabSize);
+    const step = this.#fill(batch, this.#buffers[batch.step % this.#buffers.length], host);
     const outcome = backend.execute(step).catch((thrown: unknown) => toMillraceError(thrown, 'BACKEND_STEP_FAILED'));
+    void host?.begin();
     this.#flights.push({ batch, outcome, fillMs: clock.nowMs() - startMs });
     return true;
   }
@@ -160,7 +165,7 @@ export class EngineLoop {
     counters.totalHostMs += counters.lastStepHostMs;
   }
 
-  #fill(batch: ScheduledBatch, { forward, sampling }: StepBuffers): Step {
+  #fill(batch: ScheduledBatch, { forward, sampling }: StepBuffers, host: MaskStage | null): Step {
     forward.fill(batch);
     sampling.fill(batch, this.#samplingOf);
     const { program, cache } = this.#parts;
@@ -168,6 +173,7 @@ export class EngineLoop {
     return {
       entries: [{ program, cache, batch: forward }],
       sampling: wantsTokens ? sampling : null,
+      ...(host === null ? {} : { host }),
       ...(wantsTokens && this.#readOutputs.length > 0 ? { readOutputs: this.#readOutputs } : {}),
     };
   }

@@ -54,7 +54,7 @@ export class OutputStage {
     for (let row = 0; row < batch.numRows; row++) {
       for (let i = 0; i < batch.numLogitRows[row]; i++) {
         const state = result.corrupted[logitRow + i];
-        if (state !== 0) this.failRequest(batch.requests[row], corruption(state), nowMs);
+        if (state !== 0) this.failRequest(batch.requests[row], corruption(state, batch.requests[row]), nowMs);
       }
       logitRow += batch.numLogitRows[row];
     }
@@ -105,6 +105,7 @@ export class OutputStage {
     const { params } = request;
     const tokenId = result.tokenIds[logitRow];
     this.#countToken(choice, nowMs);
+    choice.grammar?.accept(tokenId);
     let ending = choice.numTokens > params.minTokens ? this.#endToken(request, tokenId) : null;
     let text = '';
     const isMarker = ending === null && choice.markerTokenIds.has(tokenId);
@@ -118,6 +119,8 @@ export class OutputStage {
         if (match.stop !== null) ending = { finishReason: 'stop', stopReason: match.stop };
       }
     }
+    // a text to which nothing can be added has ended, whether or not the model has an end token
+    if (ending === null && choice.grammar?.isFinished === true) ending = { finishReason: 'stop', stopReason: null };
     if (ending === null && choice.numTokens >= params.maxTokens) ending = { finishReason: 'length', stopReason: null };
     const logprob = params.logprobs ? tokenLogprob(result, logitRow, params.topLogprobs) : null;
     generation.stream.push(request.choice, tokenId, text, logprob, isMarker);
@@ -167,7 +170,13 @@ function tokenLogprob(result: StepResult, logitRow: number, topLogprobs: number)
   return { tokenId: result.tokenIds[logitRow], logprob: result.logprobs[logitRow], top };
 }
 
-function corruption(state: number): MillraceError {
+function corruption(state: number, { params }: Request): MillraceError {
+  if (state === 2 && params.structuredOutput !== null) {
+    return new MillraceError('GRAMMAR_TOO_LARGE', {
+      message: 'The structured output cannot go on: no token of the vocabulary may follow, or too many readings are open.',
+      param: 'structured_outputs',
+    });
+  }
   if (state === 2) {
     return new MillraceError('SAMPLING_PARAM_INVALID', {
       message: 'No token is left to sample: logit_bias, min_tokens and stop tokens forbid them all.',

@@ -1,5 +1,8 @@
 /** The one list of sampling parameters: types, defaults, ranges. Everything else reads it from here. */
 import { MillraceError } from '../base/errors.ts';
+import type { StructuredOutput } from './grammar/structured-output.ts';
+
+export type { StructuredOutput } from './grammar/structured-output.ts';
 
 /** What a caller may say. Names are camel case of vLLM's; `docs/sampling.md` describes each. */
 export interface SamplingParams {
@@ -30,6 +33,8 @@ export interface SamplingParams {
   logprobs?: boolean | undefined;
   /** Alternatives reported per token, 0 to 20. */
   topLogprobs?: number | undefined;
+  /** Holds the whole output to a schema, a pattern, a list of texts or a grammar. Excludes `ignoreEos` and `minTokens`. */
+  structuredOutput?: StructuredOutput | null | undefined;
 }
 
 /** All fields present, checked and frozen. */
@@ -58,6 +63,7 @@ export const samplingDefaults = {
   n: 1,
   logprobs: false,
   topLogprobs: 0,
+  structuredOutput: null as StructuredOutput | null,
 } as const;
 
 interface Range {
@@ -102,6 +108,10 @@ export function resolveSamplingParams(
   for (const [id, bias] of Object.entries(merged.logitBias ?? {})) {
     checkRange('logitBias', Number(id), { min: 0, max: context.vocabSize - 1, integer: true });
     checkRange('logitBias', bias, { min: -100, max: 100 });
+  }
+  if (merged.structuredOutput !== null && (merged.ignoreEos || merged.minTokens > 0)) {
+    const field = merged.ignoreEos ? 'ignoreEos' : 'minTokens';
+    throw invalid(field, 'nothing beside a structured output, which says itself where it may end', JSON.stringify(merged[field]));
   }
   return Object.freeze({
     ...merged,

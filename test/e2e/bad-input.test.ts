@@ -98,9 +98,7 @@ test.each(refusals)('%s is refused with one clear error', async (_title, path, b
 const notYet: readonly [field: string, path: string, value: unknown][] = [
   ['tools', chat, [{ type: 'function', function: { name: 'f' } }]],
   ['tool_choice', chat, 'required'],
-  ['response_format', chat, { type: 'json_object' }],
-  ['response_format', plain, { type: 'json_schema', json_schema: { name: 'x', schema: {} } }],
-  ['structured_outputs', chat, { regex: 'a+' }],
+  ['response_format', chat, { type: 'structural_tag' }],
   ['guided_json', chat, {}],
   ['use_beam_search', plain, true],
   ['best_of', plain, 4],

@@ -166,10 +166,13 @@ const sign = optional(literal('-'));
 /** At most 19 digits. */
 export const integer: Expression = choice(sequence(sign, digitOneToNine, repeat(digit, 0, 18)), literal('0'));
 
-/** At most 19 digits, 17 behind the point, and an exponent of at most two digits: always a finite double. */
+/** Up to 289: behind 19 digits that is still a finite double. */
+const exponent = choice(repeat(digit, 1, 2), sequence(characters(codePoints([[0x31, 0x32]])), characters(codePoints([[0x30, 0x38]])), digit));
+
+/** At most 19 digits, 25 behind the point, and an exponent of at most 289: always a finite double. */
 export const number: Expression = sequence(
   sign,
   choice(literal('0'), sequence(digitOneToNine, repeat(digit, 0, 18))),
-  optional(sequence(literal('.'), repeat(digit, 1, 17))),
-  optional(sequence(literals(['e', 'E']), optional(literals(['+', '-'])), repeat(digit, 1, 2))),
+  optional(sequence(literal('.'), repeat(digit, 1, 25))),
+  optional(sequence(literals(['e', 'E']), optional(literals(['+', '-'])), exponent)),
 );

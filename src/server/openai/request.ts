@@ -5,6 +5,7 @@ import { MAX_TOP_LOGPROBS, type SamplingParams } from '../../sampling/params.ts'
 import { noTools, type ToolUse } from '../choice-output.ts';
 import type { ServerLimits } from '../options.ts';
 import type { ChatCompletionBody, CompletionBody, SamplingBody, TokenizeBody } from './schemas.ts';
+import { readStructuredOutput } from './structured-output.ts';
 import { notSupported, refuseUnsupported } from './unsupported.ts';
 
 /** How the answer is to be shaped; what to compute is in `inputs` and `params`. */
@@ -40,6 +41,9 @@ const COMPLETION_MAX_TOKENS = 16;
 export function readChatCompletion(body: ChatCompletionBody, limits: ServerLimits): GenerationRequest {
   refuseUnsupported(body);
   const toolUse = readToolUse(body);
+  if (readStructuredOutput(body) !== undefined && (body.tools?.length ?? 0) > 0 && body.tool_choice !== 'none') {
+    throw notSupported('tools', 'A structured output beside tools that may be called');
+  }
   const topLogprobs = body.top_logprobs ?? 0;
   if (topLogprobs > 0 && body.logprobs !== true) {
     throw new MillraceError('REQUEST_INVALID', { message: 'top_logprobs wants "logprobs": true.', param: 'top_logprobs' });
@@ -49,6 +53,7 @@ export function readChatCompletion(body: ChatCompletionBody, limits: ServerLimit
     inputs: [{ messages: readMessages(body.messages, limits), template: { ...readTemplateOptions(body), ...offered(toolUse, body.tools) } }],
     params: {
       ...readSampling(body, limits),
+      structuredOutput: readStructuredOutput(body),
       maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
       logprobs: body.logprobs ?? undefined,
       topLogprobs: body.top_logprobs ?? undefined,
@@ -80,6 +85,7 @@ export function readCompletion(body: CompletionBody, limits: ServerLimits): Gene
     inputs: prompts.map((prompt) => (typeof prompt === 'string' ? { prompt, addSpecialTokens } : { promptTokenIds: prompt })),
     params: {
       ...readSampling(body, limits),
+      structuredOutput: readStructuredOutput(body),
       maxTokens: body.max_tokens ?? COMPLETION_MAX_TOKENS,
       ...(logprobs === null ? {} : { logprobs: true, topLogprobs: logprobs }),
     },

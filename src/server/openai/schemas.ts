@@ -79,9 +79,31 @@ const commonFields = {
   target_first_token_ms: optional(number, 'Milliseconds by which the first token is wanted; `--scheduling-policy deadline` goes by it.'),
 };
 
+/** What the whole output is held to. */
+const structureFields = {
+  response_format: optional(
+    Type.Object({ type: Type.String(), json_schema: optional(Type.Unknown(), 'With `json_schema`: `name`, `schema`, `strict`.') }),
+    '`{"type": "text"}`, `{"type": "json_object"}` or `{"type": "json_schema", "json_schema": {"name", "schema"}}`; the output then is such JSON.',
+  ),
+  structured_outputs: optional(
+    Type.Object({
+      json: optional(Type.Unknown(), 'A JSON Schema.'),
+      json_object: optional(flag, 'Any JSON object.'),
+      regex: optional(text, 'A pattern for the whole output.'),
+      choice: optional(Type.Array(text, { maxItems: 10_000 }), 'One of these texts.'),
+      grammar: optional(text, 'A grammar in GBNF.'),
+      structural_tag: optional(Type.Unknown(), 'Not supported.'),
+      disable_any_whitespace: optional(flag, 'JSON without any white space.'),
+      disable_fallback: optional(flag, 'Always so here.'),
+    }),
+    'Exactly one of `json`, `json_object`, `regex`, `choice`, `grammar`; see structured-output.md.',
+  ),
+};
+
 export const chatCompletionBody = Type.Object({
   messages,
   ...commonFields,
+  ...structureFields,
   max_completion_tokens: optional(integer, 'As `max_tokens`, and stronger. Default: the rest of the context.'),
   logprobs: optional(flag, 'Report the log probability of each token.'),
   top_logprobs: optional(integer, 'Alternatives per token, 0 to 20; wants `logprobs`.'),
@@ -93,7 +115,6 @@ export const chatCompletionBody = Type.Object({
   tool_choice: optional(Type.Unknown(), '`none` (tools are not shown to the model) or `auto`.'),
   parallel_tool_calls: optional(flag, 'Several calls in one turn (default true); else the first is reported.'),
   include_reasoning: optional(flag, 'Answer with `reasoning` (default true).'),
-  response_format: optional(Type.Object({ type: Type.String() }), 'Only `{"type": "text"}`.'),
 });
 
 export const completionBody = Type.Object({
@@ -101,12 +122,12 @@ export const completionBody = Type.Object({
     description: 'Text, token ids, or a list of either.',
   }),
   ...commonFields,
+  ...structureFields,
   logprobs: optional(integer, 'Alternatives per token, 0 to 20; the sampled token is always reported.'),
   echo: optional(flag, 'Begin the text with the prompt.'),
   add_special_tokens: optional(flag, 'Begin the prompt as the tokenizer does, with BOS and kin (default true).'),
   suffix: optional(text, 'Must be empty.'),
   best_of: optional(integer, 'Must equal `n`.'),
-  response_format: optional(Type.Object({ type: Type.String() }), 'Only `{"type": "text"}`.'),
 });
 
 export const tokenizeBody = Type.Object({

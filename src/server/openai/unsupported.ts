@@ -14,8 +14,6 @@ const empty: IsOff = (value) => Array.isArray(value) && value.length === 0;
 const unsupportedFields: Readonly<Record<string, IsOff>> = {
   functions: empty,
   function_call: (value) => value === 'none' || value === 'auto',
-  response_format: (value) => typeof value === 'object' && value !== null && 'type' in value && value.type === 'text',
-  structured_outputs: never,
   guided_json: never,
   guided_regex: never,
   guided_choice: never,

@@ -1,0 +1,66 @@
+/** Masks of structured outputs: worked out on this thread while the backend runs the forward pass of the same step, then handed to its sampler (S2). */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { HostStage } from '../backends/backend.ts';
+import type { GrammarMatcher } from '../sampling/grammar/matcher.ts';
+import type { Request } from '../scheduler/request.ts';
+import type { ScheduledBatch } from '../scheduler/scheduled-batch.ts';
+
+/** A mask takes far less; one that takes this long is a fault of ours, and ends the step. */
+const DEADLINE_MS = 30_000;
+/** After so long the event loop gets a turn. */
+const TURN_MS = 5;
+
+export class MaskStage implements HostStage {
+  readonly needsLogits = false;
+  readonly deadlineMs = DEADLINE_MS;
+  /** Matcher of each logit row, null where anything may follow. */
+  readonly #matchers: readonly (GrammarMatcher | null)[];
+  readonly #numWords: number;
+  #masks: Promise<Uint32Array> | null = null;
+
+  constructor(matchers: readonly (GrammarMatcher | null)[], numWords: number) {
+    this.#matchers = matchers;
+    this.#numWords = numWords;
+  }
+
+  /** @returns null when no row of the step is held to a grammar */
+  static of(batch: ScheduledBatch, matcherOf: (request: Request) => GrammarMatcher | null, vocabSize: number): MaskStage | null {
+    const matchers: (GrammarMatcher | null)[] = [];
+    for (let row = 0; row < batch.numRows; row++) {
+      for (let i = 0; i < batch.numLogitRows[row]; i++) matchers.push(matcherOf(batch.requests[row]));
+    }
+    return matchers.every((matcher) => matcher === null) ? null : new MaskStage(matchers, Math.ceil(vocabSize / 32));
+  }
+
+  /** Begins when the backend has been given the step, or at the latest when it asks. */
+  begin(): Promise<Uint32Array> {
+    this.#masks ??= this.#fill();
+    return this.#masks;
+  }
+
+  process(): Promise<Uint32Array> {
+    return this.begin();
+  }
+
+  async #fill(): Promise<Uint32Array> {
+    // by the next turn the backend has really begun
+    await nextTurn();
+    const masks = new Uint32Array(this.#matchers.length * this.#numWords);
+    let turnMs = performance.now();
+    for (const [row, matcher] of this.#matchers.entries()) {
+      const words = masks.subarray(row * this.#numWords, (row + 1) * this.#numWords);
+      if (matcher === null) words.fill(0xffffffff);
+      else {
+        try {
+          matcher.fillMask(words);
+        } catch {
+          words.fill(0); // nothing may follow: this row fails, and no other
+        }
+      }
+      if (performance.now() - turnMs < TURN_MS) continue;
+      await nextTurn();
+      turnMs = performance.now();
+    }
+    return masks;
+  }
+}
