@@ -278,8 +278,11 @@ export class Scheduler {
       if (request.mustWaitForSample) continue;
       // those behind in line keep one token each, so that a long prompt does not stop them
       const reserved = Math.min(this.#running.length - 1 - i, this.#limits.maxNumBatchedTokens - batch.totalTokens - 1);
-      const numNew = Math.min(request.numBehind, this.#limits.maxNumBatchedTokens - batch.totalTokens - reserved);
-      if (numNew <= 0) continue;
+      const budget = this.#limits.maxNumBatchedTokens - batch.totalTokens - reserved;
+      if (budget <= 0 || request.numBehind <= 0) continue;
+      // a draft without its logits could not be verified: what does not fit the step is dropped
+      if (request.numBehind > budget) request.numDraftTokens = Math.max(0, request.numDraftTokens - (request.numBehind - budget));
+      const numNew = Math.min(request.numBehind, budget);
       invariant(request.sequence !== null, `running request ${request.id} holds no blocks`);
       const fits = this.kv.allocate(request.sequence, request.numComputedTokens, request.numScheduledTokens + numNew);
       if (!fits && this.#numInFlight > 0) return false;
