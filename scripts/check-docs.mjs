@@ -19,6 +19,7 @@ const tables = {
     'endpoints',
     'chat-completion-fields',
     'completion-fields',
+    'responses-fields',
     'messages-fields',
     'ollama-chat-fields',
     'ollama-generate-fields',

@@ -7,6 +7,7 @@ import { describeSchema, type SchemaShape } from './openai/describe-schema.ts';
 import { chatCompletionBody, completionBody, detokenizeBody, tokenizeBody } from './openai/schemas.ts';
 import { unsupportedFieldNames } from './openai/unsupported.ts';
 import { defaultLimits } from './options.ts';
+import { responsesBody } from './responses/schemas.ts';
 import { routes } from './routes/index.ts';
 
 interface DescribedSchema extends SchemaShape {
@@ -19,6 +20,7 @@ export function referenceTables(): Readonly<Record<string, readonly string[]>> {
     endpoints: endpointRows(),
     'chat-completion-fields': fieldRows(chatCompletionBody),
     'completion-fields': fieldRows(completionBody),
+    'responses-fields': fieldRows(responsesBody),
     'messages-fields': fieldRows(messagesBody),
     'ollama-chat-fields': fieldRows(ollamaChatBody),
     'ollama-generate-fields': fieldRows(ollamaGenerateBody),

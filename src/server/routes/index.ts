@@ -11,6 +11,7 @@ import { ollamaGenerate } from './ollama-generate.ts';
 import { ollamaShow, ollamaTags, ollamaVersion } from './ollama-models.ts';
 import { page } from './page.ts';
 import { listRequests, switchPolicy } from './requests.ts';
+import { responses } from './responses.ts';
 import type { Route } from './route.ts';
 import { tokenize } from './tokenize.ts';
 import { version } from './version.ts';
@@ -19,6 +20,7 @@ import { version } from './version.ts';
 export const routes = [
   chatCompletions,
   completions,
+  responses,
   messages,
   countTokens,
   ollamaChat,

@@ -1,0 +1,14 @@
+import { type Dialect, openAi } from '../dialect.ts';
+
+/** Events by name, without a terminator; errors before the stream are those of the other endpoints. */
+export const responsesDialect: Dialect = {
+  framing: {
+    ...openAi.framing,
+    frame: (value) => {
+      const event = 'error' in value ? { ...(value.error as object), type: 'error' } : value;
+      return `event: ${'type' in event ? String(event.type) : 'message'}\ndata: ${JSON.stringify(event)}\n\n`;
+    },
+    end: '',
+  },
+  errorBody: openAi.errorBody,
+};

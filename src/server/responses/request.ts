@@ -1,0 +1,98 @@
+/** Requests of the Responses API in the words of the chat completions: what they mean, and what they may ask for, is decided there. */
+import { MillraceError } from '../../base/errors.ts';
+import type { ChatCompletionBody } from '../openai/schemas.ts';
+import { notSupported } from '../openai/unsupported.ts';
+import type { ResponsesBody } from './schemas.ts';
+
+type Message = ChatCompletionBody['messages'][number];
+type Item = Exclude<ResponsesBody['input'], string>[number];
+
+const refused = ['previous_response_id', 'conversation', 'prompt', 'background', 'top_logprobs'] as const;
+
+/** @throws NOT_SUPPORTED, REQUEST_INVALID */
+export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
+  for (const field of refused) if (body[field]) throw notSupported(field);
+  const { input, instructions, tools, text, reasoning } = body;
+  const system: Message[] = instructions ? [{ role: 'system', content: instructions }] : [];
+  const format = text?.format;
+  return {
+    messages: [...system, ...(typeof input === 'string' ? [{ role: 'user', content: input }] : chatMessages(input))],
+    model: body.model ?? null,
+    stream: body.stream ?? false,
+    max_tokens: body.max_output_tokens ?? null,
+    temperature: body.temperature ?? null,
+    top_p: body.top_p ?? null,
+    ...(tools && tools.length > 0 ? { tools: tools.map(chatTool) } : {}),
+    tool_choice: body.tool_choice ?? null,
+    parallel_tool_calls: body.parallel_tool_calls ?? null,
+    user: body.user,
+    ...(format && format.type !== 'text' ? { response_format: responseFormat(format) } : {}),
+    ...(reasoning?.effort ? { chat_template_kwargs: { reasoning_effort: reasoning.effort } } : {}),
+  };
+}
+
+/** What the assistant did in one turn (reasoning, text, calls) is one message of it. */
+function chatMessages(items: readonly Item[]): Message[] {
+  const messages: Message[] = [];
+  const turn = (): Message => {
+    const last = messages.at(-1);
+    if (last?.role === 'assistant') return last;
+    const message: Message = { role: 'assistant', content: null };
+    messages.push(message);
+    return message;
+  };
+  for (const [index, item] of items.entries()) {
+    const path = `input[${index}]`;
+    switch (item.type ?? 'message') {
+      case 'message': {
+        const content = textOf(item.content, `${path}.content`);
+        if (item.role === 'assistant') turn().content = (turn().content ?? '') + content;
+        else messages.push({ role: required(item.role, `${path}.role`), content });
+        break;
+      }
+      case 'reasoning':
+        turn().reasoning_content = (turn().reasoning_content ?? '') + textOf(item.content ?? '', `${path}.content`);
+        break;
+      case 'function_call': {
+        const call = { name: required(item.name, `${path}.name`), arguments: item.arguments ?? '{}' };
+        const message = turn();
+        message.tool_calls = [...(message.tool_calls ?? []), { id: required(item.call_id, `${path}.call_id`), type: 'function', function: call }];
+        break;
+      }
+      case 'function_call_output':
+        messages.push({ role: 'tool', tool_call_id: required(item.call_id, `${path}.call_id`), content: textOf(item.output, `${path}.output`) });
+        break;
+      default:
+        throw notSupported(`${path}.type`, `An item of type ${JSON.stringify(item.type)}`);
+    }
+  }
+  return messages.map((message) => (message.content === null && !message.tool_calls ? { ...message, content: '' } : message));
+}
+
+const textTypes: ReadonlySet<string> = new Set(['input_text', 'output_text', 'text', 'reasoning_text']);
+
+function textOf(content: Item['content'], path: string): string {
+  if (typeof content === 'string') return content;
+  const parts = (content ?? []).map(({ type, text }, at) => {
+    if (!textTypes.has(type)) throw notSupported(`${path}[${at}].type`, `Content of type ${JSON.stringify(type)}`);
+    return required(text, `${path}[${at}].text`, true);
+  });
+  return parts.join('\n');
+}
+
+function required(value: string | null | undefined, param: string, mayBeEmpty = false): string {
+  if (typeof value === 'string' && (mayBeEmpty || value !== '')) return value;
+  throw new MillraceError('REQUEST_INVALID', { message: `The field ${param} is missing.`, param });
+}
+
+function chatTool({ type, name, description, parameters }: NonNullable<ResponsesBody['tools']>[number], index: number) {
+  if (type !== 'function') throw notSupported(`tools[${index}].type`, `A tool of type ${JSON.stringify(type)}`);
+  const shown = { name: required(name, `tools[${index}].name`), ...(description ? { description } : {}), ...(parameters ? { parameters } : {}) };
+  return { type: 'function' as const, function: shown };
+}
+
+/** The schema stands beside the type here, and in a wrapper there. */
+function responseFormat(format: { type: string }): NonNullable<ChatCompletionBody['response_format']> {
+  const { type, ...schema } = format;
+  return type === 'json_schema' ? ({ type, json_schema: schema } as { type: string }) : { type };
+}

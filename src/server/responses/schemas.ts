@@ -1,0 +1,61 @@
+/** The body of OpenAI's Responses API. Unknown fields are ignored; `null` means absent. */
+import { type Static, type TSchema, Type } from 'typebox';
+
+function optional<T extends TSchema>(schema: T, description: string) {
+  return Type.Optional(Type.Union([schema, Type.Null()], { description }));
+}
+
+const text = Type.String();
+const number = Type.Number();
+const integer = Type.Integer();
+const flag = Type.Boolean();
+const record = Type.Record(Type.String(), Type.Unknown());
+
+const part = Type.Object({ type: Type.String({ maxLength: 64 }), text: optional(text, 'Text.') });
+const texts = Type.Union([text, Type.Array(part)]);
+
+/** Every kind of item in one; `request.ts` tells them apart. */
+const item = Type.Object({
+  type: optional(Type.String({ maxLength: 64 }), '`message` when absent.'),
+  role: optional(Type.String({ maxLength: 64 }), 'Of a message.'),
+  content: optional(texts, 'Of a message, or of reasoning.'),
+  call_id: optional(text, 'Of a call and its output.'),
+  name: optional(text, 'Of a call.'),
+  arguments: optional(text, 'Of a call: JSON.'),
+  output: optional(texts, 'Of the output of a call.'),
+});
+
+const tool = Type.Object({
+  type: Type.String({ maxLength: 64 }),
+  name: optional(Type.String({ minLength: 1, maxLength: 256 }), 'Of a function.'),
+  description: optional(text, 'What it does.'),
+  parameters: optional(record, 'JSON Schema of the arguments.'),
+});
+
+export const responsesBody = Type.Object({
+  input: Type.Union([text, Type.Array(item)], { description: 'Text, or items: messages, `function_call`, `function_call_output`, `reasoning`.' }),
+  model: optional(text, 'Served name; may be left out when one model is served.'),
+  instructions: optional(text, 'A system message ahead of the input.'),
+  stream: optional(flag, 'Answer with server-sent events.'),
+  max_output_tokens: optional(integer, 'Tokens to generate at most; clamped to the context.'),
+  temperature: optional(number, '0 is greedy.'),
+  top_p: optional(number, 'Smallest set of tokens with this probability.'),
+  tools: optional(Type.Array(tool, { maxItems: 1024 }), 'Functions that the model may call; `strict` is not enforced yet.'),
+  tool_choice: optional(Type.Unknown(), 'As of the chat completions.'),
+  parallel_tool_calls: optional(flag, 'Several calls in one turn (default true); else the first is reported.'),
+  text: optional(
+    Type.Object({ format: optional(Type.Object({ type: text }), 'Format.') }),
+    '`format`: as `response_format` of the chat completions.',
+  ),
+  reasoning: optional(Type.Object({ effort: optional(text, 'Effort.') }), '`effort`, for templates that know `reasoning_effort`.'),
+  metadata: optional(record, 'Given back.'),
+  user: optional(Type.Unknown(), 'Ignored.'),
+  store: optional(flag, 'Nothing is stored, whatever it says; the answer has `"store": false`.'),
+  previous_response_id: optional(text, 'Refused: nothing is stored.'),
+  conversation: optional(Type.Unknown(), 'Refused: nothing is stored.'),
+  background: optional(flag, 'Must be false.'),
+  prompt: optional(Type.Unknown(), 'Refused: nothing is stored.'),
+  top_logprobs: optional(integer, 'Must be 0.'),
+});
+
+export type ResponsesBody = Static<typeof responsesBody>;
