@@ -19,6 +19,8 @@ const names: TensorNames = {
   down: 'mlp.dense_4h_to_h',
 };
 
+const withinTransformer = withPrefix(names, 'transformer.');
+
 export const bloom: ModelFamily = {
   name: 'bloom',
   architectures: ['BloomForCausalLM'],
@@ -44,7 +46,14 @@ export const bloom: ModelFamily = {
     });
     const slopes = alibiSlopes(layer.attention.numHeads);
     const own: LayerFeatures = {
-      attention: { ...layer.attention, rope: null, slopes, qkvLayout: 'grouped', qkvBias: true, outputBias: true },
+      attention: {
+        ...layer.attention,
+        rope: null,
+        slopes,
+        qkvLayout: config.boolean('qkv_in_turn', false) ? 'fused' : 'grouped',
+        qkvBias: true,
+        outputBias: true,
+      },
       mlp: { ...layer.mlp, gate: 'none', bias: true },
     };
     return {
@@ -53,9 +62,18 @@ export const bloom: ModelFamily = {
       normBias: true,
       embeddingNorm: true,
       // published checkpoints were saved from inside the model
-      names: withPrefix(names, hasTensor('word_embeddings.weight') ? '' : 'transformer.'),
+      names: hasTensor('word_embeddings.weight') ? withPrefix(names, '') : withinTransformer,
       layers: features.layers.map(() => own),
     };
   },
   build: buildDecoder,
+  gguf: {
+    architecture: 'bloom',
+    huggingFace: 'BloomForCausalLM',
+    interleavedRotary: false,
+    normShift: 0,
+    names: withinTransformer,
+    // the files hold all q, then k, then v
+    extraConfig: (metadata) => ({ qkv_in_turn: true, layer_norm_epsilon: metadata.number('attention.layer_norm_epsilon') }),
+  },
 };

@@ -27,6 +27,8 @@ export interface GgufFamily {
 export interface GgufMetadata {
   /** Number at `<architecture>.<key>`, or undefined. @throws MODEL_CONFIG_INVALID when it is not a number */
   number(key: string): number | undefined;
+  /** As `number`. */
+  boolean(key: string): boolean | undefined;
 }
 
 /** What is needed of a file; `GgufFile` of the weights room fits. */
@@ -118,17 +120,16 @@ function readRopeScaling(contents: GgufContents, metadata: GgufMetadata): Record
 }
 
 function metadataOf(metadata: ReadonlyMap<string, unknown>, architecture: string): GgufMetadata {
-  return {
-    number(key) {
-      const value = metadata.get(`${architecture}.${key}`);
-      if (value === undefined || typeof value === 'number') return value;
-      throw new MillraceError('MODEL_CONFIG_INVALID', {
-        message: `GGUF metadata ${architecture}.${key} is wrong.`,
-        expected: 'a number',
-        received: typeof value === 'object' ? 'an array' : String(value).slice(0, 80),
-      });
-    },
+  const read = (key: string, kind: 'number' | 'boolean') => {
+    const value = metadata.get(`${architecture}.${key}`);
+    if (value === undefined || typeof value === kind) return value;
+    throw new MillraceError('MODEL_CONFIG_INVALID', {
+      message: `GGUF metadata ${architecture}.${key} is wrong.`,
+      expected: kind === 'number' ? 'a number' : 'true or false',
+      received: typeof value === 'object' ? 'an array' : String(value).slice(0, 80),
+    });
   };
+  return { number: (key) => read(key, 'number') as number | undefined, boolean: (key) => read(key, 'boolean') as boolean | undefined };
 }
 
 const outerTensors: Readonly<Record<string, keyof TensorNames>> = {

@@ -34,7 +34,7 @@ export const gptNeox: ModelFamily = {
     });
     const bias = config.boolean('attention_bias', true);
     const own: LayerFeatures = {
-      attention: { ...layer.attention, qkvLayout: 'grouped', qkvBias: bias, outputBias: bias },
+      attention: { ...layer.attention, qkvLayout: config.boolean('qkv_in_turn', false) ? 'fused' : 'grouped', qkvBias: bias, outputBias: bias },
       mlp: { ...layer.mlp, gate: 'none', bias: true },
     };
     return {
@@ -47,4 +47,18 @@ export const gptNeox: ModelFamily = {
     };
   },
   build: buildDecoder,
+  gguf: {
+    architecture: 'gptneox',
+    huggingFace: 'GPTNeoXForCausalLM',
+    interleavedRotary: false,
+    normShift: 0,
+    names,
+    // the files hold all q, then k, then v, and always biases
+    extraConfig: (metadata) => ({
+      qkv_in_turn: true,
+      attention_bias: true,
+      layer_norm_eps: metadata.number('attention.layer_norm_epsilon'),
+      use_parallel_residual: metadata.boolean('use_parallel_residual'),
+    }),
+  },
 };

@@ -175,8 +175,8 @@ for (const { name, open } of await candidates()) {
       });
     });
 
-    test('a row’s attention is the same bits alone, in any chunks and beside other rows', async () => {
-      const options = { ...plain, window: 0, dtype: 'bf16' as const };
+    test.each([false, true])('a row’s attention is the same bits alone, in any chunks and beside other rows; slopes: %s', async (slopes) => {
+      const options = { ...plain, window: 0, dtype: 'bf16' as const, slopes };
       const plan = attentionPlan(options);
       const { width } = plan.values[plan.input.value];
       const { run } = await compile(backend, plan, maxTokens);

@@ -24,6 +24,8 @@ interface Case {
   readonly norm: number;
   /** Where the file calls a tensor of a layer otherwise. */
   readonly words?: Partial<Record<keyof TensorNames, string>>;
+  /** q, k and v of each KV head lie together in the checkpoint, in one tensor in turn in the file; otherwise in a tensor each. */
+  readonly qkvInTurn?: boolean;
   /** Metadata beyond the common. */
   readonly extra?: Readonly<Record<string, GgufEntry>>;
 }
@@ -43,6 +45,8 @@ const cases: readonly Case[] = [
     words: { gateUp: 'ffn_up' },
     extra: { 'rope.scaling.original_context_length': ['u32', 32] },
   },
+  { name: 'gpt-neox', architecture: 'gptneox', interleaved: false, norm: 0, qkvInTurn: true, extra: { use_parallel_residual: ['bool', true] } },
+  { name: 'bloom', architecture: 'bloom', interleaved: false, norm: 0, qkvInTurn: true },
   { name: 'starcoder2', architecture: 'starcoder2', interleaved: false, norm: 0 },
   { name: 'gpt2', architecture: 'gpt2', interleaved: false, norm: 0, extra: { context_length: ['u32', 128] } },
   { name: 'internlm2', architecture: 'internlm2', interleaved: true, norm: 0 },
@@ -125,7 +129,7 @@ interface Converted {
 }
 
 /** Tensors as converters write them: matrices turned that a family stores the other way, q, k and v of each KV head apart. */
-function convertedTensors({ model: { features }, source }: Pick<LoadedModel, 'model' | 'source'>): Converted[] {
+function convertedTensors({ model: { features }, source }: Pick<LoadedModel, 'model' | 'source'>, qkvInTurn: boolean): Converted[] {
   const { names, layers, transposed } = features;
   const { numHeads, numKvHeads, headDim, qkvLayout } = layers[0].attention;
   return [...source.names()].flatMap((name): Converted[] => {
@@ -136,7 +140,7 @@ function convertedTensors({ model: { features }, source }: Pick<LoadedModel, 'mo
       return [{ name, shape: [columns, rows], values: values.map((_, i) => values[(i % rows) * columns + Math.floor(i / rows)]) }];
     }
     if (qkvLayout !== 'grouped' || !name.includes(names.qkv)) return [{ name, shape: tensor.shape, values }];
-    const [perGroup, ofHead] = [numHeads / numKvHeads, headDim * columns];
+    const [perGroup, ofHead] = [numHeads / numKvHeads, headDim * (columns ?? 1)];
     const heads = Array.from({ length: numHeads + 2 * numKvHeads }, (_, head) => values.subarray(head * ofHead, (head + 1) * ofHead));
     const placeOf = (head: number) => head % (perGroup + 2);
     const parts = {
@@ -144,6 +148,8 @@ function convertedTensors({ model: { features }, source }: Pick<LoadedModel, 'mo
       k: heads.filter((_, head) => placeOf(head) === perGroup),
       v: heads.filter((_, head) => placeOf(head) === perGroup + 1),
     };
+    if (qkvInTurn)
+      return [{ name, shape: tensor.shape, values: Float32Array.from([...parts.q, ...parts.k, ...parts.v].flatMap((head) => [...head])) }];
     return (['q', 'k', 'v'] as const).map((letter) => ({
       name: name.replace(names.qkv, names[letter]),
       shape: [parts[letter].length * headDim, columns],
@@ -157,7 +163,7 @@ function toGguf({ model, source }: LoadedModel, given: Case, eightBit = false): 
   const { headDim, numHeads, numKvHeads, rope, window } = model.features.layers[0].attention;
   const { features } = model;
   const { q, k } = features.names;
-  const tensors: GgufFileTensor[] = convertedTensors({ model, source }).map(({ name, shape, values: original }) => {
+  const tensors: GgufFileTensor[] = convertedTensors({ model, source }, given.qkvInTurn === true).map(({ name, shape, values: original }) => {
     let values = original;
     if (interleaved && [q, k].some((word) => name.includes(`.${word}.`))) values = interleave(values, headDim, shape[1] ?? 1);
     if (name.includes('norm')) values = values.map((x) => x + norm);

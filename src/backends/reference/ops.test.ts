@@ -2,11 +2,14 @@
 import { expect, test } from 'vitest';
 import { TestRows } from '../../../test/fixtures/rows.ts';
 import type { ForwardBatch } from '../backend.ts';
+import { activation } from './activation.ts';
 import { attention } from './attention.ts';
 import { ReferenceCache } from './cache.ts';
 import { erf, gatedActivation } from './gated-activation.ts';
 import type { Matrix } from './kernel.ts';
+import { layerNorm } from './layer-norm.ts';
 import { roundActivation } from './linear.ts';
+import { positionEmbedding } from './position-embedding.ts';
 import { rmsNorm } from './rms-norm.ts';
 import { rope } from './rope.ts';
 
@@ -33,6 +36,41 @@ test.each([
     out.data.map((x) => x / 2),
     [...expected],
   );
+});
+
+test('an activation without a gate is the same functions, and relu', () => {
+  const x = matrix([-6, -1, 0, 1.7], 4);
+  const out = matrix(Array(4).fill(9), 4);
+  const apply = (name: 'silu' | 'gelu' | 'gelu-tanh' | 'relu') => {
+    activation({ inputs: [x], outputs: [out], weights: [], constants: [], attrs: { function: name } }, 1, step);
+    return out.data;
+  };
+  close(apply('silu'), [-0.014835739, -0.268941421, 0, 1.437409049]);
+  close(apply('gelu'), [-6e-9, -0.158655254, 0, 1.624238713]);
+  close(apply('gelu-tanh'), [0, -0.158808009, 0, 1.624105896]);
+  expect([...apply('relu')]).toEqual([0, 0, 0, Math.fround(1.7)]);
+});
+
+const LAYER_NORM = [-0.973328015, -0.297770686, -1.0, -1.372213358];
+
+test('layer-norm is what PyTorch computes', () => {
+  const out = matrix(Array(4).fill(0), 4);
+  const weights = [Float32Array.of(1, 2, 0.5, -1), Float32Array.of(0, 1, -1, 0.25)];
+  layerNorm({ inputs: [matrix([1, 2, 4, 9], 4)], outputs: [out], weights, constants: [], attrs: { epsilon: 1e-5 } }, 1, step);
+  close(out.data, LAYER_NORM);
+  layerNorm({ inputs: [matrix([1, 2, 4, 9], 4)], outputs: [out], weights: [weights[0], null], constants: [], attrs: { epsilon: 1e-5 } }, 1, step);
+  close(
+    out.data.map((y, i) => y + weights[1][i]),
+    LAYER_NORM,
+  );
+});
+
+test('position-embedding adds the row of each position, the last row beyond the table', () => {
+  const batch = { ...step.batch, positions: Int32Array.of(1, 0, 7) };
+  const out = matrix(Array(6).fill(0), 2);
+  const call = { inputs: [matrix([1, 2, 3, 4, 5, 6], 2)], outputs: [out], weights: [Float32Array.of(10, 20, 30, 40)], constants: [], attrs: {} };
+  positionEmbedding(call, 3, { batch, cache: null });
+  expect([...out.data]).toEqual([31, 42, 13, 24, 35, 46]);
 });
 
 test('erf is right near zero, where its two forms meet, and far out', () => {
