@@ -8,7 +8,11 @@ export type Expression =
   | { readonly kind: 'characters'; readonly set: CodePointSet }
   | { readonly kind: 'sequence'; readonly parts: readonly Expression[] }
   /** No alternatives: matches nothing at all. */
-  | { readonly kind: 'choice'; readonly alternatives: readonly Expression[] }
+  | {
+      readonly kind: 'choice';
+      readonly alternatives: readonly Expression[] /** One character of a set that holds all plain ones. */;
+      readonly isPlain?: boolean;
+    }
   | { readonly kind: 'repeat'; readonly body: Expression; readonly min: number /** May be Infinity. */; readonly max: number }
   | { readonly kind: 'rule'; readonly rule: number }
   /** An automaton that is there already: state 0 begins. */

@@ -166,6 +166,33 @@ describe('a JSON Schema as a grammar', () => {
     expect(() => compile(schema)).toThrow(expect.objectContaining({ code: 'GRAMMAR_INVALID' }));
   });
 
+  test.each([
+    [{ type: 'string' }, '"a'],
+    [{ type: 'string', maxLength: 9 }, '"ab'],
+    [{ type: 'string', maxLength: 2 }, '"ab'],
+    [{ type: 'object', properties: { abc: { type: 'null' }, b: {} } }, '{"a'],
+    [{ type: 'string', pattern: '^[^x]*$', minLength: 70 }, '"'],
+    [{}, ''],
+  ])('a mask allows exactly the tokens that the grammar reads: %j after %s', (schema, before) => {
+    const words = ['a', 'ab', 'é', 'éé', '日本', '日', 'x', '"', '",', '": ', '\\', 'abcdefghij', '{', '{"', 'b": nul', 'c', '12', '\n', 'a\n'];
+    const bytesOf = [...words.map((word) => [...Buffer.from(word)]), [0xe6], [0xe6, 0x97], [0x97], [0xa5, 0x61], [0xc3], [0xa9]].map((bytes) =>
+      Uint8Array.from(bytes),
+    );
+    const tokenizer = new ByteTokenizer(bytesOf.length);
+    tokenizer.tokenBytes = (id) => bytesOf[id];
+    const grammar = new CompiledGrammar(compileJsonSchema(schema, { compact: false }), new VocabularyTrie(tokenizer, 32, []));
+    const state = grammar.read(grammar.automaton.start, Buffer.from(before));
+    expect(state).not.toBeNull();
+    if (state === null) return;
+    const [mask] = grammar.maskOf(state);
+    for (const [id, bytes] of bytesOf.entries()) {
+      expect([Buffer.from(bytes).toString(), (mask >>> id) & 1]).toEqual([
+        Buffer.from(bytes).toString(),
+        grammar.read(state, bytes) === null ? 0 : 1,
+      ]);
+    }
+  });
+
   test('tokens can be taken back', () => {
     const matcher = compile({ const: 'ab' }).matcher();
     const [row, before] = [new Uint32Array(10), new Uint32Array(10)];

@@ -249,7 +249,7 @@ interface LiteralNode {
 /** One character, of all plain ones at least. */
 function isPlainCharacter(body: Expression): boolean {
   if (body.kind === 'characters') return includesAll(body.set, plainCodePoints);
-  return body.kind === 'choice' && body.alternatives.some(isPlainCharacter);
+  return body.kind === 'choice' && (body.isPlain === true || body.alternatives.some(isPlainCharacter));
 }
 
 function isUsable(edge: Edge, live: Uint8Array, starts: readonly number[]): boolean {

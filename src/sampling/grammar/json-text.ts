@@ -2,7 +2,7 @@
  * The spelling of JSON that is generated: no white space but at most one space after `:` and `,` (none with `compact`), numbers of bounded length,
  * strings in UTF-8 with every escape that JSON knows but half surrogates.
  */
-import { type CodePointSet, codePoints, complement, includesAll, intersection } from './code-points.ts';
+import { type CodePointSet, codePoints, complement, includesAll, intersection, plainCodePoints } from './code-points.ts';
 import { characters, choice, type Expression, literal, literals, optional, repeat, ruleRef, sequence } from './expression.ts';
 import type { GrammarBuilder } from './grammar.ts';
 
@@ -119,7 +119,8 @@ export class JsonText {
   spell(set: CodePointSet): Expression {
     if (!includesAll(set, commonInJson)) return spelled(set);
     this.#common ??= ruleRef(this.#builder.addRule('JSON controls and other scripts', spelled(commonInJson)));
-    return choice(spelled(intersection(set, complement(commonInJson))), this.#common);
+    const alternatives = [spelled(intersection(set, complement(commonInJson))), this.#common];
+    return { kind: 'choice', alternatives, isPlain: includesAll(set, plainCodePoints) };
   }
 
   /** A string of so many characters. */
@@ -166,13 +167,13 @@ const sign = optional(literal('-'));
 /** At most 19 digits. */
 export const integer: Expression = choice(sequence(sign, digitOneToNine, repeat(digit, 0, 18)), literal('0'));
 
-/** Up to 289: behind 19 digits that is still a finite double. */
-const exponent = choice(repeat(digit, 1, 2), sequence(characters(codePoints([[0x31, 0x32]])), characters(codePoints([[0x30, 0x38]])), digit));
+/** Up to 279: behind 22 digits that is still a finite double. */
+const exponent = choice(repeat(digit, 1, 2), sequence(characters(codePoints([[0x31, 0x32]])), characters(codePoints([[0x30, 0x37]])), digit));
 
-/** At most 19 digits, 25 behind the point, and an exponent of at most 289: always a finite double. */
+/** At most 22 digits, 25 behind the point, and an exponent of at most 279: always a finite double. */
 export const number: Expression = sequence(
   sign,
-  choice(literal('0'), sequence(digitOneToNine, repeat(digit, 0, 18))),
+  choice(literal('0'), sequence(digitOneToNine, repeat(digit, 0, 21))),
   optional(sequence(literal('.'), repeat(digit, 1, 25))),
   optional(sequence(literals(['e', 'E']), optional(literals(['+', '-'])), exponent)),
 );

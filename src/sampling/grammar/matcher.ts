@@ -1,7 +1,7 @@
 /** A compiled grammar over one vocabulary, and where one output stands in it. */
 import { Automaton, type State } from './automaton.ts';
 import type { Grammar } from './grammar.ts';
-import type { ByteTree, VocabularyTrie } from './vocabulary-trie.ts';
+import { type ByteTree, MAX_PLAIN, type VocabularyTrie } from './vocabulary-trie.ts';
 
 /** How many tokens can be taken back. */
 const MAX_ROLLBACK = 64;
@@ -38,15 +38,17 @@ export class CompiledGrammar {
   maskOf(state: State): Uint32Array {
     if (state.mask !== null) return state.mask;
     const { trie } = this;
-    const slice = trie.slices.find(({ numCharacters }) => numCharacters <= state.numPlain);
-    const mask = slice === undefined ? new Uint32Array(trie.numWords) : slice.mask.slice();
-    this.#walk(slice === undefined ? trie.all : slice.rest, state, mask);
+    const isPlainFree = state.numPlain >= MAX_PLAIN;
+    const mask = isPlainFree ? trie.plainMask.slice() : new Uint32Array(trie.numWords);
+    if (!isPlainFree) this.#walk(trie.plain, state, mask, trie.plainBelow);
+    this.#walk(trie.rest, state, mask, null);
     if (state.isAccepting) for (const id of trie.eosTokenIds) mask[id >>> 5] |= 1 << (id & 31);
     this.automaton.keepMask(state, mask);
     return mask;
   }
 
-  #walk(tree: ByteTree, start: State, mask: Uint32Array): void {
+  /** @param plainBelow for the tree of plain tokens: where so many plain characters may follow, all tokens below are taken at once */
+  #walk(tree: ByteTree, start: State, mask: Uint32Array, plainBelow: Uint8Array | null): void {
     const { byte, depth, next, tokenStart, tokens, numNodes } = tree;
     const { automaton } = this;
     const path = this.#path;
@@ -61,9 +63,12 @@ export class CompiledGrammar {
         continue;
       }
       path[d] = state;
-      // the tokens of a node stand at its start: those of its descendants begin where the next node's do
-      for (let t = tokenStart[n]; t < tokenStart[n + 1]; t++) mask[tokens[t] >>> 5] |= 1 << (tokens[t] & 31);
-      n++;
+      // no whole character below: the bytes of one that has begun must be read
+      const numBelow = plainBelow === null ? 0 : plainBelow[n];
+      const after = numBelow > 0 && state.numPlain >= numBelow ? next[n] : n + 1;
+      // tokens stand in the order of the nodes
+      for (let t = tokenStart[n]; t < tokenStart[after]; t++) mask[tokens[t] >>> 5] |= 1 << (tokens[t] & 31);
+      n = after;
     }
     path.length = 0;
   }

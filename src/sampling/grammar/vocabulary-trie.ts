@@ -15,24 +15,22 @@ export interface ByteTree {
   readonly tokens: Int32Array;
 }
 
-/** All tokens that are at most so many plain characters, and a tree of the others. */
-export interface PlainSlice {
-  readonly numCharacters: number;
-  readonly mask: Uint32Array;
-  readonly rest: ByteTree;
-}
-
+/** Tokens that are plain characters only, at most so many, count as plain. */
+export const MAX_PLAIN = 64;
 /** Longer tokens are never allowed under a grammar. */
 const MAX_TOKEN_BYTES = 255;
-const SLICES = [64, 16, 4];
 
 export class VocabularyTrie {
   /** Ids that a row of a mask has bits for. */
   readonly vocabSize: number;
   readonly numWords: number;
-  readonly all: ByteTree;
-  /** Longest first. */
-  readonly slices: readonly PlainSlice[];
+  /** The tokens of plain characters: most of a vocabulary. */
+  readonly plain: ByteTree;
+  /** `[plain.numNodes]`: plain characters that a token below a node still has at most. */
+  readonly plainBelow: Uint8Array;
+  readonly plainMask: Uint32Array;
+  /** All other tokens. */
+  readonly rest: ByteTree;
   readonly eosTokenIds: readonly number[];
   readonly #tokenizer: Tokenizer;
 
@@ -45,24 +43,21 @@ export class VocabularyTrie {
     this.vocabSize = vocabSize;
     this.numWords = Math.ceil(vocabSize / 32);
     this.eosTokenIds = eosTokenIds.filter((id) => id < vocabSize);
+    this.plainMask = new Uint32Array(this.numWords);
     const excluded = new Set([...eosTokenIds, ...tokenizer.specialTokenIds]);
-    const ids: number[] = [];
+    const plain: Token[] = [];
+    const rest: Token[] = [];
     for (let id = 0; id < Math.min(vocabSize, tokenizer.vocabSize); id++) {
-      const { length } = tokenizer.tokenBytes(id);
-      if (length > 0 && length <= MAX_TOKEN_BYTES && !excluded.has(id)) ids.push(id);
+      const bytes = tokenizer.tokenBytes(id);
+      if (bytes.length === 0 || bytes.length > MAX_TOKEN_BYTES || excluded.has(id)) continue;
+      if (countPlain(bytes) <= MAX_PLAIN) {
+        plain.push({ id, bytes });
+        this.plainMask[id >>> 5] |= 1 << (id & 31);
+      } else rest.push({ id, bytes });
     }
-    const bytes = new Map(ids.map((id) => [id, Buffer.from(tokenizer.tokenBytes(id))]));
-    const bytesOf = (id: number) => bytes.get(id) ?? Buffer.alloc(0);
-    ids.sort((a, b) => Buffer.compare(bytesOf(a), bytesOf(b)) || a - b);
-    this.all = byteTree(ids, bytesOf);
-    const numPlain = new Map(ids.map((id) => [id, countPlain(bytesOf(id))]));
-    this.slices = SLICES.map((numCharacters) => {
-      const isInside = (id: number) => (numPlain.get(id) ?? Number.POSITIVE_INFINITY) <= numCharacters;
-      const mask = new Uint32Array(this.numWords);
-      for (const id of ids) if (isInside(id)) mask[id >>> 5] |= 1 << (id & 31);
-      const others = ids.filter((id) => !isInside(id));
-      return { numCharacters, mask, rest: byteTree(others, bytesOf) };
-    });
+    this.plain = byteTree(plain);
+    this.plainBelow = charactersBelow(this.plain);
+    this.rest = byteTree(rest);
   }
 
   tokenBytes(id: number): Uint8Array {
@@ -70,10 +65,22 @@ export class VocabularyTrie {
   }
 }
 
+interface Token {
+  readonly id: number;
+  readonly bytes: Uint8Array;
+}
+
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 /** Characters of a token that has only plain ones, else Infinity. */
 function countPlain(bytes: Uint8Array): number {
+  let isAscii = true;
+  for (const byte of bytes) {
+    if (byte < 0x20 || byte === 0x22 || byte === 0x5c || byte === 0x7f) return Number.POSITIVE_INFINITY;
+    if (byte > 0x7f) isAscii = false;
+  }
+  if (isAscii) return bytes.length;
+  if ((bytes[0] & 0xc0) === 0x80) return Number.POSITIVE_INFINITY;
   try {
     const found = Array.from(decoder.decode(bytes));
     return found.every((character) => includes(plainCodePoints, character.codePointAt(0) ?? 0)) ? found.length : Number.POSITIVE_INFINITY;
@@ -82,38 +89,50 @@ function countPlain(bytes: Uint8Array): number {
   }
 }
 
-/** @param ids ordered by their bytes */
-function byteTree(ids: readonly number[], bytesOf: (id: number) => Uint8Array): ByteTree {
-  const byte: number[] = [];
-  const depth: number[] = [];
-  const next: number[] = [];
-  const tokenStart: number[] = [];
-  const open: number[] = [];
+function byteTree(tokens: Token[]): ByteTree {
+  tokens.sort((a, b) => Buffer.compare(a.bytes, b.bytes) || a.id - b.id);
+  const capacity = tokens.reduce((sum, { bytes }) => sum + bytes.length, 0);
+  const byte = new Uint8Array(capacity);
+  const depth = new Uint8Array(capacity);
+  const next = new Int32Array(capacity);
+  const tokenStart = new Int32Array(capacity + 1);
+  const open = new Int32Array(MAX_TOKEN_BYTES + 1);
+  let numOpen = 0;
+  let numNodes = 0;
   let before: Uint8Array = new Uint8Array(0);
-  for (const [i, id] of ids.entries()) {
-    const bytes = bytesOf(id);
+  for (const [i, { bytes }] of tokens.entries()) {
     let shared = 0;
     while (shared < before.length && shared < bytes.length && before[shared] === bytes[shared]) shared++;
-    while (open.length > shared) next[open.pop() ?? 0] = byte.length;
-    for (let at = shared; at < bytes.length; at++) {
-      open.push(byte.length);
-      byte.push(bytes[at]);
-      depth.push(at + 1);
-      next.push(0);
-      tokenStart.push(i);
+    while (numOpen > shared) next[open[--numOpen]] = numNodes;
+    for (let at = shared; at < bytes.length; at++, numNodes++) {
+      open[numOpen++] = numNodes;
+      byte[numNodes] = bytes[at];
+      depth[numNodes] = at + 1;
+      // those on the way to a token begin where it begins: only its last byte holds it
+      tokenStart[numNodes] = i;
     }
     before = bytes;
   }
-  while (open.length > 0) next[open.pop() ?? 0] = byte.length;
-  tokenStart.push(ids.length);
-  // nodes on the way to a token begin where the token begins: only the last byte of it holds it
-  const starts = Int32Array.from(tokenStart);
+  while (numOpen > 0) next[open[--numOpen]] = numNodes;
+  tokenStart[numNodes] = tokens.length;
   return {
-    numNodes: byte.length,
-    byte: Uint8Array.from(byte),
-    depth: Uint8Array.from(depth),
-    next: Int32Array.from(next),
-    tokenStart: starts,
-    tokens: Int32Array.from(ids),
+    numNodes,
+    byte: byte.slice(0, numNodes),
+    depth: depth.slice(0, numNodes),
+    next: next.slice(0, numNodes),
+    tokenStart: tokenStart.slice(0, numNodes + 1),
+    tokens: Int32Array.from(tokens, ({ id }) => id),
   };
+}
+
+function charactersBelow({ numNodes, byte, next }: ByteTree): Uint8Array {
+  const below = new Uint8Array(numNodes);
+  // children lie behind their parent
+  for (let n = numNodes - 1; n >= 0; n--) {
+    for (let child = n + 1; child < next[n]; child = next[child]) {
+      const begins = (byte[child] & 0xc0) === 0x80 ? 0 : 1;
+      below[n] = Math.max(below[n], below[child] + begins);
+    }
+  }
+  return below;
 }
