@@ -25,22 +25,47 @@ export class TenantCounts {
   }
 }
 
-/** When a request is to be ended if nothing changes: at its deadline, or when it has waited for its first step too long. */
-export function expiryMs(request: Request, maxQueueMs: number): number {
-  const queueEnd = request.scheduledMs === null ? request.arrivalMs + maxQueueMs : Infinity;
-  return Math.min(queueEnd, request.deadlineMs ?? Infinity);
-}
+/** Knows whose time is up: at the deadline of a request, or when it has waited for its first step too long. */
+export class Expiry {
+  readonly #maxQueueMs: number;
+  /** Nobody's time is up before. */
+  #nextMs = Infinity;
 
-export function expiryError(request: Request, nowMs: number, maxQueueMs: number): MillraceError {
-  if (request.deadlineMs !== null && nowMs >= request.deadlineMs) {
-    return new MillraceError('DEADLINE_EXCEEDED', {
-      message: `The deadline of the request passed after ${Math.round(nowMs - request.arrivalMs)} ms, with ${request.numOutputTokens} tokens generated.`,
-      param: 'deadline_ms',
+  constructor(maxQueueMs: number) {
+    this.#maxQueueMs = maxQueueMs;
+  }
+
+  watch(request: Request): void {
+    this.#nextMs = Math.min(this.#nextMs, this.#endMs(request));
+  }
+
+  /** Those whose time is up, each with its `error` set. Costs nothing until the first is due. */
+  due(unfinished: () => readonly Request[], nowMs: number): readonly Request[] {
+    if (nowMs < this.#nextMs) return [];
+    this.#nextMs = Infinity;
+    return unfinished().filter((request) => {
+      const isDue = nowMs >= this.#endMs(request);
+      if (isDue) request.error = this.#error(request, nowMs);
+      else this.watch(request);
+      return isDue;
     });
   }
-  return new MillraceError('QUEUE_TIMEOUT', {
-    message: 'The request waited too long to be started.',
-    expected: `a start within ${maxQueueMs} ms`,
-    hint: 'Try again later, or raise --max-queue-ms.',
-  });
+
+  #endMs({ scheduledMs, arrivalMs, deadlineMs }: Request): number {
+    return Math.min(scheduledMs === null ? arrivalMs + this.#maxQueueMs : Infinity, deadlineMs ?? Infinity);
+  }
+
+  #error({ deadlineMs, arrivalMs, numOutputTokens }: Request, nowMs: number): MillraceError {
+    if (deadlineMs !== null && nowMs >= deadlineMs) {
+      return new MillraceError('DEADLINE_EXCEEDED', {
+        message: `The deadline of the request passed after ${Math.round(nowMs - arrivalMs)} ms, with ${numOutputTokens} tokens generated.`,
+        param: 'deadline_ms',
+      });
+    }
+    return new MillraceError('QUEUE_TIMEOUT', {
+      message: 'The request waited too long to be started.',
+      expected: `a start within ${this.#maxQueueMs} ms`,
+      hint: 'Try again later, or raise --max-queue-ms.',
+    });
+  }
 }

@@ -14,7 +14,7 @@ import { invariant, MillraceError } from '../base/errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
 import { blocksForTokens } from '../kv/layout.ts';
 import { type AdmissionLimits, canStart, checkAdmissible, PeakEstimate } from './admission.ts';
-import { expiryError, expiryMs, TenantCounts } from './limits.ts';
+import { Expiry, TenantCounts } from './limits.ts';
 import { OutputLengths } from './output-lengths.ts';
 import { fcfs } from './policies/fcfs.ts';
 import { compareRanks, type PolicyView, type SchedulingPolicy } from './policies/policy.ts';
@@ -60,14 +60,12 @@ export class Scheduler {
   readonly #limits: AdmissionLimits;
   readonly #maxNumSeqs: number;
   readonly #maxQueue: number;
-  readonly #maxQueueMs: number;
+  readonly #expiry: Expiry;
   readonly #maxTenantSeqs: number;
   readonly #tenants = new TenantCounts();
   readonly #lengths = new OutputLengths();
   readonly #peak: PeakEstimate | null;
   readonly #view: PolicyView & { nowMs: number; numWaiting: number };
-  /** No request expires before. */
-  #nextExpiryMs = Infinity;
   readonly #waiting: WaitingLine;
   /** In order of rank: the last is preempted first. */
   readonly #running: Request[] = [];
@@ -81,7 +79,7 @@ export class Scheduler {
     this.#limits = { ...options, watermark: options.watermark ?? 0.01 };
     this.#maxNumSeqs = options.maxNumSeqs;
     this.#maxQueue = options.maxQueue;
-    this.#maxQueueMs = options.maxQueueMs ?? Infinity;
+    this.#expiry = new Expiry(options.maxQueueMs ?? Infinity);
     this.#maxTenantSeqs = options.maxTenantSeqs ?? Infinity;
     this.#peak = (options.estimatePeak ?? true) ? new PeakEstimate(options.kv, this.#lengths, options.maxNumSeqs) : null;
     this.#view = {
@@ -155,7 +153,7 @@ export class Scheduler {
       request.order = this.#nextOrder++;
       this.#tenants.add(request.tenant, 1);
       this.#waiting.policy.onArrival?.(request);
-      this.#nextExpiryMs = Math.min(this.#nextExpiryMs, expiryMs(request, this.#maxQueueMs));
+      this.#expiry.watch(request);
       this.#waiting.enter(request);
     }
   }
@@ -192,7 +190,7 @@ export class Scheduler {
     batch.clear(this.#step);
     this.#view.nowMs = nowMs;
     this.#view.numWaiting = this.#waiting.size;
-    if (nowMs >= this.#nextExpiryMs) this.#expire(batch, nowMs);
+    for (const request of this.#expiry.due(() => this.unfinished(), nowMs)) this.#fail(batch, request);
     const needsPreemption = !this.#scheduleRunning(batch);
     if (needsPreemption) batch.clearRows();
     else if (batch.preempted.length === 0) this.#waiting.noteReasons(this.#admit(batch, nowMs));
@@ -334,7 +332,7 @@ export class Scheduler {
         const numNew = Math.min(request.numBehind, budget);
         invariant(request.sequence !== null, 'a started request holds blocks');
         if (!this.kv.allocate(request.sequence, request.numComputedTokens, request.numComputedTokens + numNew)) {
-          this.#unstart(request);
+          this.#release(request);
           return 'blocks';
         }
         this.#waiting.remove(request);
@@ -353,19 +351,9 @@ export class Scheduler {
     return 'behind';
   }
 
-  /** Fails those whose time is up. */
-  #expire(batch: ReusableBatch, nowMs: number): void {
-    this.#nextExpiryMs = Infinity;
-    for (const request of this.unfinished()) {
-      const expiry = expiryMs(request, this.#maxQueueMs);
-      if (nowMs < expiry) {
-        this.#nextExpiryMs = Math.min(this.#nextExpiryMs, expiry);
-        continue;
-      }
-      request.error = expiryError(request, nowMs, this.#maxQueueMs);
-      this.#end(request);
-      batch.failed.push(request);
-    }
+  #fail(batch: ReusableBatch, request: Request): void {
+    this.#end(request);
+    batch.failed.push(request);
   }
 
   /** Takes the prefix of a waiting request if it may run: null. Otherwise says why not, and it holds nothing. */
@@ -373,18 +361,18 @@ export class Scheduler {
     const isFirstStart = request.scheduledMs === null;
     this.#takePrefix(request, request.numTokens - 1);
     if (!canStart(request, this.kv, this.#limits, owedBlocks, this.#running.length)) {
-      this.#unstart(request);
+      this.#release(request);
       if (this.#running.length > 0) return 'blocks';
       // alone, it may be the prefix itself that is in the way, holding a block to copy from
       this.#takePrefix(request, 0);
       if (!canStart(request, this.kv, this.#limits, 0, 0)) {
-        this.#unstart(request);
+        this.#release(request);
         return 'blocks';
       }
     }
     request.numSharedTokens = request.numComputedTokens;
     if (this.#peak !== null && !this.#peak.fits(this.#running, request, this.#limits.watermark)) {
-      this.#unstart(request);
+      this.#release(request);
       return 'peak';
     }
     this.stats.prefixQueriedTokens += request.numTokens;
@@ -402,10 +390,6 @@ export class Scheduler {
       request.numOutputTokens === 0 && from !== null && from !== undefined && length > 0 && (request.sibling?.numComputedTokens ?? 0) > length;
     if (canFork && this.kv.fork(from, request.sequence, length)) request.numComputedTokens = length;
     else request.numComputedTokens = this.kv.matchPrefix(request.sequence, request.tokenIds, limit, request.cacheSalt);
-  }
-
-  #unstart(request: Request): void {
-    this.#release(request);
   }
 
   #owedBlocks(request: Request): number {
@@ -430,8 +414,7 @@ export class Scheduler {
       message: `The request cannot go on: it needs ${neededBlocks} blocks for its ${request.numTokens} tokens and the KV cache has ${totalBlocks}.`,
       hint: 'Raise --kv-cache-memory-bytes or lower --max-model-len.',
     });
-    this.#end(request);
-    batch.failed.push(request);
+    this.#fail(batch, request);
   }
 
   #insertRunning(request: Request): void {
