@@ -7,6 +7,10 @@
 // `fields` says, so that the 4 bytes of a lane are 4 steps of K. Same bytes as the file. Levels are put together in registers, unsigned.
 //   AVX-512   vpdpbusd    AVX2  vpmaddubsw of 63 * 127 at most: never saturates    portable  f32, exact
 // Float activations: a super-block of a tile is expanded to [k][64] f32 in scratch of the thread, then linear_float.cc's f32 kernel. Work split: linear.cc.
+//
+// Measured (as in linear_bf16.cc, in the time of other work): AVX-512, 1 row q4_k 93 % and q6_k 70-75 % of the memory bandwidth; 8 rows 33-40 % and 21-26 %,
+// 32 rows and more 39-46 % and 28-34 % of the vpdpbusd peak: a scale a group, or two, and its unpacking for three rows at a time. AVX2 q4_k 40-49 % of twice
+// its f32 peak.
 #include "block_formats.h"
 #include "linear_int8.h"
 
@@ -33,7 +37,7 @@ void forFields(WeightFormat format, F&& f) {
 #if defined(MILLRACE_AVX512)
 using Bytes = __m512i;
 MILLRACE_INLINE Bytes loadBytes(const uint8_t* p) { return _mm512_loadu_si512(p); }
-template <int kMask> MILLRACE_INLINE Bytes bits(Bytes v, int shift) { return _mm512_and_si512(_mm512_srl_epi16(v, _mm_cvtsi32_si128(shift)), _mm512_set1_epi8(kMask)); }
+template <int kMask, int kShift> MILLRACE_INLINE Bytes bits(Bytes v) { return _mm512_and_si512(_mm512_srli_epi16(v, kShift), _mm512_set1_epi8(kMask)); }
 template <int kShift> MILLRACE_INLINE Bytes onTop(Bytes low, Bytes high) { return _mm512_or_si512(low, _mm512_slli_epi16(high, kShift)); }
 MILLRACE_INLINE Sum addProducts(Sum sum, Bytes w, const uint8_t* x) { return dot4(sum, w, x); }
 MILLRACE_INLINE VecI asLanes(Bytes v) { return v; }
@@ -43,7 +47,7 @@ MILLRACE_INLINE VecI widenSigned(const uint8_t* p) { return _mm512_cvtepi8_epi32
 #elif defined(MILLRACE_AVX2)
 using Bytes = __m256i;
 MILLRACE_INLINE Bytes loadBytes(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-template <int kMask> MILLRACE_INLINE Bytes bits(Bytes v, int shift) { return _mm256_and_si256(_mm256_srl_epi16(v, _mm_cvtsi32_si128(shift)), _mm256_set1_epi8(kMask)); }
+template <int kMask, int kShift> MILLRACE_INLINE Bytes bits(Bytes v) { return _mm256_and_si256(_mm256_srli_epi16(v, kShift), _mm256_set1_epi8(kMask)); }
 template <int kShift> MILLRACE_INLINE Bytes onTop(Bytes low, Bytes high) { return _mm256_or_si256(low, _mm256_slli_epi16(high, kShift)); }
 MILLRACE_INLINE Sum addProducts(Sum sum, Bytes w, const uint8_t* x) {
   const __m256i pairs = _mm256_maddubs_epi16(w, _mm256_set1_epi32(readAs<int32_t>(x)));
@@ -55,7 +59,7 @@ MILLRACE_INLINE VecI widenSigned(const uint8_t* p) { return _mm256_cvtepi8_epi32
 #else
 using Bytes = VecI;
 MILLRACE_INLINE Bytes loadBytes(const uint8_t* p) { return loadInt(p); }
-template <int kMask> MILLRACE_INLINE Bytes bits(Bytes v, int shift) { return (v >> shift) & (kMask * 0x01010101); }
+template <int kMask, int kShift> MILLRACE_INLINE Bytes bits(Bytes v) { return (v >> kShift) & (kMask * 0x01010101); }
 template <int kShift> MILLRACE_INLINE Bytes onTop(Bytes low, Bytes high) { return low | (high << kShift); }
 MILLRACE_INLINE Sum addProducts(Sum sum, Bytes w, const uint8_t* x) {
   const int8_t* q = reinterpret_cast<const int8_t*>(x);
@@ -75,27 +79,26 @@ MILLRACE_INLINE VecI widenSigned(const uint8_t* p) {
 
 MILLRACE_INLINE VecI orInt(VecI a, VecI b) { return xorInt(a, b); }  // of bits that lie apart
 
-// Group j of a super-block of a tile: levels of steps, scales and minimums of the outputs from `lane` on.
-template <WeightFormat kFormat>
+// Group j, a constant, of a super-block of a tile: levels of steps, scales and minimums of the outputs from `lane` on.
+template <WeightFormat kFormat, int j>
 struct KGroup {
   static constexpr bool kMinimums = kFormat != WeightFormat::q6_k;
   static constexpr int kParts = kMinimums ? 1 : 2;      // scales of a group
   static constexpr int kOffset = kMinimums ? 0 : 32;    // of the levels
   static constexpr int kBlockBytes = kFormat == WeightFormat::q4_k ? 144 * 64 : kFormat == WeightFormat::q5_k ? 176 * 64 : 210 * 64;
   const uint8_t* block;
-  int j;
 
   MILLRACE_INLINE Bytes levels(int step, int lane) const {
     const int at = lane * 4;
     if (kFormat == WeightFormat::q6_k) {
-      const int half = j / 4, quarter = j % 4;
-      const Bytes low = bits<15>(loadBytes(block + 1152 + (half * 16 + quarter % 2 * 8 + step) * kStepBytes + at), quarter / 2 * 4);
-      return onTop<4>(low, bits<3>(loadBytes(block + 9344 + (half * 8 + step) * kStepBytes + at), quarter * 2));
+      constexpr int half = j / 4, quarter = j % 4;
+      const Bytes low = bits<15, quarter / 2 * 4>(loadBytes(block + 1152 + (half * 16 + quarter % 2 * 8 + step) * kStepBytes + at));
+      return onTop<4>(low, bits<3, quarter * 2>(loadBytes(block + 9344 + (half * 8 + step) * kStepBytes + at)));
     }
     const int nibbles = kFormat == WeightFormat::q4_k ? 1024 : 3072;
-    const Bytes low = bits<15>(loadBytes(block + nibbles + (j / 2 * 8 + step) * kStepBytes + at), j % 2 * 4);
+    const Bytes low = bits<15, j % 2 * 4>(loadBytes(block + nibbles + (j / 2 * 8 + step) * kStepBytes + at));
     if (kFormat == WeightFormat::q4_k) return low;
-    return onTop<4>(low, bits<1>(loadBytes(block + 1024 + step * kStepBytes + at), j));
+    return onTop<4>(low, bits<1, j>(loadBytes(block + 1024 + step * kStepBytes + at)));
   }
   MILLRACE_INLINE Vec half(int offset, int lane) const { return loadF16(reinterpret_cast<const uint16_t*>(block + offset) + lane); }
   MILLRACE_INLINE Vec scale(int part, int lane) const {
@@ -115,12 +118,14 @@ struct KGroup {
     return mul(sub(zero(), half(128, lane)), intToFloat(six));
   }
   // Whether `levels` reads bytes that no earlier group has read.
-  MILLRACE_INLINE bool isFresh() const { return kMinimums ? j % 2 == 0 : j % 4 < 3; }
+  static constexpr bool kIsFresh = kMinimums ? j % 2 == 0 : j % 4 < 3;
+  // Steps' worth of bytes of a block beyond those: what is fetched ahead must keep pace with what is read.
+  static constexpr int kOtherSteps = (kBlockBytes - (kMinimums ? 32 : 48) * kStepBytes + kStepBytes - 1) / kStepBytes;
 };
 
 template <WeightFormat kFormat, bool kTokenScale>
 struct KTile {
-  using Group = KGroup<kFormat>;
+  using AnyGroup = KGroup<kFormat, 0>;
   const TileJob& job;
   int column;
 
@@ -132,9 +137,10 @@ struct KTile {
     Fetch fetch(job, block, column);
     const int64_t firstGroup = row * job.x.groups + job.kBegin / kQ8Group;
     const uint8_t* x = job.x.data + row * job.x.stride + job.kBegin;
-    for (int g = 0; g < job.kCount / kQ8Group; g++, x += kQ8Group) {
-      const Group group{job.weights + int64_t{g / 8} * Group::kBlockBytes, g % 8};
-      for (int part = 0; part < Group::kParts; part++) addPart<MR>(group, part, firstGroup + g, x + part * 16, fetch, totals);
+    const uint8_t* weights = job.weights;
+    for (int g = 0; g < job.kCount / kQ8Group; g += 8, x += kSuperBlock, weights += AnyGroup::kBlockBytes) {
+      for (int i = 0; i < AnyGroup::kOtherSteps; i++) fetch.step();
+      addGroups<MR, 0>(weights, firstGroup + g, x, fetch, totals);
     }
     if (job.to != nullptr) return putRows<MR, NR>(job, row, column, totals);
     MILLRACE_UNROLL
@@ -147,7 +153,14 @@ struct KTile {
     }
   }
 
-  template <int MR>
+  // Groups j to 7 of a super-block: unrolled, so that shifts and places are constants.
+  template <int MR, int j>
+  MILLRACE_INLINE void addGroups(const uint8_t* block, int64_t index, const uint8_t* x, Fetch& fetch, Vec (&totals)[MR][kTileVectors]) {
+    for (int part = 0; part < AnyGroup::kParts; part++) addPart<MR>(KGroup<kFormat, j>{block}, part, index + j, x + j * 32 + part * 16, fetch, totals);
+    if constexpr (j < 7) addGroups<MR, j + 1>(block, index, x, fetch, totals);
+  }
+
+  template <int MR, class Group>
   MILLRACE_INLINE void addPart(const Group& group, int part, int64_t index, const uint8_t* x, Fetch& fetch, Vec (&totals)[MR][kTileVectors]) {
     constexpr int NR = kTileVectors, steps = 8 / Group::kParts;
     Sum sums[MR][NR];
@@ -160,7 +173,7 @@ struct KTile {
       for (int j = 0; j < NR; j++) sums[m][j] = startSum(-Group::kOffset * sumOfX[m]);
     }
     for (int step = 0; step < steps; step++) {
-      if (group.isFresh()) fetch.step();
+      if (Group::kIsFresh) fetch.step();
       MILLRACE_UNROLL
       for (int j = 0; j < NR; j++) {
         const Bytes levels = group.levels(part * steps + step, column + j * kLanes);
@@ -189,25 +202,24 @@ void runInt8(const TileJob& job) {
     forRowBlocks<kInt8TileRows>(job.rowBegin, job.rowEnd, KTile<kFormat, kTokenScale>{job, column});
 }
 
-// Groups [first, first + count) of a tile as [k][64] f32.
-template <WeightFormat kFormat>
-void unpackGroups(const uint8_t* weights, int first, int count, float* out) {
-  using Group = KGroup<kFormat>;
-  for (int g = first; g < first + count; g++) {
-    const Group group{weights + int64_t{g / 8} * Group::kBlockBytes, g % 8};
-    for (int lane = 0; lane < kTileOutputs; lane += kLanes) {
-      Vec minimum = zero();
-      if (Group::kMinimums) minimum = group.minimum(lane);
-      for (int step = 0; step < 8; step++) {
-        VecI levels = asLanes(group.levels(step, lane));
-        const Vec scale = group.scale(step * Group::kParts / 8, lane);
-        for (int i = 0; i < 4; i++, levels = shiftRightSigned<8>(levels)) {
-          const Vec product = mul(intToFloat(subInt(andInt(levels, set1Int(63)), set1Int(Group::kOffset))), scale);
-          store(out + (int64_t{g - first} * 32 + step * 4 + i) * kTileOutputs + lane, Group::kMinimums ? add(product, minimum) : product);
-        }
+// Groups j to 7 of a super-block of a tile as [k][64] f32.
+template <WeightFormat kFormat, int j = 0>
+void unpackBlock(const uint8_t* block, float* out) {
+  using Group = KGroup<kFormat, j>;
+  const Group group{block};
+  for (int lane = 0; lane < kTileOutputs; lane += kLanes) {
+    Vec minimum = zero();
+    if (Group::kMinimums) minimum = group.minimum(lane);
+    for (int step = 0; step < 8; step++) {
+      VecI levels = asLanes(group.levels(step, lane));
+      const Vec scale = group.scale(step * Group::kParts / 8, lane);
+      for (int i = 0; i < 4; i++, levels = shiftRightSigned<8>(levels)) {
+        const Vec product = mul(intToFloat(subInt(andInt(levels, set1Int(63)), set1Int(Group::kOffset))), scale);
+        store(out + (j * 32 + step * 4 + i) * kTileOutputs + lane, Group::kMinimums ? add(product, minimum) : product);
       }
     }
   }
+  if constexpr (j < 7) unpackBlock<kFormat, j + 1>(block, out);
 }
 
 struct Scratch {
@@ -228,7 +240,9 @@ void runFloats(const TileJob& given) {
   for (int begin = given.kBegin; begin < end; begin += pieceSteps) {
     job.kBegin = begin;
     job.kCount = smaller(pieceSteps, end - begin);
-    unpackGroups<kFormat>(given.weights, (begin - given.kBegin) / 32, job.kCount / 32, own.weights);
+    const uint8_t* block = given.weights + int64_t{(begin - given.kBegin) / kSuperBlock} * KGroup<kFormat, 0>::kBlockBytes;
+    for (int k = 0; k < job.kCount; k += kSuperBlock, block += KGroup<kFormat, 0>::kBlockBytes)
+      unpackBlock<kFormat>(block, own.weights + int64_t{k} * kTileOutputs);
     job.from = begin == given.kBegin ? given.from : sums;
     job.to = begin + job.kCount < end ? sums : given.to;
     floatKernel(WeightFormat::f32)(job);
