@@ -21,6 +21,8 @@ export interface GgufFamily {
   readonly layerTensors?: Readonly<Record<string, keyof TensorNames>>;
   /** Fields beyond the common ones. */
   extraConfig?(metadata: GgufMetadata): Record<string, unknown>;
+  /** Fields that follow from which tensors there are, by their names in the file. */
+  tensorConfig?(hasTensor: (name: string) => boolean): Record<string, unknown>;
 }
 
 /** Checked access to the metadata of one architecture. */
@@ -91,6 +93,7 @@ function readConfig(contents: GgufContents, family: GgufFamily): Record<string, 
     attention_bias: contents.tensorShape('blk.0.attn_q.bias') !== undefined,
     mlp_bias: contents.tensorShape('blk.0.ffn_up.bias') !== undefined,
     ...family.extraConfig?.(metadata),
+    ...family.tensorConfig?.((name) => contents.tensorShape(name) !== undefined),
   };
 }
 

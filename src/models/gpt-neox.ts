@@ -53,12 +53,12 @@ export const gptNeox: ModelFamily = {
     interleavedRotary: false,
     normShift: 0,
     names,
-    // the files hold all q, then k, then v, and always biases
+    // the files hold all q, then k, then v
     extraConfig: (metadata) => ({
       qkv_in_turn: true,
-      attention_bias: true,
       layer_norm_eps: metadata.number('attention.layer_norm_epsilon'),
       use_parallel_residual: metadata.boolean('use_parallel_residual'),
     }),
+    tensorConfig: (has) => ({ attention_bias: has('blk.0.attn_qkv.bias') }),
   },
 };

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { WeightFormat } from '../plan/plan.ts';
 import { activationFor } from './activation.ts';
+import { alibiSlopes } from './blocks/alibi.ts';
 import { families, familyFor, ggufToHf, readModel } from './index.ts';
 
 const tiny = {
@@ -60,6 +61,7 @@ describe('every family', () => {
     FalconForCausalLM: { rms_norm_eps: 'layer_norm_epsilon', num_key_value_heads: 'num_kv_heads' },
     Starcoder2ForCausalLM: { rms_norm_eps: 'norm_epsilon' },
     GPT2LMHeadModel: { rms_norm_eps: 'layer_norm_epsilon' },
+    ChatGLMModel: { rms_norm_eps: 'layernorm_epsilon' },
     BloomForCausalLM: { rms_norm_eps: 'layer_norm_epsilon' },
   };
   const architectures = Object.values(families).map((family) => family.architectures[0]);
@@ -188,4 +190,99 @@ test('activations are as exact as the weights and the flags ask for', () => {
   expect(activationFor('q8_0', 64, 'auto', 'float')).toBe('f32');
   expect(activationFor('q8_0', 64, 'auto', 'int8-token')).toBe('int8-token');
   expect(activationFor('bf16', 64, 'auto', 'int8-token')).toBe('bf16');
+});
+
+describe('configurations as published', () => {
+  const phi4Mini = {
+    architectures: ['Phi3ForCausalLM'],
+    hidden_size: 3072,
+    intermediate_size: 8192,
+    num_hidden_layers: 32,
+    num_attention_heads: 24,
+    num_key_value_heads: 8,
+    max_position_embeddings: 131_072,
+    original_max_position_embeddings: 4096,
+    partial_rotary_factor: 0.75,
+    rms_norm_eps: 1e-5,
+    rope_theta: 10_000,
+    rope_scaling: { type: 'longrope', short_factor: Array(48).fill(1), long_factor: Array(48).fill(8) },
+    sliding_window: 262_144,
+    tie_word_embeddings: true,
+    vocab_size: 200_064,
+  };
+
+  test('Phi-4-mini rotates 96 of 128 elements and chooses its factors by the context that will be run', () => {
+    const model = readModel(phi4Mini);
+    expect(model.features.layers[0].attention).toMatchObject({ headDim: 128, window: 0, qkvLayout: 'fused', rope: { rotaryDim: 96 } });
+    const secondFrequency = (contextLength?: number) => {
+      const bf16 = { formatOf: () => 'bf16' as const, activationFor: () => 'bf16' as const };
+      const options = contextLength === undefined ? bf16 : { ...bf16, contextLength };
+      return model.build(options, { from: 0, to: 1 }).constants[0].data[1];
+    };
+    expect(secondFrequency(4096) / secondFrequency(4097)).toBeCloseTo(8, 5);
+    expect(secondFrequency()).toBe(secondFrequency(131_072));
+  });
+
+  test('Falcon 7B, with few fields said, has one KV head and one norm for attention and MLP', () => {
+    const config = {
+      architectures: ['FalconForCausalLM'],
+      hidden_size: 4544,
+      n_layer: 32,
+      n_head: 71,
+      vocab_size: 65_024,
+      multi_query: true,
+      alibi: false,
+    };
+    const { features } = readModel(config);
+    expect(features).toMatchObject({ parallel: 'one-norm', tiedEmbeddings: true, normEpsilon: 1e-5 });
+    expect(features.layers[0]).toMatchObject({
+      attention: { numHeads: 71, numKvHeads: 1, headDim: 64 },
+      mlp: { intermediateSize: 18_176, gate: 'none' },
+    });
+  });
+
+  test('Pythia rotates a quarter of each head, says it in its own words', () => {
+    const config = {
+      architectures: ['GPTNeoXForCausalLM'],
+      hidden_act: 'gelu',
+      hidden_size: 512,
+      intermediate_size: 2048,
+      layer_norm_eps: 1e-5,
+      max_position_embeddings: 2048,
+      num_attention_heads: 8,
+      num_hidden_layers: 6,
+      rotary_emb_base: 20_000,
+      rotary_pct: 0.25,
+      tie_word_embeddings: false,
+      use_parallel_residual: true,
+      vocab_size: 50_304,
+    };
+    const { features } = readModel(config, (name) => name === 'embed_out.weight');
+    expect(features.layers[0].attention.rope).toMatchObject({ theta: 20_000, rotaryDim: 16 });
+    expect(features.names.output).toBe('embed_out');
+  });
+
+  test('GPT-2 and BLOOM are found under the names that their first checkpoints have, and under those saved later', () => {
+    const gpt2 = { architectures: ['GPT2LMHeadModel'], n_embd: 768, n_head: 12, n_layer: 12, n_positions: 1024, vocab_size: 50_257 };
+    const bloom = { architectures: ['BloomForCausalLM'], n_embed: 1024, n_head: 16, n_layer: 24, seq_length: 2048, vocab_size: 250_880 };
+    expect(readModel(gpt2, (name) => name === 'wte.weight').features).toMatchObject({
+      learnedPositions: 1024,
+      names: { embedding: 'wte', layers: 'h.' },
+    });
+    expect(readModel(gpt2).features.names.layers).toBe('transformer.h.');
+    expect(readModel(bloom, (name) => name === 'word_embeddings.weight').features.names.finalNorm).toBe('ln_f');
+    expect(readModel(bloom).features).toMatchObject({ maxPositions: 2048, names: { finalNorm: 'transformer.ln_f' } });
+  });
+
+  test('what cannot be computed is refused by field', () => {
+    expect(() => readModel(as('BaichuanForCausalLM', { vocab_size: 125_696 }))).toThrow('vocab_size');
+    expect(() => readModel(as('BloomForCausalLM', { apply_residual_connection_post_layernorm: true }))).toThrow('apply_residual');
+    expect(() => readModel(as('ChatGLMModel', { add_bias_linear: true }))).toThrow('add_bias_linear');
+    expect(() => readModel(as('SmolLM3ForCausalLM', { no_rope_layers: [1] }))).toThrow('no_rope_layers');
+  });
+});
+
+test('slopes of ALiBi are powers of two for 8 heads, with those of 16 between them beyond', () => {
+  expect([...alibiSlopes(8)]).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((i) => 2 ** -i));
+  expect([...alibiSlopes(10)].slice(8)).toEqual([2 ** -0.5, 2 ** -1.5].map(Math.fround));
 });

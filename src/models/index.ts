@@ -5,6 +5,7 @@ import type { Plan } from '../plan/plan.ts';
 import { baichuan } from './baichuan.ts';
 import type { DecoderFeatures, Stage } from './blocks/decoder-features.ts';
 import { bloom } from './bloom.ts';
+import { chatglm } from './chatglm.ts';
 import { ConfigReader } from './config-reader.ts';
 import { falcon } from './falcon.ts';
 import type { ModelFamily } from './family.ts';
@@ -37,6 +38,7 @@ export const families = {
   olmo2,
   granite,
   glm4,
+  chatglm,
   'gpt-neox': gptNeox,
   falcon,
   starcoder2,

@@ -42,6 +42,6 @@ export const internlm2: ModelFamily = {
     interleavedRotary: true,
     normShift: 0,
     names,
-    extraConfig: () => ({ bias: false }),
+    tensorConfig: (has) => ({ bias: has('blk.0.attn_q.bias') }),
   },
 };

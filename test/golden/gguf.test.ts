@@ -45,6 +45,7 @@ const cases: readonly Case[] = [
     words: { gateUp: 'ffn_up' },
     extra: { 'rope.scaling.original_context_length': ['u32', 32] },
   },
+  { name: 'chatglm', architecture: 'chatglm', interleaved: false, norm: 0, words: { gateUp: 'ffn_up' } },
   { name: 'gpt-neox', architecture: 'gptneox', interleaved: false, norm: 0, qkvInTurn: true, extra: { use_parallel_residual: ['bool', true] } },
   { name: 'bloom', architecture: 'bloom', interleaved: false, norm: 0, qkvInTurn: true },
   { name: 'starcoder2', architecture: 'starcoder2', interleaved: false, norm: 0 },

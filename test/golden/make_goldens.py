@@ -81,6 +81,25 @@ def packed(tensors):
     return out
 
 
+def as_chatglm(folder):
+    words = {"self_attn.o_proj": "self_attention.dense", "mlp.gate_up_proj": "mlp.dense_h_to_4h", "mlp.down_proj": "mlp.dense_4h_to_h", "self_attn.W_pack":
+             "self_attention.query_key_value", "model.embed_tokens": "transformer.embedding.word_embeddings", "model.norm": "transformer.encoder.final_layernorm",
+             "lm_head": "transformer.output_layer", "model.layers": "transformer.encoder.layers"}
+
+    def rename(tensors):
+        out = {}
+        for name, tensor in packed(tensors).items():
+            for ours, theirs in words.items():
+                name = name.replace(ours, theirs)
+            out[name] = tensor
+        return out
+
+    stored_as(folder, rename, lambda config: dict(architectures=["ChatGLMModel"], model_type="chatglm", num_layers=config["num_hidden_layers"], padded_vocab_size=
+        config["vocab_size"], hidden_size=config["hidden_size"], ffn_hidden_size=config["intermediate_size"], kv_channels=config["head_dim"], num_attention_heads=
+        config["num_attention_heads"], multi_query_attention=True, multi_query_group_num=config["num_key_value_heads"], seq_length=config["max_position_embeddings"],
+        layernorm_epsilon=config["rms_norm_eps"], add_qkv_bias=True, add_bias_linear=False, rmsnorm=True, post_layer_norm=True, rope_ratio=50, eos_token_id=2))
+
+
 def as_baichuan(folder):
     stored_as(folder, packed, lambda config: {**config, "architectures": ["BaiChuanForCausalLM"], "model_type": "baichuan"})
 
@@ -144,6 +163,8 @@ CASES = {
     "internlm2": (LlamaForCausalLM, LlamaConfig(**small, tie_word_embeddings=False, rope_parameters=dict(rope_type="default", rope_theta=1000000.0)), torch.float32, as_internlm2),
     "baichuan-7b": (LlamaForCausalLM, LlamaConfig(**{**small, "num_key_value_heads": 4}, tie_word_embeddings=False), torch.float32, as_baichuan),
     "baichuan-13b": (LlamaForCausalLM, LlamaConfig(**{**small, "num_key_value_heads": 4}, tie_word_embeddings=False), torch.float32, as_baichuan_13b, run_alibi),
+    "chatglm": (GlmForCausalLM, GlmConfig(**{**small, "head_dim": 16}, attention_bias=True, rms_norm_eps=1e-5, rope_parameters=dict(rope_type="default",
+        rope_theta=500000.0, partial_rotary_factor=0.5)), torch.float32, as_chatglm),
     "glm4-glm": (GlmForCausalLM, GlmConfig(**{**small, "head_dim": 16}, attention_bias=True), torch.float32),
 }
 
