@@ -1,6 +1,7 @@
 import type { OutputEvent } from '../chat/output-events.ts';
 import { type OutputFormats, OutputParser, outputFormats } from '../chat/output-parser.ts';
 import { beginsInReasoning, reasoningFormatNamed } from '../chat/reasoning.ts';
+import { forcedCall } from '../chat/tool-calls/forced.ts';
 import type { ToolDefinition } from '../chat/tool-calls/format.ts';
 import { toolCallFormatNamed } from '../chat/tool-calls/index.ts';
 import type { GenerationChoice, GenerationDelta } from '../engine/request-stream.ts';
@@ -13,9 +14,13 @@ export interface ToolUse {
   readonly tools: readonly ToolDefinition[];
   /** Whether one turn may hold several calls. */
   readonly allowsMany: boolean;
+  /** One of these is called whatever the model would do; null where it may do as it likes. */
+  readonly forced: readonly ToolDefinition[] | null;
+  /** The request names the tool, so that a call is no news. */
+  readonly isNamed?: boolean;
 }
 
-export const noTools: ToolUse = { tools: [], allowsMany: true };
+export const noTools: ToolUse = { tools: [], allowsMany: true, forced: null };
 
 /** How the outputs of one conversation are read: shared by its choices. */
 export class ChatReading {
@@ -29,13 +34,21 @@ export class ChatReading {
    */
   constructor({ engine }: ServedModel, use: ToolUse, isChat = true) {
     const names = engine.model.outputFormats;
-    const toolCalls = use.tools.length === 0 ? null : toolCallFormatNamed(names?.toolCalls ?? null);
+    const own = use.tools.length === 0 ? null : toolCallFormatNamed(names?.toolCalls ?? null);
+    const toolCalls = use.forced === null ? own : forcedCall(use.forced).format;
     if (use.tools.length > 0 && toolCalls === null) {
       throw notSupported('tools', "The model's chat template teaches no format of tool calls that is known here: tool use");
     }
+    // A schema that holds the whole output leaves no room for reasoning.
+    const readsReasoning = isChat && use.forced === null;
     this.tokenizer = engine.tokenizer;
-    this.formats = outputFormats(engine.tokenizer, reasoningFormatNamed((isChat && names?.reasoning) || null), toolCalls);
+    this.formats = outputFormats(engine.tokenizer, readsReasoning ? reasoningFormatNamed(names?.reasoning ?? null) : null, toolCalls);
     this.#use = use;
+  }
+
+  /** Whether the request named the tool that is called. */
+  get isNamed(): boolean {
+    return this.#use.isNamed ?? false;
   }
 
   get markerTokenIds(): ReadonlySet<number> {

@@ -121,7 +121,7 @@ describe('a model that writes Hermes calls and thinks', () => {
   });
 
   test.each([
-    [{ tool_choice: { type: 'any' } }, 400, 'NOT_SUPPORTED'],
+    [{ tool_choice: { type: 'tool', name: 'other' } }, 400, 'REQUEST_INVALID'],
     [{ tools: [{ type: 'web_search_20250305', name: 'web_search' }] }, 400, 'NOT_SUPPORTED'],
     [{ messages: [{ role: 'user', content: [{ type: 'image', source: {} }] }] }, 400, 'NOT_SUPPORTED'],
     [{ messages: [{ role: 'user', content: [{ type: 'tool_result' }] }] }, 400, 'REQUEST_INVALID'],

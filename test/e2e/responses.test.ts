@@ -100,7 +100,7 @@ describe('a model that writes Hermes calls and thinks', () => {
     [{ previous_response_id: 'resp_1' }, 'previous_response_id', 'NOT_SUPPORTED'],
     [{ background: true }, 'background', 'NOT_SUPPORTED'],
     [{ tools: [{ type: 'web_search' }] }, 'tools[0].type', 'NOT_SUPPORTED'],
-    [{ tool_choice: 'required' }, 'tool_choice', 'NOT_SUPPORTED'],
+    [{ tool_choice: { type: 'function', name: 'other' } }, 'tool_choice', 'REQUEST_INVALID'],
     [{ input: [{ type: 'item_reference', id: 'x' }] }, 'input[0].type', 'NOT_SUPPORTED'],
     [{ input: [{ role: 'user', content: [{ type: 'input_image' }] }] }, 'input[0].content[0].type', 'NOT_SUPPORTED'],
     [{ input: [{ type: 'function_call' }] }, 'input[0].name', 'REQUEST_INVALID'],

@@ -108,6 +108,6 @@ function chatTool({ name, description, input_schema: schema, type }: NonNullable
 
 function toolChoice(choice: PromptBody['tool_choice']): Pick<ChatCompletionBody, 'tool_choice' | 'parallel_tool_calls'> {
   if (!choice) return {};
-  if (choice.type === 'any' || choice.type === 'tool') throw notSupported('tool_choice', 'A tool_choice that forces a call');
-  return { tool_choice: choice.type, parallel_tool_calls: !choice.disable_parallel_tool_use };
+  const forced = choice.type === 'any' ? 'required' : choice.type === 'tool' ? { type: 'function', function: { name: choice.name } } : choice.type;
+  return { tool_choice: forced, parallel_tool_calls: !choice.disable_parallel_tool_use };
 }

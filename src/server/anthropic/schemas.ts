@@ -42,8 +42,8 @@ const promptFields = {
   system: optional(Type.Union([text, Type.Array(Type.Object({ type: text, text }))]), 'The system prompt.'),
   tools: optional(Type.Array(tool, { maxItems: 1024 }), 'Tools that the model may use; those that Anthropic runs are refused.'),
   tool_choice: optional(
-    Type.Object({ type: text, disable_parallel_tool_use: optional(Type.Boolean(), 'One call a turn.') }),
-    '`auto` or `none`; `disable_parallel_tool_use`.',
+    Type.Object({ type: text, name: optional(text, 'Of `tool`.'), disable_parallel_tool_use: optional(Type.Boolean(), 'One call a turn.') }),
+    '`auto`, `any`, `tool` with its `name`, or `none`; `disable_parallel_tool_use`.',
   ),
   thinking: optional(
     Type.Object({ type: text }),

@@ -78,7 +78,7 @@ export class ChatResponse implements ResponseFormat {
       index: choice.index,
       message: message(output.push(choice), this.#head.shape.includeReasoning),
       logprobs: this.#logprobs(choice.logprobs),
-      finish_reason: finishReason(choice.finishReason, output),
+      finish_reason: finishReason(choice.finishReason, output, this.#reading),
       ...endOfChoice(choice, this.#source.seed),
       ...(this.#head.shape.returnTokenIds ? { token_ids: choice.tokenIds } : {}),
     };
@@ -95,7 +95,7 @@ export class ChatResponse implements ResponseFormat {
           index: delta.index,
           delta: message,
           logprobs: isLast ? this.#logprobs(delta.logprobs) : null,
-          finish_reason: reason === null ? null : finishReason(reason, output),
+          finish_reason: reason === null ? null : finishReason(reason, output, this.#reading),
           ...(reason === null ? {} : endOfChoice(delta, this.#source.seed)),
           ...(shape.returnTokenIds ? { token_ids: isLast ? delta.tokenIds : [] } : {}),
         },
@@ -138,8 +138,9 @@ export class ChatResponse implements ResponseFormat {
   }
 }
 
-function finishReason(reason: FinishReason, { hasCalls }: ChoiceOutput): FinishReason | 'tool_calls' {
-  return reason === 'stop' && hasCalls ? 'tool_calls' : reason;
+/** With a tool that the request named, OpenAI's API says `stop`. */
+function finishReason(reason: FinishReason, { hasCalls }: ChoiceOutput, { isNamed }: ChatReading): FinishReason | 'tool_calls' {
+  return reason === 'stop' && hasCalls && !isNamed ? 'tool_calls' : reason;
 }
 
 function message(events: readonly OutputEvent[], showsReasoning: boolean): object {

@@ -1,11 +1,13 @@
 import { MillraceError } from '../../base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions, ContentPart } from '../../chat/messages.ts';
+import { forcedCall } from '../../chat/tool-calls/forced.ts';
 import type { GenerateInput, GenerateOptions } from '../../engine/engine.ts';
 import { MAX_TOP_LOGPROBS, type SamplingParams } from '../../sampling/params.ts';
 import { noTools, type ToolUse } from '../choice-output.ts';
 import type { ServerLimits } from '../options.ts';
 import type { ChatCompletionBody, CompletionBody, SamplingBody, TokenizeBody } from './schemas.ts';
 import { readStructuredOutput } from './structured-output.ts';
+import { offered, readToolUse } from './tool-use.ts';
 import { notSupported, refuseUnsupported } from './unsupported.ts';
 
 /** How the answer is to be shaped; what to compute is in `inputs` and `params`. */
@@ -53,7 +55,7 @@ export function readChatCompletion(body: ChatCompletionBody, limits: ServerLimit
     inputs: [{ messages: readMessages(body.messages, limits), template: { ...readTemplateOptions(body), ...offered(toolUse, body.tools) } }],
     params: {
       ...readSampling(body, limits),
-      structuredOutput: readStructuredOutput(body),
+      structuredOutput: toolUse.forced === null ? readStructuredOutput(body) : { json: forcedCall(toolUse.forced).schema },
       maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
       logprobs: body.logprobs ?? undefined,
       topLogprobs: body.top_logprobs ?? undefined,
@@ -112,29 +114,6 @@ export function readMessages(messages: ChatCompletionBody['messages'], limits: S
     const { reasoning, ...shown } = Object.fromEntries(fields);
     return { content: null, ...(reasoning === undefined ? {} : { reasoning_content: reasoning }), ...shown } as ChatMessage;
   });
-}
-
-/** @throws REQUEST_INVALID for a choice that is none; NOT_SUPPORTED for one that must be forced */
-function readToolUse({ tools, tool_choice: choice, parallel_tool_calls: allowsMany }: ChatCompletionBody): ToolUse {
-  const given = choice ?? 'auto';
-  if (given === 'required' || (typeof given === 'object' && 'type' in given)) throw notSupported('tool_choice', 'A tool_choice that forces a call');
-  if (given !== 'auto' && given !== 'none') {
-    throw new MillraceError('REQUEST_INVALID', {
-      message: 'The field tool_choice has a value that it cannot take.',
-      expected: '"none" or "auto"',
-      param: 'tool_choice',
-    });
-  }
-  if (!tools || given === 'none') return noTools;
-  return {
-    tools: tools.map(({ function: { name, parameters } }) => ({ name, ...(parameters ? { parameters } : {}) })),
-    allowsMany: allowsMany ?? true,
-  };
-}
-
-/** Tools that may not be called are not shown to the model either. */
-function offered({ tools }: ToolUse, given: ChatCompletionBody['tools']): Pick<ChatTemplateOptions, 'tools'> {
-  return tools.length === 0 || !given ? {} : { tools: given };
 }
 
 function checkPart(part: { type: string; text?: string | null }, path: string): asserts part is ContentPart {

@@ -112,7 +112,10 @@ export const chatCompletionBody = Type.Object({
   chat_template_kwargs: optional(record, 'Extra variables for the chat template.'),
   documents: optional(Type.Array(Type.Unknown()), 'Documents for templates that take them.'),
   tools: optional(Type.Array(tool, { maxItems: 1024 }), 'Functions that the model may call. `strict` is not enforced yet.'),
-  tool_choice: optional(Type.Unknown(), '`none` (tools are not shown to the model) or `auto`.'),
+  tool_choice: optional(
+    Type.Unknown(),
+    '`none` (tools are not shown to the model), `auto`, `required`, or `{"type": "function", "function": {"name"}}`.',
+  ),
   parallel_tool_calls: optional(flag, 'Several calls in one turn (default true); else the first is reported.'),
   include_reasoning: optional(flag, 'Answer with `reasoning` (default true).'),
 });

@@ -23,12 +23,19 @@ export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
     temperature: body.temperature ?? null,
     top_p: body.top_p ?? null,
     ...(tools && tools.length > 0 ? { tools: tools.map(chatTool) } : {}),
-    tool_choice: body.tool_choice ?? null,
+    tool_choice: toolChoice(body.tool_choice),
     parallel_tool_calls: body.parallel_tool_calls ?? null,
     user: body.user,
     ...(format && format.type !== 'text' ? { response_format: responseFormat(format) } : {}),
     ...(reasoning?.effort ? { chat_template_kwargs: { reasoning_effort: reasoning.effort } } : {}),
   };
+}
+
+/** The name stands beside the type here, and in a wrapper there. */
+function toolChoice(choice: unknown): unknown {
+  if (typeof choice !== 'object' || choice === null || !('name' in choice)) return choice ?? null;
+  const { name, ...rest } = choice;
+  return { ...rest, function: { name } };
 }
 
 /** What the assistant did in one turn (reasoning, text, calls) is one message of it. */
