@@ -40,6 +40,7 @@ export const bloom: ModelFamily = {
       maxPositions: 2048,
       ropeTheta: 10_000,
       tiedEmbeddings: true,
+      ungated: true,
       activation: 'gelu_new',
       epsilonField: 'layer_norm_epsilon',
       normEpsilon: 1e-5,

@@ -33,6 +33,7 @@ export const falcon: ModelFamily = {
       ropeTheta: 10_000,
       tiedEmbeddings: true,
       activationField: 'activation',
+      ungated: true,
       activation: 'gelu',
       epsilonField: 'layer_norm_epsilon',
       normEpsilon: 1e-5,

@@ -27,6 +27,7 @@ export const gptNeox: ModelFamily = {
       maxPositions: 2048,
       ropeTheta: 10_000,
       tiedEmbeddings: false,
+      ungated: true,
       activation: 'gelu',
       epsilonField: 'layer_norm_eps',
       normEpsilon: 1e-5,

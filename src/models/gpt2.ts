@@ -39,6 +39,7 @@ export const gpt2: ModelFamily = {
       ropeTheta: 10_000,
       tiedEmbeddings: true,
       activationField: 'activation_function',
+      ungated: true,
       activation: 'gelu_new',
       epsilonField: 'layer_norm_epsilon',
       normEpsilon: 1e-5,

@@ -277,6 +277,8 @@ describe('configurations as published', () => {
   test('what cannot be computed is refused by field', () => {
     expect(() => readModel(as('BaichuanForCausalLM', { vocab_size: 125_696 }))).toThrow('vocab_size');
     expect(() => readModel(as('BloomForCausalLM', { apply_residual_connection_post_layernorm: true }))).toThrow('apply_residual');
+    expect(() => readModel(as('LlamaForCausalLM', { hidden_act: 'relu' }))).toThrow('hidden_act');
+    expect(readModel(as('GPTNeoXForCausalLM', { hidden_act: 'relu' })).features.layers[0].mlp.activation).toBe('relu');
     expect(() => readModel(as('ChatGLMModel', { add_bias_linear: true }))).toThrow('add_bias_linear');
     expect(() => readModel(as('SmolLM3ForCausalLM', { no_rope_layers: [1] }))).toThrow('no_rope_layers');
   });

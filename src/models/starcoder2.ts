@@ -16,6 +16,7 @@ export const starcoder2: ModelFamily = {
       maxPositions: 4096,
       ropeTheta: 10_000,
       tiedEmbeddings: true,
+      ungated: true,
       activation: 'gelu_pytorch_tanh',
       epsilonField: 'norm_epsilon',
       normEpsilon: 1e-5,

@@ -71,6 +71,24 @@ describe.each(testedBackends)('on the $label backend', ({ create }) => {
     request.close();
     source.close();
   });
+
+  test.for(cases)('%s has the same bits whole, in chunks and token by token', async (name, context) => {
+    const ready = backend ?? context.skip('this backend cannot run here');
+    const { prompt } = readExpected(name);
+    const { source, plan } = loadModel(join(import.meta.dirname, name));
+    const fused = fusePlan(plan());
+    const logits: Float32Array[] = [];
+    for (const chunk of [prompt.length, 7, 1]) {
+      const request = await SoloRequest.open(ready, fused, source, prompt.length);
+      let last = new Float32Array(0);
+      for (let at = 0; at < prompt.length; at += chunk) last = (await request.feed(prompt.slice(at, at + chunk))) as Float32Array<ArrayBuffer>;
+      logits.push(last.slice(-request.vocabSize));
+      request.close();
+    }
+    expect(logits[1]).toEqual(logits[0]);
+    expect(logits[2]).toEqual(logits[0]);
+    source.close();
+  });
 });
 
 test('there is golden data for every family', () => {

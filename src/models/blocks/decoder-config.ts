@@ -14,6 +14,8 @@ export interface DecoderDefaults {
   /** Field of the activation and its default spelling. */
   readonly activationField?: string;
   readonly activation?: string;
+  /** The MLP has no gate: it may also have relu. */
+  readonly ungated?: boolean;
   /** 0: head width is hidden_size / num_attention_heads. */
   readonly headDim?: number;
   /** Field of the epsilon of norms and its default. */
@@ -117,7 +119,8 @@ function readAttention(config: ConfigReader, defaults: DecoderDefaults, hiddenSi
 
 function readActivation(config: ConfigReader, defaults: DecoderDefaults): ActivationFunction {
   const field = defaults.activationField ?? 'hidden_act';
-  const word = config.word(field, Object.keys(activations), defaults.activation ?? 'silu');
+  const words = Object.keys(activations).filter((word) => defaults.ungated === true || activations[word] !== 'relu');
+  const word = config.word(field, words, defaults.activation ?? 'silu');
   return activations[word];
 }
 
