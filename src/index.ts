@@ -7,6 +7,7 @@ export type { LoadOptions } from './engine/config.ts';
 export type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo, SizeCounts } from './engine/engine.ts';
 export { type ChatOptions, LLM, type Prompt } from './engine/llm.ts';
 export { type EngineDescription, type LoadedEngine, type LoadHooks, loadEngine } from './engine/load.ts';
+export type { ObjectOptions, ObjectSchema, StandardSchema, ValueOf } from './engine/object.ts';
 export type {
   Admission,
   FinishReason,
@@ -19,5 +20,5 @@ export type {
   Usage,
 } from './engine/request-stream.ts';
 export type { RunnableTool, ToolAnswer, ToolChatOptions } from './engine/tool-loop.ts';
-export type { SamplingParams } from './sampling/params.ts';
+export type { SamplingParams, StructuredOutput } from './sampling/params.ts';
 export type { Tokenizer } from './tokenizer/tokenizer.ts';

@@ -28,6 +28,7 @@ export const errorTable = {
   // structured output
   GRAMMAR_INVALID: { status: 400, meaning: 'A schema, pattern or grammar is malformed, or no text fulfils it.' },
   GRAMMAR_UNSUPPORTED: { status: 400, meaning: 'A schema, pattern or grammar uses something that cannot be enforced.' },
+  OUTPUT_INCOMPLETE: { status: 500, meaning: 'The output ended before it fulfilled what it was held to.' },
   GRAMMAR_TOO_LARGE: { status: 400, meaning: 'A schema, pattern or grammar exceeds a limit on its size.' },
   // chat
   CHAT_TEMPLATE_MISSING: { status: 400, meaning: 'The model has no chat template.' },

@@ -4,6 +4,7 @@ import type { SamplingParams } from '../sampling/params.ts';
 import type { LoadOptions } from './config.ts';
 import type { Engine, GenerateInput, GenerateOptions } from './engine.ts';
 import { type LoadHooks, loadEngine } from './load.ts';
+import { generateObject, type ObjectOptions, type ObjectSchema, type ValueOf } from './object.ts';
 import type { GenerationResult, RequestStream } from './request-stream.ts';
 import { chatWithTools, type ToolAnswer, type ToolChatOptions } from './tool-loop.ts';
 
@@ -64,6 +65,14 @@ export class LLM implements AsyncDisposable {
     if ('tools' in params) return chatWithTools(this.engine, list, params);
     const { template, ...rest } = options;
     return this.engine.generate({ messages: list, ...(template === undefined ? {} : { template }) }, params, rest);
+  }
+
+  /**
+   * A value that fulfils a schema: a JSON Schema, or one of Zod, TypeBox or another library with Standard Schema, whose type it then has.
+   * @throws OUTPUT_INCOMPLETE when the limit of tokens came first; GRAMMAR_UNSUPPORTED for a schema that cannot be enforced
+   */
+  object<S extends ObjectSchema>(options: ObjectOptions<S>): Promise<ValueOf<S>> {
+    return generateObject(this.engine, options);
   }
 
   close(): Promise<void> {

@@ -1,0 +1,93 @@
+/** A typed value from a model: the schema holds the output, and says what type the value has. */
+import { MillraceError } from '../base/errors.ts';
+import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
+import type { SamplingParams } from '../sampling/params.ts';
+import type { Engine, GenerateInput } from './engine.ts';
+
+/** What is read of a Standard Schema (Zod, Valibot, ArkType and others), as far as it can say itself as JSON Schema. */
+export interface StandardSchema {
+  readonly '~standard': {
+    readonly version: 1;
+    readonly vendor: string;
+    readonly validate: (value: unknown) => StandardResult | Promise<StandardResult>;
+    readonly types?: { readonly input: unknown; readonly output: unknown } | undefined;
+    /** Standard JSON Schema. */
+    readonly jsonSchema?: { readonly input: (options: { target: string }) => unknown } | undefined;
+  };
+}
+
+type StandardResult = { readonly value: unknown; readonly issues?: undefined } | { readonly issues: readonly { readonly message: string }[] };
+
+/** A JSON Schema as a value (TypeBox's are such), or a Standard Schema. */
+export type ObjectSchema = StandardSchema | object;
+
+/** The type of the values of a schema: as a Standard Schema or TypeBox declares it, else unknown. */
+export type ValueOf<S> = S extends { readonly '~standard': { readonly types?: infer T } }
+  ? NonNullable<T> extends { readonly output: infer O }
+    ? O
+    : unknown
+  : S extends { readonly static: infer T }
+    ? T
+    : unknown;
+
+export interface ObjectOptions<S extends ObjectSchema> {
+  readonly schema: S;
+  /** Text to continue; this or `messages`. */
+  readonly prompt?: string;
+  /** A conversation to answer, or what the user says. */
+  readonly messages?: readonly ChatMessage[] | string;
+  readonly template?: ChatTemplateOptions;
+  readonly params?: Omit<SamplingParams, 'structuredOutput' | 'n'>;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * @throws OUTPUT_INCOMPLETE when `maxTokens` came before the end or the schema's own checks refuse the value; GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED,
+ *   GRAMMAR_TOO_LARGE for the schema; what generating throws
+ */
+export async function generateObject<S extends ObjectSchema>(engine: Engine, options: ObjectOptions<S>): Promise<ValueOf<S>> {
+  const { schema, params = {}, signal } = options;
+  const structuredOutput = { json: jsonSchemaOf(schema) };
+  const input = inputOf(options);
+  const { choices } = await engine.generate(input, { ...params, structuredOutput }, signal === undefined ? {} : { signal });
+  const [{ text, finishReason, stopReason }] = choices;
+  if (finishReason !== 'stop' || stopReason !== null) {
+    throw new MillraceError('OUTPUT_INCOMPLETE', {
+      message: 'The output ended before the value was complete.',
+      received: finishReason === 'length' ? 'the limit of tokens' : `the stop ${JSON.stringify(stopReason)}`,
+      hint: 'Raise maxTokens, or bound the schema by maxLength and maxItems.',
+    });
+  }
+  const value: unknown = JSON.parse(text);
+  if (!isStandard(schema)) return value as ValueOf<S>;
+  const result = await schema['~standard'].validate(value);
+  if (result.issues === undefined) return result.value as ValueOf<S>;
+  throw new MillraceError('OUTPUT_INCOMPLETE', {
+    message: `The value fulfils the JSON Schema but not the schema's own checks: ${result.issues.map(({ message }) => message).join('; ')}`,
+  });
+}
+
+function isStandard(schema: ObjectSchema): schema is StandardSchema {
+  return '~standard' in schema;
+}
+
+function jsonSchemaOf(schema: ObjectSchema): unknown {
+  if (!isStandard(schema)) return schema;
+  const { jsonSchema, vendor } = schema['~standard'];
+  if (jsonSchema !== undefined) return jsonSchema.input({ target: 'draft-2020-12' });
+  const own = 'toJSONSchema' in schema ? schema.toJSONSchema : undefined;
+  if (typeof own === 'function') return own.call(schema);
+  throw new MillraceError('GRAMMAR_UNSUPPORTED', {
+    message: `The schema (of ${vendor}) cannot say itself as JSON Schema.`,
+    expected: 'a JSON Schema, or a Standard Schema with ~standard.jsonSchema or toJSONSchema()',
+  });
+}
+
+function inputOf({ prompt, messages, template }: ObjectOptions<ObjectSchema>): GenerateInput {
+  if ((prompt === undefined) === (messages === undefined)) {
+    throw new MillraceError('REQUEST_INVALID', { message: 'An object is made from a prompt or from messages.', expected: 'one of the two' });
+  }
+  if (prompt !== undefined) return { prompt };
+  const list = typeof messages === 'string' ? [{ role: 'user', content: messages }] : (messages ?? []);
+  return { messages: list, ...(template === undefined ? {} : { template }) };
+}
