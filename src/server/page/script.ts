@@ -166,10 +166,10 @@ async function run(text) {
   const controller = new AbortController();
   setRunning(controller);
   const given = chats ? '' : text;
-  let answer = '', firstAt = 0, usage = null, reason = null;
+  let answer = '', thoughts = '', firstAt = 0, usage = null, reason = null;
   const startedAt = performance.now();
   let isDrawing = false;
-  const draw = () => { isDrawing = false; render(body, given, answer); follow(); };
+  const draw = () => { isDrawing = false; render(body, thoughts ? thoughts + '\n\n' : given, answer); follow(); };
   render(body, given, '');
   follow(true);
   try {
@@ -181,7 +181,9 @@ async function run(text) {
       const [choice] = event.choices;
       if (!choice) continue;
       const piece = choice.delta ? choice.delta.content : choice.text;
-      if (piece && !firstAt) firstAt = performance.now();
+      const thought = choice.delta && choice.delta.reasoning || '';
+      if ((piece || thought) && !firstAt) firstAt = performance.now();
+      thoughts += thought;
       answer += piece || '';
       reason = choice.finish_reason || reason;
       if (!isDrawing) { isDrawing = true; requestAnimationFrame(draw); }
