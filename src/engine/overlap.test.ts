@@ -32,6 +32,7 @@ const asked = fc.record({
     logitBias: fc.constantFrom({}, { 5: -100 }),
     logprobs: fc.boolean(),
   }),
+  regex: fc.constantFrom(null, null, null, '[A-Z]{3,9}( [0-9]{2}){1,3}'),
 });
 
 test('random requests end with the same tokens, texts and reasons, in pools that run out and in pools that do not', async () => {
@@ -40,7 +41,11 @@ test('random requests end with the same tokens, texts and reasons, in pools that
       fc.array(asked, { minLength: 1, maxLength: 12 }),
       fc.constantFrom(18, 200),
       fc.constantFrom(0, 7),
-      async (all, numBlocks, window) => {
+      async (drawn, numBlocks, window) => {
+        const all = drawn.map(({ prompt, params, regex }) =>
+          regex === null ? { prompt, params } : { prompt, params: { ...params, minTokens: 0, structuredOutput: { regex } } },
+        );
+
         const options = { numBlocks, window, maxModelLen: 70, maxNumBatchedTokens: 11, eosTokenIds: [7, 77], maxNumSeqs: 6 };
         const one = await generateAll(all, { ...options, maxInFlight: 1 });
         expect(await generateAll(all, { ...options, maxInFlight: 2 })).toEqual(one);

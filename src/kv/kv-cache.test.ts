@@ -29,6 +29,21 @@ function copiesOf(kv: KvCache): number[][] {
 
 const range = (n: number, from = 0) => Array.from({ length: n }, (_, i) => from + i);
 
+test('asking how long a prefix is takes nothing and leaves nothing behind, whatever the salt', () => {
+  const groups = [{ name: 'full', kind: 'full' as const, numBlocks: 8, numLayers: 1, numKvHeads: 1, headDim: 8 }];
+  const cache = new KvCache({ groups, blockSize: 4, enablePrefixCaching: true });
+  const tokens = Int32Array.from({ length: 10 }, (_, i) => i);
+  const sequence = cache.open();
+  cache.matchPrefix(sequence, tokens, 9, 'a');
+  cache.allocate(sequence, 0, 10);
+  cache.free(sequence, tokens, 10);
+  expect(cache.prefixLength(tokens, 9, 'a')).toBe(9);
+  expect(cache.prefixLength(tokens, 6, 'a')).toBe(6);
+  for (let i = 0; i < 10; i++) expect(cache.prefixLength(tokens, 9, `other ${i}`)).toBe(0);
+  expect([cache.numReferenced, cache.numCached]).toEqual([0, 3]);
+  cache.check([]);
+});
+
 test('a second prompt shares the full blocks of the first by reference', () => {
   const kv = cacheOf([full(8)]);
   const first = compute(kv, range(9));

@@ -85,7 +85,10 @@ export class KvCache {
 
   /** Length of the prefix that `matchPrefix` would take now. Takes nothing. */
   prefixLength(tokenIds: Int32Array, limit: number, salt = ''): number {
-    return this.enablePrefixCaching ? this.#resumableLength(this.#walk(tokenIds, limit, salt)) : 0;
+    if (!this.enablePrefixCaching) return 0;
+    const length = this.#resumableLength(this.#walk(tokenIds, limit, salt));
+    this.#tree.prune(this.#tree.root(salt)); // asking must leave nothing behind
+    return length;
   }
 
   /**
