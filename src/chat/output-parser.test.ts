@@ -1,7 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type AssembledOutput, assemble, fed, splits } from '../../test/fixtures/output-events.ts';
-import { type OutputFormats, OutputParser, type OutputParserOptions } from './output-parser.ts';
+import { loadTokenizer } from '../../test/fixtures/tokenizers.ts';
+import { IncrementalDetokenizer } from '../tokenizer/detokenizer.ts';
+import type { OutputEvent } from './output-events.ts';
+import { type OutputFormats, OutputParser, type OutputParserOptions, outputFormats } from './output-parser.ts';
 import { beginsInReasoning, reasoningFormatNamed, reasoningFormatOf } from './reasoning.ts';
 import { toolCallFormatNamed, toolCallFormatOf } from './tool-calls/index.ts';
 
@@ -221,4 +224,22 @@ test('templates tell their format of calls', () => {
   expect(toolCallFormatOf('<tool_call><function=f><parameter=p>')?.name).toBe('qwen-xml');
   expect(toolCallFormatOf('[TOOL_CALLS]')?.name).toBe('mistral');
   expect(toolCallFormatOf('{{ messages }}')).toBeNull();
+});
+
+test('the tags that a tokenizer has tokens for are found by it, special or not', async () => {
+  const tokenizer = await loadTokenizer('byte-level');
+  const [special] = tokenizer.specialTokenIds;
+  const open = tokenizer.tokenText(special!);
+  const format = { ...toolCallFormatNamed('hermes')!, openTags: [open], tokenTags: [open, '<no such token>'] };
+  const found = outputFormats(tokenizer, null, format);
+  expect([...found.markers]).toEqual([[special, { spelling: open, isSpecial: true }]]);
+  const detokenizer = new IncrementalDetokenizer(tokenizer, {});
+  const parser = new OutputParser(found, { tools, drawId: () => 'id' });
+  const events: OutputEvent[] = [];
+  const ids = [...tokenizer.encode(`Say ${open}! `, { addSpecialTokens: false, parseSpecial: false }), special!];
+  for (const id of [...ids, ...tokenizer.encode('{"name": "stop"}', { addSpecialTokens: false, parseSpecial: false })]) {
+    if (found.markers.has(id)) events.push(...parser.push('', [{ at: 0, tokenId: id }]));
+    else events.push(...parser.push(detokenizer.push(id)));
+  }
+  expect(assemble([...events, ...parser.end()])).toMatchObject({ content: `Say ${open}!`, calls: [{ name: 'stop', arguments: '{}' }] });
 });

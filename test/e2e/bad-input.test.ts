@@ -96,8 +96,6 @@ test.each(refusals)('%s is refused with one clear error', async (_title, path, b
 
 // What does not exist yet is refused, in its place: ignoring it would answer another question.
 const notYet: readonly [field: string, path: string, value: unknown][] = [
-  ['tools', chat, [{ type: 'function', function: { name: 'f' } }]],
-  ['tool_choice', chat, 'required'],
   ['response_format', chat, { type: 'structural_tag' }],
   ['guided_json', chat, {}],
   ['use_beam_search', plain, true],
