@@ -35,6 +35,11 @@ const engines = [
     true,
   ],
   ['random weights on the best backend here', () => loadEngine({ model: folder, loadFormat: 'dummy', servedModelName: ['any'] }), true],
+  [
+    'random weights with two steps in flight',
+    () => loadEngine({ model: folder, loadFormat: 'dummy', maxInFlight: 2, servedModelName: ['any'] }),
+    true,
+  ],
   ...(existsSync(stories)
     ? [['stories260K on the best backend here', () => loadEngine({ model: stories, servedModelName: ['any'] }), false] as const]
     : []),
@@ -65,6 +70,18 @@ describe.each(engines)('structured output with %s', (_, load, hasTemplate) => {
     expect((await plain).choices[0].text).toBe(
       (await client.completions.create({ model: 'any', prompt: 'Once', max_tokens: 40, seed: 1 })).choices[0].text,
     );
+  });
+
+  test('any JSON object is one', async () => {
+    const { choices } = await client.completions.create({
+      model: 'any',
+      prompt: 'A',
+      max_tokens: 100,
+      seed: 4,
+      response_format: { type: 'json_object' },
+    } as never);
+    expect(choices[0].text.startsWith('{')).toBe(true);
+    if (choices[0].finish_reason === 'stop') JSON.parse(choices[0].text);
   });
 
   test('each choice of several stands by itself', async () => {
