@@ -7,6 +7,7 @@ import { toolCallFormatNamed } from '../chat/tool-calls/index.ts';
 import type { GenerationChoice, GenerationDelta } from '../engine/request-stream.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { ServedModel } from './model-table.ts';
+import type { GenerationRequest } from './openai/request.ts';
 import { notSupported } from './openai/unsupported.ts';
 
 /** What a request says about tools; no tools, no calls. */
@@ -32,7 +33,7 @@ export class ChatReading {
    * @param isChat false for a plain continuation, which is text and nothing else
    * @throws NOT_SUPPORTED when there are tools and nobody knows how the model writes calls
    */
-  constructor({ engine }: ServedModel, use: ToolUse, isChat = true) {
+  constructor({ engine }: ServedModel, { toolUse: use, params }: Pick<GenerationRequest, 'toolUse' | 'params'>, isChat = true) {
     const names = engine.model.outputFormats;
     const own = use.tools.length === 0 ? null : toolCallFormatNamed(names?.toolCalls ?? null);
     const toolCalls = use.forced === null ? own : forcedCall(use.forced).format;
@@ -40,7 +41,7 @@ export class ChatReading {
       throw notSupported('tools', "The model's chat template teaches no format of tool calls that is known here: tool use");
     }
     // A schema that holds the whole output leaves no room for reasoning.
-    const readsReasoning = isChat && use.forced === null;
+    const readsReasoning = isChat && !params.structuredOutput;
     this.tokenizer = engine.tokenizer;
     this.formats = outputFormats(engine.tokenizer, readsReasoning ? reasoningFormatNamed(names?.reasoning ?? null) : null, toolCalls);
     this.#use = use;

@@ -11,7 +11,7 @@ import { type Serving, serve } from './serving.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'millrace-forced-'));
 copyFileSync(fileURLToPath(new URL('../golden/qwen3/config.json', import.meta.url)), join(folder, 'config.json'));
-writeFileSync(join(folder, 'chat_template.jinja'), "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}<think></think>");
+writeFileSync(join(folder, 'chat_template.jinja'), "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}<think>\n");
 
 const size = {
   type: 'object',
@@ -107,4 +107,13 @@ test('a tool whose schema cannot be held is refused when it is forced', async ()
     tool_choice: 'required',
   });
   await expect(refused).rejects.toMatchObject({ status: 400, code: expect.stringMatching(/^GRAMMAR_/) });
+});
+
+test('an output that a schema holds is the answer, even when the prompt has opened the reasoning', async () => {
+  const response_format = { type: 'json_schema', json_schema: { name: 'count', schema: count } } as const;
+  const { choices, usage } = await serving.client.chat.completions.create({ model: 'any', messages, response_format, max_tokens: 100, seed: 1 });
+  check('count', JSON.parse(choices[0]!.message.content!));
+  expect(usage!.completion_tokens_details!.reasoning_tokens).toBe(0);
+  const free = await serving.client.chat.completions.create({ model: 'any', messages, max_tokens: 5, seed: 1 });
+  expect(free.usage!.completion_tokens_details!.reasoning_tokens).toBe(free.usage!.completion_tokens);
 });

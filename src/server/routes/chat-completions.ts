@@ -13,7 +13,7 @@ export const chatCompletions = post(
     exchange.rename(body.request_id);
     const model = models.find(body.model);
     const request = readChatCompletion(body, options.limits);
-    const reading = new ChatReading(model, request.toolUse);
+    const reading = new ChatReading(model, request);
     return answer(
       {
         model,

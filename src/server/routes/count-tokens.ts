@@ -13,9 +13,9 @@ export const countTokens = inDialect(
     countTokensBody,
     async ({ context: { models, options }, body }) => {
       const model = models.find(body.model);
-      const { inputs, toolUse } = readChatCompletion(chatOfPrompt(body), options.limits);
-      new ChatReading(model, toolUse); // refuses what the call itself would refuse
-      const [input] = inputs;
+      const request = readChatCompletion(chatOfPrompt(body), options.limits);
+      new ChatReading(model, request); // refuses what the call itself would refuse
+      const [input] = request.inputs;
       if (input === undefined || !('messages' in input)) return { input_tokens: 0 };
       const { tokenIds } = await model.engine.renderChat(input.messages, input.template);
       return { input_tokens: tokenIds.length };

@@ -12,7 +12,7 @@ export const messages = inDialect(
   post(['/v1/messages'], "Answers a conversation in Anthropic's shape.", messagesBody, ({ context: { models, options }, body, exchange, reply }) => {
     const model = models.find(body.model);
     const request = readChatCompletion(chatOfMessages(body), options.limits);
-    const reading = new ChatReading(model, request.toolUse);
+    const reading = new ChatReading(model, request);
     return answer(
       {
         model,

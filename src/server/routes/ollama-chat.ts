@@ -14,7 +14,7 @@ export const ollamaChat = inDialect(
     const modelName = body.model || (model.names[0] ?? '');
     if (!body.messages || body.messages.length === 0) return loaded(modelName, 'message');
     const request = readChatCompletion(chatOfOllama(body), options.limits);
-    const reading = new ChatReading(model, request.toolUse);
+    const reading = new ChatReading(model, request);
     return answer(
       {
         model,

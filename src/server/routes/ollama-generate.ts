@@ -19,7 +19,7 @@ export const ollamaGenerate = inDialect(
       if (!body.prompt) return loaded(modelName, 'response');
       const isPlain = body.raw === true || !model.engine.model.hasChatTemplate;
       const request = isPlain ? readCompletion(completionOfGenerate(body), options.limits) : readChatCompletion(chatOfGenerate(body), options.limits);
-      const reading = new ChatReading(model, request.toolUse, !isPlain);
+      const reading = new ChatReading(model, request, !isPlain);
       return answer(
         {
           model,

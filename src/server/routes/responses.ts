@@ -14,7 +14,7 @@ export const responses = post(
   ({ context: { models, options }, body, exchange, reply }) => {
     const model = models.find(body.model);
     const request = readChatCompletion(chatOfResponse(body), options.limits);
-    const reading = new ChatReading(model, request.toolUse);
+    const reading = new ChatReading(model, request);
     return answer(
       {
         model,
