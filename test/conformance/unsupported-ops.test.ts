@@ -37,10 +37,10 @@ for (const { name, open } of await candidates()) {
     const compile = (plan: Plan) => backend.compile(plan, randomSource(known), limits);
 
     test('names every op that nobody knows', async () => {
-      const ops: Readonly<Record<string, string>> = { 'rms-norm': 'layer-norm', 'add-rms-norm': 'layer-norm', embedding: 'hash-embedding' };
+      const ops: Readonly<Record<string, string>> = { 'rms-norm': 'group-norm', 'add-rms-norm': 'group-norm', embedding: 'hash-embedding' };
       const failed = compile(replaced(known, (node) => ops[node.op]));
       await expect(failed).rejects.toMatchObject({ code: 'BACKEND_OP_UNSUPPORTED' });
-      await expect(failed).rejects.toThrow(/layer-norm/);
+      await expect(failed).rejects.toThrow(/group-norm/);
       await expect(failed).rejects.toThrow(/hash-embedding/);
     });
 
