@@ -10,7 +10,9 @@ function slowEngine(options: EngineFixture = {}) {
   return nullEngine({ maxNumSeqs: 1, ...options, backend: { stepMs: () => 10, wait: (ms) => sleep(ms) } });
 }
 
-const body = (fields: object) => ({ prompt: [1, 2, 3], max_tokens: 30, ...fields });
+const body = (fields: object) => ({ prompt: [1, 2, 3], max_tokens: 8, ...fields });
+/** Runs for a second at least: whatever else a test does happens meanwhile. */
+const long = { max_tokens: 100 };
 
 interface Listed {
   id: string;
@@ -28,13 +30,14 @@ async function listed(url: string, headers: Record<string, string> = {}): Promis
 }
 
 test('a request that waits too long, or whose deadline passes, gets a 503 that says when to come back', async () => {
-  await using serving = await serve(await slowEngine({ maxQueueMs: 60 }));
-  const running = serving.post('/v1/completions', body({}));
+  await using serving = await serve(await slowEngine({ maxQueueMs: 500 }));
+  const running = serving.post('/v1/completions', body(long));
+  await until(() => serving.engine.stats().numRunning === 1, 'the first runs');
   const waited = await serving.post('/v1/completions', body({}));
   expect([waited.status, waited.headers.get('retry-after')]).toEqual([503, '2']);
   expect((await errorOf(waited)).code).toBe('QUEUE_TIMEOUT');
   expect((await running).status).toBe(200);
-  const late = await serving.post('/v1/completions', body({ deadline_ms: 50 }));
+  const late = await serving.post('/v1/completions', body({ ...long, deadline_ms: 50 }));
   expect([late.status, late.headers.get('retry-after'), (await errorOf(late)).code]).toEqual([503, '2', 'DEADLINE_EXCEEDED']);
   for (const wrong of [{ deadline_ms: -1 }, { target_first_token_ms: 0 }, { priority: 1e9 }, { priority: 0.5 }]) {
     expect((await serving.post('/v1/completions', body(wrong))).status, JSON.stringify(wrong)).toBe(400);
@@ -44,7 +47,7 @@ test('a request that waits too long, or whose deadline passes, gets a 503 that s
 
 test('a user may have so many open requests; others are served', async () => {
   await using serving = await serve(await slowEngine({ maxTenantSeqs: 1 }));
-  const first = serving.post('/v1/completions', body({ user: 'ann' }));
+  const first = serving.post('/v1/completions', body({ ...long, user: 'ann' }));
   await until(() => serving.engine.stats().numRunning === 1, 'the first runs');
   const second = await serving.post('/v1/completions', body({ user: 'ann' }));
   expect([second.status, second.headers.get('retry-after'), (await errorOf(second)).code]).toEqual([429, '1', 'TENANT_LIMIT']);
@@ -55,8 +58,9 @@ test('a user may have so many open requests; others are served', async () => {
 
 test('an API key is a tenant whatever user the client names', async () => {
   await using serving = await serve(await slowEngine({ maxTenantSeqs: 1 }), { apiKeys: ['one', 'two'], adminKeys: ['root'] });
-  const as = (key: string, user: string) => serving.post('/v1/completions', body({ user }), { authorization: `Bearer ${key}` });
-  const first = as('one', 'ann');
+  const as = (key: string, user: string, fields = {}) =>
+    serving.post('/v1/completions', body({ ...fields, user }), { authorization: `Bearer ${key}` });
+  const first = as('one', 'ann', long);
   await until(() => serving.engine.stats().numRunning === 1, 'the first runs');
   expect((await as('one', 'bob')).status).toBe(429);
   const other = as('two', 'ann');
@@ -81,11 +85,11 @@ test('what administrators see is closed where API keys are wanted and nobody is 
 test('the policy can be switched while requests wait, and a priority then counts', async () => {
   await using serving = await serve(await slowEngine());
   const ended: string[] = [];
-  const ask = async (name: string, priority: number) => {
-    expect((await serving.post('/v1/completions', body({ priority, max_tokens: 6 }))).status).toBe(200);
+  const ask = async (name: string, priority: number, fields = {}) => {
+    expect((await serving.post('/v1/completions', body({ ...fields, priority }))).status).toBe(200);
     ended.push(name);
   };
-  const all = [ask('first', 0)];
+  const all = [ask('first', 0, long)];
   await until(() => serving.engine.stats().numRunning === 1, 'the first runs');
   all.push(ask('second', 5));
   await until(() => serving.engine.stats().numWaiting === 1, 'the second waits');
