@@ -6,14 +6,14 @@ export const grammarLimits = {
   sourceLength: 1 << 20,
   /** Nesting of a schema, pattern or grammar. */
   nesting: 200,
-  rules: 50_000,
+  rules: 20_000,
   /** Automaton nodes of the whole grammar. */
-  nodes: 400_000,
-  edges: 1_000_000,
+  nodes: 120_000,
+  edges: 400_000,
   /** Branches that combining `anyOf`, `allOf` and kin may come to. */
   branches: 512,
   /** States of one pattern (with its length bounds, excluded names and so on). */
-  patternStates: 6_000,
+  patternStates: 4_000,
   /** Largest bound of a repetition. */
   repeat: 1_000_000,
   /** Parallel readings of one text. */
