@@ -17,13 +17,9 @@ export function plainValue(value: unknown, depth = 0): unknown {
   if (Array.isArray(value)) return value.map((item: unknown) => plainValue(item, depth + 1) ?? null);
   if (typeof value === 'bigint') return Number(value);
   if (typeof value !== 'object' || value === null) return typeof value === 'function' || typeof value === 'symbol' ? undefined : value;
-  const copy: PlainObject = {};
-  for (const [key, item] of Object.entries(value)) {
-    const plain = plainValue(item, depth + 1);
-    // A plain assignment to this key would set the prototype.
-    if (plain !== undefined && key !== '__proto__') copy[key] = plain;
-  }
-  return copy;
+  const entries = Object.entries(value).map(([key, item]) => [key, plainValue(item, depth + 1)] as const);
+  // Not by assignment: the key `__proto__` would set the prototype instead of a value.
+  return Object.fromEntries(entries.filter(([, plain]) => plain !== undefined));
 }
 
 export interface MessageForm {

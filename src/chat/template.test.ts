@@ -160,3 +160,10 @@ describe('bounds', () => {
     expect(render(plain, messages).length).toBeGreaterThan(400_000);
   });
 });
+
+test('a key named __proto__ in tool arguments is shown to the template like any other', () => {
+  const shown = ChatTemplate.compile('{{ messages[0].tool_calls[0].function.arguments | tojson }}', { bos_token: '<s>', eos_token: '</s>' });
+  const given = JSON.parse('{"list": [{"__proto__": 0}], "__proto__": {"a": 1}}');
+  const message = { role: 'assistant', content: '', tool_calls: [{ type: 'function', function: { name: 'f', arguments: given } }] };
+  expect(shown.render([message], {})).toBe('{"list": [{"__proto__": 0}], "__proto__": {"a": 1}}');
+});
