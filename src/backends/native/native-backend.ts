@@ -10,6 +10,7 @@ import type { Plan } from '../../plan/plan.ts';
 import type { WeightSource } from '../../weights/weight-source.ts';
 import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, KernelChoice, Program, Step, StepEntry, StepResult } from '../backend.ts';
 import { runHostStage } from '../host-stage.ts';
+import { StepQueue } from '../step-queue.ts';
 import { chooseIsa } from './build-addon.ts';
 import { checkMemory } from './check-memory.ts';
 import { requestedIsa } from './isa.ts';
@@ -66,7 +67,7 @@ export class NativeBackend implements Backend {
   readonly #addon: NativeAddon;
   readonly #device: DeviceHandle;
   readonly #weights: WeightPool;
-  #tail: Promise<unknown> = Promise.resolve();
+  readonly #steps = new StepQueue();
   #closed = false;
 
   /** `isa` is a class that the addon was built with, or empty for the best of them. @throws CONFIG_INVALID */
@@ -116,13 +117,11 @@ export class NativeBackend implements Backend {
   }
 
   execute(step: Step): Promise<StepResult> {
-    const result = this.#tail.then(() => this.#execute(step));
-    this.#tail = result.catch(() => undefined);
-    return result;
+    return this.#steps.run(() => this.#execute(step));
   }
 
   async close(): Promise<void> {
-    await this.#tail;
+    await this.#steps.ended();
     if (this.#closed) return;
     this.#closed = true;
     this.#addon.closeHandle(this.#device);

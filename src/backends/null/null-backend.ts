@@ -13,6 +13,7 @@ import type { WeightSource } from '../../weights/weight-source.ts';
 import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, ForwardBatch, Program, Step, StepEntry, StepResult } from '../backend.ts';
 import { checkBatch, checkSlotsDistinct } from '../check-batch.ts';
 import { runHostStage } from '../host-stage.ts';
+import { StepQueue } from '../step-queue.ts';
 import { NullCache } from './null-cache.ts';
 
 export interface NullBackendOptions {
@@ -71,7 +72,7 @@ export class NullBackend implements Backend {
   numSteps = 0;
   readonly #options: NullBackendOptions;
   #sampled = new Int32Array(0);
-  #tail: Promise<unknown> = Promise.resolve();
+  readonly #steps = new StepQueue();
   #closed = false;
 
   constructor(options: NullBackendOptions = {}) {
@@ -88,13 +89,11 @@ export class NullBackend implements Backend {
   }
 
   execute(step: Step): Promise<StepResult> {
-    const result = this.#tail.then(() => this.#execute(step));
-    this.#tail = result.catch(() => undefined);
-    return result;
+    return this.#steps.run(() => this.#execute(step));
   }
 
   async close(): Promise<void> {
-    await this.#tail;
+    await this.#steps.ended();
     this.#closed = true;
   }
 

@@ -10,6 +10,7 @@ import type { WeightSource } from '../../weights/weight-source.ts';
 import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, ForwardBatch, Program, Step, StepEntry, StepResult } from '../backend.ts';
 import { checkBatch } from '../check-batch.ts';
 import { runHostStage } from '../host-stage.ts';
+import { StepQueue } from '../step-queue.ts';
 import { ReferenceCache } from './cache.ts';
 import { checkSupported, ReferenceProgram } from './program.ts';
 import { WeightPool, weightReader } from './weight-pool.ts';
@@ -30,7 +31,7 @@ export class ReferenceBackend implements Backend {
   readonly #samplers = new Map<number, Sampler>();
   /** Tokens sampled by the previous step: what negative ids stand for (S2). */
   #sampled = new Int32Array(0);
-  #tail: Promise<unknown> = Promise.resolve();
+  readonly #steps = new StepQueue();
   #closed = false;
 
   constructor(clock: Clock = realClock) {
@@ -65,13 +66,11 @@ export class ReferenceBackend implements Backend {
   }
 
   execute(step: Step): Promise<StepResult> {
-    const result = this.#tail.then(() => this.#execute(step));
-    this.#tail = result.catch(() => undefined);
-    return result;
+    return this.#steps.run(() => this.#execute(step));
   }
 
   async close(): Promise<void> {
-    await this.#tail;
+    await this.#steps.ended();
     this.#closed = true;
     this.#samplers.clear();
   }
