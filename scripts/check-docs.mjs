@@ -15,6 +15,7 @@ const read = (file) => fs.readFileSync(path.join(repository, file), 'utf8');
 const tables = {
   errors: { document: 'docs/errors.md', render: errorRows },
   config: { document: 'docs/config.md', render: async () => optionRows((await load('src/engine/config.ts')).engineOptions) },
+  families: { document: 'docs/models.md', render: familyRows },
   ...serverTables('docs/api.md', [
     'endpoints',
     'chat-completion-fields',
@@ -50,6 +51,34 @@ function optionRows(options) {
     return `| \`--${flag}${value}\` | ${fallback ?? ''} | ${meaning} |`;
   });
   return ['| option | default | meaning |', '|---|---|---|', ...rows];
+}
+
+/** The model families: what their own files say, and which golden checkpoints, found by the architecture in their configuration, are theirs. */
+async function familyRows() {
+  const { families, familyFor } = await load('src/models/index.ts');
+  const { ggufCases } = await load('test/golden/gguf-cases.ts');
+  const goldens = new Map(Object.values(families).map((family) => [family.name, []]));
+  const folders = listFiles(repository, ['test/golden'], (name) => name.endsWith('/expected.json')).map((file) => path.posix.dirname(file));
+  for (const folder of folders) goldens.get(familyFor(JSON.parse(read(`${folder}/config.json`))).name)?.push(path.posix.basename(folder));
+  const rows = Object.values(families).map((family) => {
+    const { name, architectures, gguf, summary } = family;
+    const classes = architectures.map((each) => `\`${each}\``).join(', ');
+    return `| [${name}](../src/models/${name}.ts) | ${classes} | ${gguf === undefined ? '' : `\`${gguf.architecture}\``} | ${summary} | ${proof(family, goldens.get(name), ggufCases)} |`;
+  });
+  return ['| family | `architectures` | GGUF | what it has beyond Llama 2 | proven by |', '|---|---|---|---|---|', ...rows];
+}
+
+function proof({ published = {} }, goldens, ggufCases) {
+  goldens.sort();
+  const asGguf = goldens.filter((name) => ggufCases.some((each) => each.name === name));
+  const parts = [
+    ['goldens', goldens],
+    ['as GGUF', asGguf],
+    ['vocabularies', published.vocabularies ?? []],
+    ['templates', published.templates ?? []],
+  ];
+  const known = parts.filter(([, names]) => names.length > 0).map(([what, names]) => `${what} ${names.join(', ')}`);
+  return known.join('; ') || 'nothing yet';
 }
 
 /** Text with the table's rows put between its marks; null when the marks are missing. */

@@ -14,6 +14,7 @@ const BAICHUAN_2_VOCABULARY = 125_696;
 export const baichuan: ModelFamily = {
   name: 'baichuan',
   architectures: ['BaichuanForCausalLM', 'BaiChuanForCausalLM'],
+  summary: 'q, k, v in one tensor; the 13B has ALiBi. Baichuan 2, whose output matrix is normalised, is refused',
   features(given) {
     // the 13B names its context otherwise: it has no positions to embed
     const rotates = given.has('max_position_embeddings');

@@ -24,6 +24,7 @@ const withinTransformer = withPrefix(names, 'transformer.');
 export const bloom: ModelFamily = {
   name: 'bloom',
   architectures: ['BloomForCausalLM'],
+  summary: 'ALiBi, a norm of the embeddings, layer norms',
   features(given, hasTensor) {
     const renamed = given.withNames({
       hidden_size: 'n_embed',

@@ -24,6 +24,7 @@ const names: TensorNames = {
 export const chatglm: ModelFamily = {
   name: 'chatglm',
   architectures: ['ChatGLMModel', 'ChatGLMForConditionalGeneration'],
+  summary: 'ChatGLM 2 and 3, GLM-4 as first published: as glm4 with q, k, v in one tensor, under the names of its authors',
   features(given) {
     const config = withLlamaFields(given);
     for (const field of ['rmsnorm', 'post_layer_norm'])

@@ -24,6 +24,8 @@ const names: TensorNames = {
 export const falcon: ModelFamily = {
   name: 'falcon',
   architectures: ['FalconForCausalLM', 'RWForCausalLM'],
+  summary: 'as GPT-NeoX with few KV heads and one norm or two; Falcon-RW: one after the other, ALiBi',
+  published: { vocabularies: ['falcon'] },
   features(given) {
     const grouped = given.boolean('new_decoder_architecture', false);
     const config = withLlamaFields(given, grouped);

@@ -9,6 +9,15 @@ export interface ModelFamily {
   readonly name: string;
   /** Entries of `architectures` in `config.json` that this family reads. */
   readonly architectures: readonly string[];
+  /** What it has beyond Llama 2, in a line of Markdown, led by the models when the name does not tell: its row in docs/models.md. */
+  readonly summary: string;
+  /** Published parts of such models that tests hold to other people's results, for the same row. */
+  readonly published?: {
+    /** llama.cpp's names of vocabularies (test/tokenizer/vectors.test.ts). */
+    readonly vocabularies?: readonly string[];
+    /** Files of chat templates, without `.jinja` (src/chat/goldens.test.ts). */
+    readonly templates?: readonly string[];
+  };
   /**
    * Reads and checks the configuration. `hasTensor` answers for the checkpoint, where two spellings of its names are in use.
    * @throws MODEL_CONFIG_INVALID naming the field

@@ -10,6 +10,7 @@ import type { ModelFamily } from './family.ts';
 export const gemma2: ModelFamily = {
   name: 'gemma2',
   architectures: ['Gemma2ForCausalLM'],
+  summary: 'norms on both sides of each block, soft caps on scores and logits, window on every second layer, scaled embeddings',
   features(config) {
     const { layer, ...features } = readCommon(config, {
       family: 'gemma2',

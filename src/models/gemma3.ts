@@ -17,6 +17,7 @@ const DEFAULT_PERIOD = 6;
 export const gemma3: ModelFamily = {
   name: 'gemma3',
   architectures: ['Gemma3ForCausalLM', 'Gemma3ForConditionalGeneration'],
+  summary: 'text part: as Gemma 2 without soft caps; q/k norms; five window layers to one full, each kind with its own rotary base',
   features(outer, hasTensor) {
     const text = outer.object('text_config');
     const config = text === undefined ? outer : withDefaults(text, outer);

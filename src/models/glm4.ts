@@ -14,6 +14,7 @@ const SANDWICH = 'Glm4ForCausalLM';
 export const glm4: ModelFamily = {
   name: 'glm4',
   architectures: [SANDWICH, 'GlmForCausalLM'],
+  summary: 'rotary pairs side by side on half of each head; gate and up in one tensor; norms on both sides (`Glm4ForCausalLM`)',
   features(config) {
     const { layer, ...features } = readCommon(config, {
       family: 'glm4',

@@ -20,6 +20,8 @@ const names: TensorNames = {
 export const gptNeox: ModelFamily = {
   name: 'gpt-neox',
   architectures: ['GPTNeoXForCausalLM'],
+  summary:
+    'Pythia, GPT-NeoX: layer norms with biases, attention and MLP side by side, rotation of a part of each head, an MLP without gate, q, k and v of each head together',
   features(given, hasTensor) {
     const config = given.withNames({ rope_theta: 'rotary_emb_base', partial_rotary_factor: 'rotary_pct' });
     const { layer, ...features } = readCommon(config, {

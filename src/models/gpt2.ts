@@ -24,6 +24,8 @@ const withinTransformer = withPrefix(names, 'transformer.');
 export const gpt2: ModelFamily = {
   name: 'gpt2',
   architectures: ['GPT2LMHeadModel'],
+  summary: 'learned positions, layer norms, matrices stored as `[inputs, outputs]`',
+  published: { vocabularies: ['gpt-2'] },
   features(given, hasTensor) {
     const renamed = given.withNames({
       hidden_size: 'n_embd',

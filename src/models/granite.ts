@@ -7,6 +7,8 @@ import type { ModelFamily } from './family.ts';
 export const granite: ModelFamily = {
   name: 'granite',
   architectures: ['GraniteForCausalLM'],
+  summary: 'dense: multipliers of embeddings, residuals, attention and logits',
+  published: { templates: ['ibm-granite-granite-3.3-2B-Instruct'] },
   features(config) {
     const { layer, ...features } = readCommon(config, { family: 'granite', maxPositions: 2048, ropeTheta: 10_000, tiedEmbeddings: false });
     const bias = config.boolean('attention_bias', false);

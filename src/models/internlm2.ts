@@ -24,6 +24,7 @@ const names: TensorNames = {
 export const internlm2: ModelFamily = {
   name: 'internlm2',
   architectures: ['InternLM2ForCausalLM'],
+  summary: 'q, k and v of each KV head together in one tensor',
   features(config, hasTensor) {
     const { layer, ...features } = readCommon(config, { family: 'internlm2', maxPositions: 2048, ropeTheta: 10_000, tiedEmbeddings: false });
     const bias = config.boolean('bias', true);

@@ -6,6 +6,8 @@ import type { ModelFamily } from './family.ts';
 export const llama: ModelFamily = {
   name: 'llama',
   architectures: ['LlamaForCausalLM'],
+  summary: 'biases on attention and MLP where the configuration has them; tied embeddings',
+  published: { vocabularies: ['llama-spm'], templates: ['meta-llama-Llama-3.2-3B-Instruct'] },
   features(config) {
     const { layer, ...features } = readCommon(config, { family: 'llama', maxPositions: 2048, ropeTheta: 10_000, tiedEmbeddings: false });
     const bias = config.boolean('attention_bias', false);

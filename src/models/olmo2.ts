@@ -8,6 +8,7 @@ import type { ModelFamily } from './family.ts';
 export const olmo2: ModelFamily = {
   name: 'olmo2',
   architectures: ['Olmo2ForCausalLM'],
+  summary: 'norms of results in place of inputs; norms of the whole q and k',
   features(config) {
     const { layer, ...features } = readCommon(config, {
       family: 'olmo2',

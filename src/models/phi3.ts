@@ -7,6 +7,8 @@ import type { ModelFamily } from './family.ts';
 export const phi3: ModelFamily = {
   name: 'phi3',
   architectures: ['Phi3ForCausalLM'],
+  summary: 'Phi 3, 3.5 and 4: q, k, v in one tensor, gate and up in one; rotation of a part of each head; `longrope`; optional window',
+  published: { vocabularies: ['phi-3'] },
   features(config) {
     const { layer, ...features } = readCommon(config, {
       family: 'phi3',

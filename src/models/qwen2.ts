@@ -8,6 +8,8 @@ import type { ModelFamily } from './family.ts';
 export const qwen2: ModelFamily = {
   name: 'qwen2',
   architectures: ['Qwen2ForCausalLM'],
+  summary: 'Qwen 2 and 2.5: biases on q, k, v; optional window from `max_window_layers` on',
+  published: { vocabularies: ['qwen2'], templates: ['Qwen-Qwen2.5-7B-Instruct', 'Qwen-QwQ-32B'] },
   features(config) {
     const common = readCommon(config, { family: 'qwen2', maxPositions: 32_768, ropeTheta: 10_000, tiedEmbeddings: false });
     const { layer } = common;

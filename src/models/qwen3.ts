@@ -7,6 +7,8 @@ import { qwenLayers } from './qwen2.ts';
 export const qwen3: ModelFamily = {
   name: 'qwen3',
   architectures: ['Qwen3ForCausalLM'],
+  summary: 'dense: norms of each head of q and k',
+  published: { vocabularies: ['qwen2'], templates: ['Qwen-Qwen3-0.6B'] },
   features(config) {
     const common = readCommon(config, { family: 'qwen3', maxPositions: 32_768, ropeTheta: 10_000, tiedEmbeddings: false, headDim: 128 });
     const { layer } = common;

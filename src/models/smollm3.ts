@@ -8,6 +8,8 @@ import type { ModelFamily } from './family.ts';
 export const smollm3: ModelFamily = {
   name: 'smollm3',
   architectures: ['SmolLM3ForCausalLM'],
+  summary: 'every fourth layer, or those of `no_rope_layers`, without rotation',
+  published: { templates: ['HuggingFaceTB-SmolLM3-3B'] },
   features(config) {
     const { layer, ...features } = readCommon(config, { family: 'smollm3', maxPositions: 32_768, ropeTheta: 2_000_000, tiedEmbeddings: true });
     const numLayers = features.layers.length;

@@ -10,6 +10,8 @@ const names: TensorNames = { ...llamaNames, up: 'mlp.c_fc', down: 'mlp.c_proj' }
 export const starcoder2: ModelFamily = {
   name: 'starcoder2',
   architectures: ['Starcoder2ForCausalLM'],
+  summary: 'layer norms, biases, an MLP without gate, optional window',
+  published: { vocabularies: ['starcoder'] },
   features(config) {
     const { layer, ...features } = readCommon(config, {
       family: 'starcoder2',

@@ -13,57 +13,12 @@ import { weightFormats } from '../../src/quant/formats/index.ts';
 import { readTensor } from '../../src/quant/read-tensor.ts';
 import { type LoadedModel, loadModel, SoloRequest } from '../drive-backend.ts';
 import { f32Bytes, type GgufEntry, type GgufFileTensor, ggufBytes, writeFile } from '../fixtures/checkpoint-files.ts';
+import { type GgufCase, ggufCases } from './gguf-cases.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'millrace-gguf-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-interface Case {
-  readonly name: string;
-  readonly architecture: string;
-  readonly interleaved: boolean;
-  readonly norm: number;
-  /** Where the file calls a tensor of a layer otherwise. */
-  readonly words?: Partial<Record<keyof TensorNames, string>>;
-  /** q, k and v of each KV head lie together in the checkpoint, in one tensor in turn in the file; otherwise in a tensor each. */
-  readonly qkvInTurn?: boolean;
-  /** Metadata beyond the common. */
-  readonly extra?: Readonly<Record<string, GgufEntry>>;
-}
-
-const cases: readonly Case[] = [
-  { name: 'llama-llama3', architecture: 'llama', interleaved: true, norm: 0 },
-  { name: 'llama-yarn', architecture: 'llama', interleaved: true, norm: 0 },
-  { name: 'qwen2', architecture: 'qwen2', interleaved: false, norm: 0 },
-  { name: 'qwen3', architecture: 'qwen3', interleaved: false, norm: 0 },
-  { name: 'gemma2', architecture: 'gemma2', interleaved: false, norm: 1 },
-  { name: 'gemma3', architecture: 'gemma3', interleaved: false, norm: 1 },
-  {
-    name: 'phi3',
-    architecture: 'phi3',
-    interleaved: false,
-    norm: 0,
-    words: { gateUp: 'ffn_up' },
-    extra: { 'rope.scaling.original_context_length': ['u32', 32] },
-  },
-  { name: 'chatglm', architecture: 'chatglm', interleaved: false, norm: 0, words: { gateUp: 'ffn_up' } },
-  { name: 'gpt-neox', architecture: 'gptneox', interleaved: false, norm: 0, qkvInTurn: true, extra: { use_parallel_residual: ['bool', true] } },
-  { name: 'bloom', architecture: 'bloom', interleaved: false, norm: 0, qkvInTurn: true },
-  { name: 'starcoder2', architecture: 'starcoder2', interleaved: false, norm: 0 },
-  { name: 'gpt2', architecture: 'gpt2', interleaved: false, norm: 0, extra: { context_length: ['u32', 128] } },
-  { name: 'internlm2', architecture: 'internlm2', interleaved: true, norm: 0 },
-  { name: 'smollm3', architecture: 'smollm3', interleaved: true, norm: 0 },
-  { name: 'olmo2', architecture: 'olmo2', interleaved: false, norm: 0 },
-  {
-    name: 'granite',
-    architecture: 'granite',
-    interleaved: true,
-    norm: 0,
-    extra: { embedding_scale: ['f32', 3], residual_scale: ['f32', 0.7], 'attention.scale': ['f32', 0.2], logit_scale: ['f32', 0.5] },
-  },
-  { name: 'glm4', architecture: 'glm4', interleaved: false, norm: 0, words: { gateUp: 'ffn_up' } },
-];
-
-test.each(cases)('$name as a GGUF file has the logits of its safetensors', async (given) => {
+test.each(ggufCases)('$name as a GGUF file has the logits of its safetensors', async (given) => {
   const { name, norm } = given;
   const original = loadModel(norm === 1 || name === 'gpt2' ? asGgufCanSay(name) : join(import.meta.dirname, name));
   const path = writeFile(join(folder, `${name}.gguf`), toGguf(original, given));
@@ -159,7 +114,7 @@ function convertedTensors({ model: { features }, source }: Pick<LoadedModel, 'mo
   });
 }
 
-function toGguf({ model, source }: LoadedModel, given: Case, eightBit = false): Uint8Array {
+function toGguf({ model, source }: LoadedModel, given: GgufCase, eightBit = false): Uint8Array {
   const { architecture, interleaved, norm } = given;
   const { headDim, numHeads, numKvHeads, rope, window } = model.features.layers[0].attention;
   const { features } = model;
@@ -247,7 +202,7 @@ const outerWords: Partial<Record<keyof TensorNames, string>> = {
   output: 'output',
 };
 
-function ggufName(name: string, names: TensorNames, words: Case['words']): string {
+function ggufName(name: string, names: TensorNames, words: GgufCase['words']): string {
   const roles = Object.entries(names) as [keyof TensorNames, string][];
   const [, stem, kind] = /^(.*)\.(weight|bias)$/.exec(name)!;
   const outer = roles.find(([role, known]) => known === stem && outerWords[role] !== undefined);

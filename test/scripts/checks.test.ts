@@ -1,7 +1,8 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { parseSync } from 'vite';
 import { expect, test } from 'vitest';
+import type { ModelFamily } from '../../src/models/family.ts';
 
 const repository = path.resolve(import.meta.dirname, '..', '..');
 const script = (name: string): Promise<unknown> => import(path.join(repository, 'scripts', `${name}.mjs`));
@@ -114,4 +115,18 @@ test('a table in a document is replaced between its marks', () => {
 test('the folder map and relative links of documents are read', () => {
   expect(docs.mappedRooms('```\nsrc/\n  base/   leaves\n  kv/     blocks\nnative/\n```\n')).toEqual(['base', 'kv']);
   expect(docs.relativeLinks('[a](docs/x.md#top) [b](https://example.org) `[c](no.md)` [d](#here)')).toEqual(['docs/x.md']);
+});
+
+test('what the families call published is in the data that tests read', async (context) => {
+  const data = path.join(process.env.MILLRACE_SHARED ?? path.join(repository, '..', 'shared'), 'data');
+  if (!existsSync(data)) context.skip('the shared data are not here');
+  const { families } = await import('../../src/models/index.ts');
+  for (const { name, published } of Object.values(families) as ModelFamily[]) {
+    for (const vocabulary of published?.vocabularies ?? []) {
+      expect(existsSync(path.join(data, 'tok-llama.cpp-vocabs', `ggml-vocab-${vocabulary}.gguf.inp`)), `${name}: ${vocabulary}`).toBe(true);
+    }
+    for (const template of published?.templates ?? []) {
+      expect(existsSync(path.join(data, 'chat-templates-llama.cpp', `${template}.jinja`)), `${name}: ${template}`).toBe(true);
+    }
+  }
 });

@@ -1,0 +1,49 @@
+/** Golden checkpoints that are also read as GGUF files, and how llama.cpp's converter writes each. docs/models.md lists them. */
+import type { TensorNames } from '../../src/models/blocks/tensor-names.ts';
+import type { GgufEntry } from '../fixtures/checkpoint-files.ts';
+
+export interface GgufCase {
+  readonly name: string;
+  readonly architecture: string;
+  readonly interleaved: boolean;
+  readonly norm: number;
+  /** Where the file calls a tensor of a layer otherwise. */
+  readonly words?: Partial<Record<keyof TensorNames, string>>;
+  /** q, k and v of each KV head lie together in the checkpoint, in one tensor in turn in the file; otherwise in a tensor each. */
+  readonly qkvInTurn?: boolean;
+  /** Metadata beyond the common. */
+  readonly extra?: Readonly<Record<string, GgufEntry>>;
+}
+
+export const ggufCases: readonly GgufCase[] = [
+  { name: 'llama-llama3', architecture: 'llama', interleaved: true, norm: 0 },
+  { name: 'llama-yarn', architecture: 'llama', interleaved: true, norm: 0 },
+  { name: 'qwen2', architecture: 'qwen2', interleaved: false, norm: 0 },
+  { name: 'qwen3', architecture: 'qwen3', interleaved: false, norm: 0 },
+  { name: 'gemma2', architecture: 'gemma2', interleaved: false, norm: 1 },
+  { name: 'gemma3', architecture: 'gemma3', interleaved: false, norm: 1 },
+  {
+    name: 'phi3',
+    architecture: 'phi3',
+    interleaved: false,
+    norm: 0,
+    words: { gateUp: 'ffn_up' },
+    extra: { 'rope.scaling.original_context_length': ['u32', 32] },
+  },
+  { name: 'chatglm', architecture: 'chatglm', interleaved: false, norm: 0, words: { gateUp: 'ffn_up' } },
+  { name: 'gpt-neox', architecture: 'gptneox', interleaved: false, norm: 0, qkvInTurn: true, extra: { use_parallel_residual: ['bool', true] } },
+  { name: 'bloom', architecture: 'bloom', interleaved: false, norm: 0, qkvInTurn: true },
+  { name: 'starcoder2', architecture: 'starcoder2', interleaved: false, norm: 0 },
+  { name: 'gpt2', architecture: 'gpt2', interleaved: false, norm: 0, extra: { context_length: ['u32', 128] } },
+  { name: 'internlm2', architecture: 'internlm2', interleaved: true, norm: 0 },
+  { name: 'smollm3', architecture: 'smollm3', interleaved: true, norm: 0 },
+  { name: 'olmo2', architecture: 'olmo2', interleaved: false, norm: 0 },
+  {
+    name: 'granite',
+    architecture: 'granite',
+    interleaved: true,
+    norm: 0,
+    extra: { embedding_scale: ['f32', 3], residual_scale: ['f32', 0.7], 'attention.scale': ['f32', 0.2], logit_scale: ['f32', 0.5] },
+  },
+  { name: 'glm4', architecture: 'glm4', interleaved: false, norm: 0, words: { gateUp: 'ffn_up' } },
+];
