@@ -53,12 +53,14 @@ static inline int64_t bytesOf(WeightFormat format, int64_t elements) {
   return elements / block.elements * block.bytes;
 }
 
-// Formats without a kernel of their own: held as the file has them, row by row, and unpacked a tile at a time (cpu/linear_blocks.cc).
-static inline bool keptAsStored(WeightFormat format) {
-  return format > WeightFormat::q4_0 && (format < WeightFormat::q4_k || format > WeightFormat::q6_k);
+// Blocks whose fields are packed apart, with a kernel of their own (cpu/linear_fields.cc).
+static inline bool isPackedByFields(WeightFormat format) {
+  return (format >= WeightFormat::q4_1 && format <= WeightFormat::q5_1) || (format >= WeightFormat::q4_k && format <= WeightFormat::q6_k);
 }
 
-// Super-blocks of 256 with a kernel of their own (cpu/linear_k_blocks.cc).
-static inline bool isPackedKQuant(WeightFormat format) { return format >= WeightFormat::q4_k && format <= WeightFormat::q6_k; }
+// Formats without a kernel of their own: held as the file has them, row by row, and unpacked a tile at a time (cpu/linear_blocks.cc).
+static inline bool keptAsStored(WeightFormat format) {
+  return format > WeightFormat::q4_0 && !isPackedByFields(format);
+}
 
 }  // namespace millrace

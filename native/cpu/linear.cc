@@ -43,10 +43,15 @@ const char* floatName(WeightFormat format) {
   }
 }
 
-const char* kName(WeightFormat format, bool int8) {
-  if (format == WeightFormat::q4_k) return int8 ? MILLRACE_KERNEL_NAME("q4_k_by_int8") : MILLRACE_KERNEL_NAME("q4_k_by_f32");
-  if (format == WeightFormat::q5_k) return int8 ? MILLRACE_KERNEL_NAME("q5_k_by_int8") : MILLRACE_KERNEL_NAME("q5_k_by_f32");
-  return int8 ? MILLRACE_KERNEL_NAME("q6_k_by_int8") : MILLRACE_KERNEL_NAME("q6_k_by_f32");
+const char* blockName(WeightFormat format, bool int8) {
+  switch (format) {
+#define MILLRACE_FORMAT(name, elements, bytes) \
+  case WeightFormat::name: return int8 ? MILLRACE_KERNEL_NAME(#name "_by_int8") : MILLRACE_KERNEL_NAME(#name "_by_f32");
+    MILLRACE_WEIGHT_FORMATS(MILLRACE_FORMAT)
+#undef MILLRACE_FORMAT
+    case WeightFormat::count: break;
+  }
+  return "";
 }
 
 // "unpack": no kernel of its own, a tile at a time is expanded (linear_blocks.cc).
@@ -68,10 +73,10 @@ Choice choose(WeightFormat format, Activation activation) {
     return {int8Kernel(activation == Activation::int8Token), Stored::int8, kQ8Offset, MILLRACE_KERNEL_NAME("q8_0_by_int8")};
   if (format == WeightFormat::q4_0 && isInt8(activation))
     return {nibbleKernel(activation == Activation::int8Token), Stored::int8, kQ4Offset, MILLRACE_KERNEL_NAME("q4_0_by_int8")};
-  if (isPackedKQuant(format)) {
+  if (isPackedByFields(format)) {
     const bool halves = format == WeightFormat::q6_k;
-    if (isInt8(activation)) return {kKernel(format, activation), halves ? Stored::int8WithHalfSums : Stored::int8, -1, kName(format, true)};
-    return {kKernel(format, activation), Stored::f32, 0, kName(format, false)};
+    if (isInt8(activation)) return {fieldsKernel(format, activation), halves ? Stored::int8WithHalfSums : Stored::int8, -1, blockName(format, true)};
+    return {fieldsKernel(format, activation), Stored::f32, 0, blockName(format, false)};
   }
   if (keptAsStored(format)) {
     const Stored stored = isInt8(activation) ? Stored::int8WithHalfSums : Stored::f32;

@@ -7,7 +7,7 @@
 //   bf16  [k / 2][64][2]           bf16, pairs of K side by side (what vdpbf16ps reads)
 //   q8_0  [k / 32]{ [64] f16 scales; [8][64][4] int8 }, four steps of K side by side (what vpdpbusd reads); stored + 128 on AVX-512
 //   q4_0  [k / 32]{ [64] f16 scales; [4][64][4] bytes }, steps k.. in the low nibbles and k + 16.. in the high ones
-//   q4_k, q5_k, q6_k  [k / 256]{ the fields of 64 blocks, as linear_k_blocks.cc says }
+//   q4_1, q5_0, q5_1, q4_k, q5_k, q6_k  [k / elements of a block]{ the fields of 64 blocks, as linear_fields.cc says }
 // Lanes beyond n and steps beyond k are zero. Formats without a kernel of their own stay row by row as stored (linear_blocks.cc).
 #pragma once
 
@@ -96,10 +96,10 @@ TileKernel bf16Kernel();
 TileKernel int8Kernel(bool tokenScale);
 TileKernel nibbleKernel(bool tokenScale);
 TileKernel blockKernel(WeightFormat format, Activation activation);
-// Q4_K, Q5_K and Q6_K, any x; rows into their tile, and one back as f32 (linear_k_blocks.cc).
-TileKernel kKernel(WeightFormat format, Activation activation);
-void packKRows(WeightFormat format, uint8_t* tile, int lane, int rows, int32_t k, const uint8_t* source);
-void unpackKRow(WeightFormat format, const uint8_t* tile, int lane, int32_t k, float* out);
+// Formats packed by fields, any x; rows into their tile, and one back as f32 (linear_fields.cc).
+TileKernel fieldsKernel(WeightFormat format, Activation activation);
+void packFields(WeightFormat format, uint8_t* tile, int lane, int rows, int32_t k, const uint8_t* source);
+void unpackFields(WeightFormat format, const uint8_t* tile, int lane, int32_t k, float* out);
 // A row of stored blocks as f32.
 void unpackBlockRow(WeightFormat format, const uint8_t* row, int32_t k, float* out);
 

@@ -1,4 +1,4 @@
-// linear with weights in formats that have no kernel of their own (q4_1, q5_0, q5_1, q2_k, q3_k, iq4_nl, iq4_xs, mxfp4).
+// linear with weights in formats that have no kernel of their own (q2_k, q3_k, iq4_nl, iq4_xs, mxfp4).
 //
 // Weights stay as the file has them, row by row. A piece of a tile (64 outputs by up to kPieceSteps of K) is unpacked into scratch of the thread, then
 // multiplied with all rows at hand:

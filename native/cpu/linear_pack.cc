@@ -1,5 +1,5 @@
 // Packing of weight matrices into the layout of linear.h, and single rows back out of it. Row-major sources: f32, f16, bf16 [n][k];
-// q8_0 [n][k / 32]{ f16 scale; int8[32] } and q4_0 [n][k / 32]{ f16 scale; nibbles[16] }, as in GGUF. K-quants of 4 to 6 bits field by field; other formats are copied. Streams: bound by memory.
+// q8_0 [n][k / 32]{ f16 scale; int8[32] } and q4_0 [n][k / 32]{ f16 scale; nibbles[16] }, as in GGUF. Q4_1, Q5_0, Q5_1, Q4_K to Q6_K go field by field; other formats are copied. Streams: bound by memory.
 #include "linear.h"
 #include "linear_table.h"
 
@@ -69,7 +69,7 @@ void packTileRows(WeightFormat format, const TileRows& t) {
     case WeightFormat::bf16: return packBf16(t);
     case WeightFormat::q8_0: return packGroups<kQ8Group>(t, kQ8Offset != 0 ? 0x80808080u : 0);
     case WeightFormat::q4_0: return packGroups<kQ8Group / 2>(t, 0);
-    default: return packKRows(format, t.tile, t.lane, t.rows, t.k, t.source);
+    default: return packFields(format, t.tile, t.lane, t.rows, t.k, t.source);
   }
 }
 
@@ -102,7 +102,7 @@ void unpackRow(const PackedMatrix& w, int32_t row, float* out) {
   if (keptAsStored(w.format)) return unpackBlockRow(w.format, w.data + bytesOf(w.format, w.k) * row, w.k, out);
   const uint8_t* tile = w.data + row / kTileOutputs * tileBytes(w.format, w.k);
   const int lane = row % kTileOutputs;
-  if (isPackedKQuant(w.format)) return unpackKRow(w.format, tile, lane, w.k, out);
+  if (isPackedByFields(w.format)) return unpackFields(w.format, tile, lane, w.k, out);
   const auto half = [&](int64_t index) {
     uint16_t h;
     std::memcpy(&h, tile + index * 2, 2);

@@ -41,7 +41,7 @@ export const kernelSources = [
   'cpu/linear_bf16.cc',
   'cpu/linear_blocks.cc',
   'cpu/linear_float.cc',
-  'cpu/linear_k_blocks.cc',
+  'cpu/linear_fields.cc',
   'cpu/linear_pack.cc',
   'cpu/linear_q4_0.cc',
   'cpu/linear_q8_0.cc',
