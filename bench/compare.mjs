@@ -5,6 +5,8 @@
  *
  * Before: npm run build; npm ci in bench/peers; a Python with torch, transformers and gguf named by PYTHON;
  * $PYTHON bench/peers/make_gguf.py bench/shapes/qwen2.5-0.5b/config.json .cache/bench/qwen2.5-0.5b
+ * IK_LLAMA_CPP_BIN and LLAMA_CPP_BIN name folders with native builds of those engines (llama-bench, llama-batched-bench); without
+ * them they are left out.
  */
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
@@ -21,13 +23,25 @@ const millrace = [process.execPath, path.join(root, 'dist', 'cli', 'main.js'), '
 const peer = [process.execPath, path.join(root, 'bench', 'peers', 'node-llama-cpp.mjs')];
 const torch = [python, path.join(root, 'bench', 'peers', 'torch_cpu.py'), shape, '--threads', '2'];
 
+/** Engines built natively, where their folder is named. `repack` is the option of the fork that rearranges weights at load. */
+function native(name, folder, flags) {
+  if (folder === undefined) return {};
+  const command = [process.execPath, path.join(root, 'bench', 'peers', 'llama-cpp-native.mjs'), '--bin', folder, ...flags];
+  const formats = { bf16: 'model.bf16.gguf', Q8_0: 'model.q8_0.gguf', Q4_0: 'model.q4_0.gguf' };
+  return Object.fromEntries(Object.entries(formats).map(([format, file]) => [`${name} ${format}`, [...command, path.join(files, file)]]));
+}
+
 /** Name -> command. The reference backend defines results and is slow: it runs shorter, and the table says so. */
 const engines = {
   'Millrace native bf16': [...millrace, path.join(files, 'model.bf16.gguf'), '--backend', 'cpu'],
   'Millrace native 8-bit': [...millrace, path.join(files, 'model.q8_0.gguf'), '--backend', 'cpu'],
+  'Millrace native 4-bit': [...millrace, path.join(files, 'model.q4_0.gguf'), '--backend', 'cpu'],
   'PyTorch CPU bf16': torch,
   'node-llama-cpp bf16': [...peer, path.join(files, 'model.bf16.gguf')],
   'node-llama-cpp Q8_0': [...peer, path.join(files, 'model.q8_0.gguf')],
+  'node-llama-cpp Q4_0': [...peer, path.join(files, 'model.q4_0.gguf')],
+  ...native('llama.cpp', process.env.LLAMA_CPP_BIN, []),
+  ...native('ik_llama.cpp', process.env.IK_LLAMA_CPP_BIN, ['--repack']),
   'Millrace reference': [
     ...[...millrace, path.join(files, 'model.bf16.gguf'), '--backend', 'reference'],
     ...['--input-len', '32', '--decode-input-len', '4', '--output-len', '4', '--batch-size', '1', '--warmup', '0', '--repetitions', '1'],

@@ -2,7 +2,7 @@
 
 python make_gguf.py ../shapes/qwen2.5-0.5b/config.json OUT_FOLDER
 
-Writes model.bf16.gguf and model.q8_0.gguf. The tokenizer is a stand-in: every id has a name, nobody tokenizes with it.
+Writes model.bf16.gguf, model.q8_0.gguf and model.q4_0.gguf (its embedding, which is its output matrix too, in Q8_0). The tokenizer is a stand-in: every id has a name, nobody tokenizes with it.
 """
 
 import json
@@ -44,7 +44,7 @@ def weights(config):
     yield "output_norm.weight", np.ones(hidden, np.float32)
 
 
-def write(config, path, quantization, file_type):
+def write(config, path, quantization, file_type, embedding=None):
     writer = gguf.GGUFWriter(str(path), "qwen2")
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -66,7 +66,8 @@ def write(config, path, quantization, file_type):
         if values.ndim == 1:
             writer.add_tensor(name, values)
         else:
-            writer.add_tensor(name, gguf.quants.quantize(values, quantization), raw_dtype=quantization)
+            kind = embedding if embedding is not None and name == "token_embd.weight" else quantization
+            writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -81,6 +82,7 @@ def main():
     types = gguf.GGMLQuantizationType
     write(config, folder / "model.bf16.gguf", types.BF16, gguf.LlamaFileType.MOSTLY_BF16)
     write(config, folder / "model.q8_0.gguf", types.Q8_0, gguf.LlamaFileType.MOSTLY_Q8_0)
+    write(config, folder / "model.q4_0.gguf", types.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0, embedding=types.Q8_0)
 
 
 if __name__ == "__main__":
