@@ -24,20 +24,23 @@ test('a block that the tree remembers becomes cached when its last holder leaves
   pool.check(new Int32Array(2));
 });
 
-test('the least recently used cached block is the one released longest ago and not held since', () => {
-  const pool = new BlockPool(3);
-  const blocks = [pool.take(), pool.take(), pool.take()];
+test('cached blocks go in the order of their keys, those of equal keys in the order of their coming, and none that is held', () => {
+  const pool = new BlockPool(4);
+  const blocks = [pool.take(), pool.take(), pool.take(), pool.take()];
   blocks.forEach((block, node) => {
     pool.bind(block, node);
+    pool.release(block);
+    pool.offer(block, node === 3 ? 0 : 5);
   });
-  for (const block of blocks) pool.release(block);
   pool.hold(blocks[0]);
-  pool.release(blocks[0]);
-  expect(pool.leastRecentlyUsed()).toBe(blocks[1]);
-  pool.unbind(blocks[1]);
-  expect(pool.leastRecentlyUsed()).toBe(blocks[2]);
-  expect(pool.numFree).toBe(1);
-  pool.check(new Int32Array(3));
+  const order: number[] = [];
+  for (let block = pool.nextToEvict; block !== NO_BLOCK; block = pool.nextToEvict) {
+    order.push(block);
+    pool.unbind(block);
+  }
+  expect(order).toEqual([blocks[3], blocks[1], blocks[2]]);
+  expect(pool.numFree).toBe(3);
+  pool.check(Int32Array.from({ length: 4 }, (_, block) => Number(block === blocks[0])));
 });
 
 test('releasing a block that nobody holds is an error of ours and says so', () => {

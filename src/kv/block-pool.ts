@@ -1,5 +1,6 @@
 /** The blocks of one cache group: who holds each, which are free, which only the prefix tree remembers. */
 import { invariant } from '../base/errors.ts';
+import { EvictionOrder } from './eviction/order.ts';
 
 export const NO_BLOCK = -1;
 export const NO_NODE = -1;
@@ -7,7 +8,7 @@ export const NO_NODE = -1;
 /**
  * Blocks as a struct of arrays. A block is in exactly one state:
  * `free` (no holder, not in the tree), `cached` (no holder, in the tree, evictable) or `referenced` (held by one or more sequences).
- * Free blocks and cached blocks lie on two intrusive lists, so every move is O(1). The cached list is in order of last use.
+ * Free blocks lie on an intrusive list. Cached blocks that may go now (leaves of the tree; in a window group all) stand in an order of eviction.
  */
 export class BlockPool {
   readonly numBlocks: number;
@@ -17,7 +18,7 @@ export class BlockPool {
   readonly #next: Int32Array;
   readonly #previous: Int32Array;
   readonly #freeList: number;
-  readonly #cachedList: number;
+  readonly #evictable: EvictionOrder;
   #numFree = 0;
   #numCached = 0;
 
@@ -25,16 +26,14 @@ export class BlockPool {
     this.numBlocks = numBlocks;
     this.#references = new Int32Array(numBlocks);
     this.#nodes = new Int32Array(numBlocks).fill(NO_NODE);
-    // two sentinels behind the blocks close the two rings
-    this.#next = new Int32Array(numBlocks + 2);
-    this.#previous = new Int32Array(numBlocks + 2);
+    this.#evictable = new EvictionOrder(numBlocks);
+    // a sentinel behind the blocks closes the ring
+    this.#next = new Int32Array(numBlocks + 1);
+    this.#previous = new Int32Array(numBlocks + 1);
     this.#freeList = numBlocks;
-    this.#cachedList = numBlocks + 1;
-    for (const list of [this.#freeList, this.#cachedList]) {
-      this.#next[list] = list;
-      this.#previous[list] = list;
-    }
-    for (let block = 0; block < numBlocks; block++) this.#append(this.#freeList, block);
+    this.#next[this.#freeList] = this.#freeList;
+    this.#previous[this.#freeList] = this.#freeList;
+    for (let block = 0; block < numBlocks; block++) this.#insertAfter(this.#previous[this.#freeList], block);
     this.#numFree = numBlocks;
   }
 
@@ -75,23 +74,36 @@ export class BlockPool {
 
   /** One more holder of a block that is cached or referenced. */
   hold(block: number): void {
-    if (this.#references[block]++ === 0) {
-      this.#unlink(block);
-      this.#numCached--;
-    }
+    if (this.#references[block]++ > 0) return;
+    this.withdraw(block);
+    this.#numCached--;
   }
 
-  /** One holder fewer; the last one leaves it cached, as the most recently used, or free. */
-  release(block: number): void {
+  /** One holder fewer. @returns whether it was the last and the block is cached now; else it is held still, or free */
+  release(block: number): boolean {
     invariant(this.#references[block] > 0, `block ${block} is released without a holder`);
-    if (--this.#references[block] > 0) return;
+    if (--this.#references[block] > 0) return false;
     if (this.#nodes[block] === NO_NODE) {
-      this.#prepend(this.#freeList, block);
-      this.#numFree++;
-    } else {
-      this.#append(this.#cachedList, block);
-      this.#numCached++;
+      this.#free(block);
+      return false;
     }
+    this.#numCached++;
+    return true;
+  }
+
+  isCached(block: number): boolean {
+    return this.#references[block] === 0 && this.#nodes[block] !== NO_NODE;
+  }
+
+  /** A cached block may be evicted from now on, in the order of keys. */
+  offer(block: number, key: number): void {
+    invariant(this.isCached(block), `block ${block} is not cached`);
+    if (!this.#evictable.has(block)) this.#evictable.add(block, key);
+  }
+
+  /** It may not be evicted any more. */
+  withdraw(block: number): void {
+    if (this.#evictable.has(block)) this.#evictable.remove(block);
   }
 
   /** The tree remembers a referenced block from now on. */
@@ -104,32 +116,44 @@ export class BlockPool {
   unbind(block: number): void {
     this.#nodes[block] = NO_NODE;
     if (this.#references[block] > 0) return;
-    this.#unlink(block);
+    this.withdraw(block);
     this.#numCached--;
-    this.#prepend(this.#freeList, block);
-    this.#numFree++;
+    this.#free(block);
   }
 
-  /** The cached block used longest ago, or NO_BLOCK. */
-  leastRecentlyUsed(): number {
-    const block = this.#next[this.#cachedList];
-    return block === this.#cachedList ? NO_BLOCK : block;
+  /** The block that goes next, or NO_BLOCK. */
+  get nextToEvict(): number {
+    return this.#evictable.first;
   }
 
-  /** Recounts both lists and compares with the states. `holders[block]` is how many sequences say that they hold it. @throws INTERNAL */
+  /** Key of the block that goes next; Infinity when there is none. */
+  get nextKey(): number {
+    const block = this.#evictable.first;
+    return block === NO_BLOCK ? Infinity : this.#evictable.key(block);
+  }
+
+  isEvictable(block: number): boolean {
+    return this.#evictable.has(block);
+  }
+
+  /** Recounts everything and compares with the states. `holders[block]` is how many sequences say that they hold it. @throws INTERNAL */
   check(holders: Int32Array): void {
     const free = this.#walk(this.#freeList);
-    const cached = this.#walk(this.#cachedList);
+    let cached = 0;
+    let evictable = 0;
     let referenced = 0;
     for (let block = 0; block < this.numBlocks; block++) {
       invariant(this.#references[block] === holders[block], `block ${block} counts ${this.#references[block]} holders but has ${holders[block]}`);
       if (holders[block] > 0) referenced++;
-      const expected = holders[block] > 0 ? 'referenced' : this.#nodes[block] === NO_NODE ? 'free' : 'cached';
-      const found = free.has(block) ? 'free' : cached.has(block) ? 'cached' : 'referenced';
-      invariant(expected === found, `block ${block} lies with the ${found} blocks but is ${expected}`);
+      if (this.isCached(block)) cached++;
+      if (this.#evictable.has(block)) evictable++;
+      const isFree = holders[block] === 0 && this.#nodes[block] === NO_NODE;
+      invariant(free.has(block) === isFree, `block ${block} is ${isFree ? 'free but not listed' : 'listed as free but is not'}`);
+      invariant(this.isCached(block) || !this.#evictable.has(block), `block ${block} may be evicted but is not cached`);
     }
-    invariant(free.size === this.#numFree && cached.size === this.#numCached, 'block counts differ from the lists');
-    invariant(free.size + cached.size + referenced === this.numBlocks, 'free + cached + referenced is not the total');
+    invariant(free.size === this.#numFree && cached === this.#numCached, 'block counts differ from the blocks');
+    invariant(evictable === this.#evictable.size, 'the order of eviction has lost a block');
+    invariant(free.size + cached + referenced === this.numBlocks, 'free + cached + referenced is not the total');
   }
 
   #walk(list: number): Set<number> {
@@ -141,13 +165,10 @@ export class BlockPool {
     return found;
   }
 
-  #append(list: number, block: number): void {
-    this.#insertAfter(this.#previous[list], block);
-  }
-
   /** Freed blocks are taken again first: they are the likeliest to be warm in the processor's cache. */
-  #prepend(list: number, block: number): void {
-    this.#insertAfter(list, block);
+  #free(block: number): void {
+    this.#insertAfter(this.#freeList, block);
+    this.#numFree++;
   }
 
   #insertAfter(before: number, block: number): void {

@@ -3,92 +3,123 @@
  *
  * Life of a sequence: `open` -> `matchPrefix` (or `fork`) -> `allocate` before each step -> `publish` after it -> `free`.
  * A full block that has been computed enters the prefix tree; a later prompt shares it by reference. A match that ends inside a block is used to
- * the token by copying the head of that block into one of the newcomer's own.
+ * the token by copying the head of that block into one of the newcomer's own. What tiers beyond the device hold is in `offload`.
  */
 import { invariant } from '../base/errors.ts';
-import { BlockPool, NO_BLOCK, NO_NODE } from './block-pool.ts';
-import { blocksForTokens, firstKeyIndex, type KvGroup, peakBlocks } from './layout.ts';
-import { RadixTree } from './radix-tree.ts';
+import { BlockCopies } from './block-copies.ts';
+import { NO_BLOCK, NO_NODE } from './block-pool.ts';
+import { checkBlocks } from './check-blocks.ts';
+import { evictionPolicies } from './eviction/index.ts';
+import type { EvictionPolicy } from './eviction/policy.ts';
+import { blocksForTokens, peakBlocks } from './layout.ts';
+import { Offload, type TierDirectory } from './offload.ts';
+import { type PooledGroup, PrefixMemory } from './prefix-memory.ts';
 import { KvSequence } from './sequence.ts';
 
 export interface KvCacheOptions {
-  readonly groups: readonly (KvGroup & { readonly numBlocks: number })[];
+  readonly groups: readonly PooledGroup[];
   /** Tokens in a block. */
   readonly blockSize: number;
   readonly enablePrefixCaching: boolean;
+  /** Which prefix is forgotten first. Default: the one used longest ago. */
+  readonly eviction?: EvictionPolicy;
+  /** What tiers beyond the device hold; without prefix caching they are not used. */
+  readonly tiers?: TierDirectory | null;
 }
-
-/** Integers of one block copy: group, source, destination, tokens. */
-export const COPY_STRIDE = 4;
 
 export class KvCache {
   readonly blockSize: number;
-  readonly groups: KvCacheOptions['groups'];
+  readonly groups: readonly PooledGroup[];
   readonly enablePrefixCaching: boolean;
-  readonly #pools: readonly BlockPool[];
-  readonly #tree: RadixTree;
-  /** Nodes of the path that the last walk followed. */
-  #path = new Int32Array(64);
-  #copies = new Int32Array(16 * COPY_STRIDE);
-  #numCopies = 0;
+  /** Blocks going to and coming from the tiers; null where there are none. */
+  readonly offload: Offload | null;
+  readonly #memory: PrefixMemory;
+  readonly #copies = new BlockCopies();
+  /** Tokens that prefix hits copied instead of computing them: heads of blocks. */
+  numCopiedTokens = 0;
 
   constructor(options: KvCacheOptions) {
     this.blockSize = options.blockSize;
     this.groups = options.groups;
     this.enablePrefixCaching = options.enablePrefixCaching;
-    this.#pools = options.groups.map((group) => new BlockPool(group.numBlocks));
-    this.#tree = new RadixTree(options.blockSize, options.groups.length);
+    this.#memory = new PrefixMemory(options.groups, options.blockSize, options.eviction ?? evictionPolicies.lru());
+    const { tiers = null } = options;
+    this.offload = tiers === null || !options.enablePrefixCaching ? null : new Offload(this.#memory, tiers);
+    this.#memory.listener = this.offload;
   }
 
   /** Block counts over all groups. */
   get numBlocks(): number {
-    return this.#pools.reduce((sum, pool) => sum + pool.numBlocks, 0);
+    return this.#memory.pools.reduce((sum, pool) => sum + pool.numBlocks, 0);
   }
 
   get numReferenced(): number {
-    return this.#pools.reduce((sum, pool) => sum + pool.numReferenced, 0);
+    return this.#memory.pools.reduce((sum, pool) => sum + pool.numReferenced, 0);
   }
 
   get numCached(): number {
-    return this.#pools.reduce((sum, pool) => sum + pool.numCached, 0);
+    return this.#memory.pools.reduce((sum, pool) => sum + pool.numCached, 0);
   }
 
   get numFree(): number {
-    return this.#pools.reduce((sum, pool) => sum + pool.numFree, 0);
+    return this.#memory.pools.reduce((sum, pool) => sum + pool.numFree, 0);
+  }
+
+  /** Blocks that were forgotten to make room, or because their time was up. */
+  get numEvicted(): number {
+    return this.#memory.numEvicted;
+  }
+
+  /** Nodes of the prefix tree. */
+  get numNodes(): number {
+    return this.#memory.tree.numNodes;
+  }
+
+  /** Copies asked for and not drained yet. */
+  get numPendingCopies(): number {
+    return this.#copies.count;
   }
 
   /** Blocks of one group that sequences hold. */
   referencedBlocks(group: number): number {
-    return this.#pools[group].numReferenced;
+    return this.#memory.pools[group].numReferenced;
   }
 
-  open(): KvSequence {
-    return new KvSequence(this.groups.length);
+  /** Tells the time to the eviction policy, and forgets what has had its time. */
+  tick(nowMs: number): void {
+    this.#memory.nowMs = nowMs;
+    this.#memory.expire(nowMs);
+  }
+
+  /** @param priority of the request, for the eviction policy; lower is more urgent */
+  open(priority = 0): KvSequence {
+    return new KvSequence(this.groups.length, priority);
   }
 
   /**
    * Takes for an empty sequence the longest remembered prefix of `tokenIds[0, limit)` at which every group can resume.
    * @returns its length in tokens, from which computing goes on
    */
-  matchPrefix(sequence: KvSequence, tokenIds: Int32Array, limit: number, salt = ''): number {
+  matchPrefix(sequence: KvSequence, tokenIds: Int32Array, limit: number, namespace = ''): number {
     invariant(sequence.numBlocks === 0 && sequence.node === NO_NODE, 'only an empty sequence can take a prefix');
     if (!this.enablePrefixCaching) return 0;
-    const length = this.#resumableLength(this.#walk(tokenIds, limit, salt));
+    const { tree } = this.#memory;
+    const length = this.#memory.resumableLength(this.#memory.walk(tokenIds, limit, namespace));
     const numShared = Math.floor(length / this.blockSize);
-    const node = numShared === 0 ? this.#tree.root(salt) : this.#path[numShared - 1];
-    this.#share(sequence, length, (g, i) => this.#tree.block(this.#path[i], g));
+    const node = numShared === 0 ? tree.root(namespace) : this.#memory.pathNode(numShared - 1);
+    this.#share(sequence, length, (g, i) => tree.block(this.#memory.pathNode(i), g));
     sequence.node = node;
     sequence.numPublished = numShared;
-    this.#tree.pin(node);
+    tree.pin(node);
+    if (length % this.blockSize > 0) this.#memory.touch(this.#memory.pathNode(numShared), 1, sequence.priority, true);
+    this.#memory.touch(node, numShared, sequence.priority, true);
     return length;
   }
 
   /** Length of the prefix that `matchPrefix` would take now. Takes nothing. */
-  prefixLength(tokenIds: Int32Array, limit: number, salt = ''): number {
+  prefixLength(tokenIds: Int32Array, limit: number, namespace = ''): number {
     if (!this.enablePrefixCaching) return 0;
-    const length = this.#resumableLength(this.#walk(tokenIds, limit, salt));
-    this.#tree.prune(this.#tree.root(salt)); // asking must leave nothing behind
-    return length;
+    return this.#memory.resumableLength(this.#memory.walk(tokenIds, limit, namespace));
   }
 
   /**
@@ -99,14 +130,15 @@ export class KvCache {
     invariant(child.numBlocks === 0 && child.node === NO_NODE, 'only an empty sequence can be forked into');
     const numBlocks = blocksForTokens(length, this.blockSize);
     for (let g = 0; g < this.groups.length; g++) {
-      for (let i = this.#firstNeeded(g, length); i < numBlocks; i++) if (parent.tables[g][i] === NO_BLOCK) return false;
+      for (let i = this.#memory.firstNeeded(g, length); i < numBlocks; i++) if (parent.tables[g][i] === NO_BLOCK) return false;
     }
     this.#share(child, length, (g, i) => parent.tables[g][i]);
     if (parent.node === NO_NODE) return true;
+    const { tree } = this.#memory;
     child.numPublished = Math.min(parent.numPublished, Math.floor(length / this.blockSize));
     child.node = parent.node;
-    for (let depth = parent.numPublished; depth > child.numPublished; depth--) child.node = this.#tree.parent(child.node);
-    this.#tree.pin(child.node);
+    for (let depth = parent.numPublished; depth > child.numPublished; depth--) child.node = tree.parent(child.node);
+    tree.pin(child.node);
     return true;
   }
 
@@ -120,11 +152,11 @@ export class KvCache {
     const target = blocksForTokens(numTokens, this.blockSize);
     const missing = target - sequence.numBlocks;
     if (missing > 0) {
-      for (const pool of this.#pools) if (pool.numAvailable < missing) return false;
+      for (const pool of this.#memory.pools) if (pool.numAvailable < missing) return false;
       sequence.reserve(target);
       for (let g = 0; g < this.groups.length; g++) {
         const table = sequence.tables[g];
-        for (let i = sequence.numBlocks; i < target; i++) table[i] = this.#takeBlock(g);
+        for (let i = sequence.numBlocks; i < target; i++) table[i] = this.#memory.take(g);
       }
       sequence.numBlocks = target;
     }
@@ -136,12 +168,12 @@ export class KvCache {
   shortage(sequence: KvSequence, numComputed: number, numTokens: number, chunk: number, spare: number): number {
     let worst = 0;
     for (let g = 0; g < this.groups.length; g++) {
-      const held = sequence.numBlocks - Math.max(sequence.firstHeld[g], this.#firstNeeded(g, numComputed));
+      const held = sequence.numBlocks - Math.max(sequence.firstHeld[g], this.#memory.firstNeeded(g, numComputed));
       const wanted = Math.min(
         blocksForTokens(numTokens, this.blockSize) - sequence.numBlocks,
         peakBlocks(this.groups[g], this.blockSize, numTokens, chunk) - held,
       );
-      worst = Math.max(worst, wanted + spare - this.#pools[g].numAvailable);
+      worst = Math.max(worst, wanted + spare - this.#memory.pools[g].numAvailable);
     }
     return worst;
   }
@@ -171,105 +203,79 @@ export class KvCache {
     this.publish(sequence, tokenIds, numComputed);
     this.#publishTail(sequence, tokenIds, numComputed);
     this.#releaseCopySources(sequence);
-    // from the end, so that the tail of a prefix is evicted before its head
+    const { node } = sequence;
+    if (node !== NO_NODE) this.#memory.touch(node, sequence.numPublished, sequence.priority, false);
+    // from the end: a block may be evicted once nothing is left below it
     for (let i = sequence.numBlocks - 1; i >= 0; i--) {
       for (let g = 0; g < this.groups.length; g++) this.#releaseEntry(sequence, g, i);
     }
     sequence.numBlocks = 0;
     sequence.firstHeld.fill(0);
-    const { node } = sequence;
     sequence.node = NO_NODE;
     sequence.numPublished = 0;
     if (node === NO_NODE) return;
-    this.#tree.unpin(node);
-    this.#tree.prune(node);
+    this.#memory.tree.unpin(node);
+    this.#memory.prune(node);
   }
 
   /** Block copies asked for since the last call, `[count, 4]`, to be made in this order before the step. Returns how many were written. */
   drainCopies(target: { copies: Int32Array }): number {
-    const count = this.#numCopies;
-    if (target.copies.length < count * COPY_STRIDE) target.copies = new Int32Array(this.#copies.length);
-    target.copies.set(this.#copies.subarray(0, count * COPY_STRIDE));
-    this.#numCopies = 0;
-    return count;
+    return this.#copies.drain(target);
   }
 
   /** Forgets every prefix that nobody holds. */
   clearCached(): void {
-    for (let g = 0; g < this.#pools.length; g++) while (this.#pools[g].numCached > 0) this.#evict(g);
+    this.#memory.listener = null; // what is thrown away on purpose goes to no tier
+    for (let g = 0; g < this.groups.length; g++) while (this.#memory.pools[g].numCached > 0) this.#memory.evict(g);
+    this.#memory.listener = this.offload;
+  }
+
+  /**
+   * Tokens from the start at which a sequence that has just taken its prefix could resume if tiers gave what they hold; `numComputed` when they add
+   * nothing. What is to be loaded waits in `offload` until `beginLoad`.
+   */
+  loadableLength(sequence: KvSequence, tokenIds: Int32Array, numComputed: number, limit: number): number {
+    if (this.offload === null || sequence.node === NO_NODE) return numComputed;
+    const numBlocks = this.offload.plan(sequence, tokenIds, limit);
+    return Math.max(numComputed, numBlocks * this.blockSize);
+  }
+
+  /**
+   * Takes the blocks for what `loadableLength` found. They belong to the sequence, and hold nothing until `endLoad`.
+   * @returns false, with nothing taken, when some group has too few
+   */
+  beginLoad(sequence: KvSequence, length: number): boolean {
+    const target = length / this.blockSize;
+    const firsts = this.groups.map((_, g) => Math.max(sequence.numBlocks, Math.min(target, this.#memory.firstNeeded(g, length))));
+    if (firsts.some((first, g) => this.#memory.pools[g].numAvailable < target - first)) return false;
+    this.#releaseCopySources(sequence);
+    sequence.reserve(target);
+    for (let g = 0; g < this.groups.length; g++) {
+      const table = sequence.tables[g];
+      for (let i = sequence.numBlocks; i < target; i++) table[i] = i < firsts[g] ? NO_BLOCK : this.#memory.take(g);
+    }
+    sequence.numBlocks = target;
+    return true;
+  }
+
+  /**
+   * Blocks up to the `numLoaded`-th of the table have come, none behind it. Keeps what can be resumed at, gives the rest back and remembers it.
+   * @returns tokens computed now
+   */
+  endLoad(sequence: KvSequence, tokenIds: Int32Array, numLoaded: number): number {
+    const { blockSize } = this;
+    const length = this.#memory.longestResumable(numLoaded * blockSize, (g, i) => sequence.tables[g][i] !== NO_BLOCK);
+    const kept = Math.max(length / blockSize, sequence.numPublished);
+    for (let i = sequence.numBlocks - 1; i >= kept; i--) for (let g = 0; g < this.groups.length; g++) this.#releaseEntry(sequence, g, i);
+    sequence.numBlocks = kept;
+    for (let g = 0; g < this.groups.length; g++) sequence.firstHeld[g] = Math.min(sequence.firstHeld[g], kept);
+    this.publish(sequence, tokenIds, kept * blockSize);
+    return kept * blockSize;
   }
 
   /** Compares every count with the holders given, who must be all. @throws INTERNAL */
   check(sequences: Iterable<KvSequence>): void {
-    const holders = this.#pools.map((pool) => new Int32Array(pool.numBlocks));
-    for (const sequence of sequences) {
-      for (let g = 0; g < this.groups.length; g++) {
-        for (let i = 0; i < sequence.numBlocks; i++) if (sequence.tables[g][i] !== NO_BLOCK) holders[g][sequence.tables[g][i]]++;
-        if (sequence.copySources[g] !== NO_BLOCK) holders[g][sequence.copySources[g]]++;
-      }
-    }
-    this.#pools.forEach((pool, g) => {
-      pool.check(holders[g]);
-    });
-    const bound = this.#pools.map(() => 0);
-    this.#tree.forEach((node) => {
-      const parent = this.#tree.parent(node);
-      invariant(parent === NO_NODE || this.#tree.length(parent) === this.blockSize || this.#tree.parent(parent) === NO_NODE, 'a tail has children');
-      for (let g = 0; g < this.groups.length; g++) {
-        const block = this.#tree.block(node, g);
-        if (block === NO_BLOCK) continue;
-        bound[g]++;
-        invariant(this.#pools[g].node(block) === node, `tree node ${node} and block ${block} disagree`);
-      }
-    });
-    this.#pools.forEach((pool, g) => {
-      let remembered = 0;
-      for (let block = 0; block < pool.numBlocks; block++) if (pool.node(block) !== NO_NODE) remembered++;
-      invariant(remembered === bound[g], 'a block remembers a tree node that is gone');
-    });
-  }
-
-  /** Follows the tree along the tokens, full blocks into `#path`, then a last node of which only a head may agree. @returns tokens that agree */
-  #walk(tokenIds: Int32Array, limit: number, salt: string): number {
-    let node = this.#tree.root(salt);
-    let length = 0;
-    let depth = 0;
-    while (length < limit) {
-      node = this.#tree.longestChild(node, tokenIds, length, Math.min(this.blockSize, limit - length));
-      if (node === NO_NODE) break;
-      if (depth === this.#path.length) {
-        const longer = new Int32Array(depth * 2);
-        longer.set(this.#path);
-        this.#path = longer;
-      }
-      this.#path[depth++] = node;
-      length += this.#tree.commonLength;
-      if (this.#tree.commonLength < this.blockSize) break;
-    }
-    return length;
-  }
-
-  /** The longest length up to `walked` at which no group lacks a block that the next token reads. */
-  #resumableLength(walked: number): number {
-    let length = walked;
-    for (let settled = false; !settled; ) {
-      settled = true;
-      for (let g = 0; g < this.groups.length; g++) {
-        if (this.groups[g].kind === 'full') continue; // a node of the tree never lacks these
-        const first = this.#firstNeeded(g, length);
-        let i = blocksForTokens(length, this.blockSize) - 1;
-        while (i >= first && this.#tree.block(this.#path[i], g) !== NO_BLOCK) i--;
-        if (i < first) continue;
-        // block i is gone: only lengths that end before it can still do
-        length = i * this.blockSize;
-        settled = false;
-      }
-    }
-    return length;
-  }
-
-  #firstNeeded(group: number, numComputed: number): number {
-    return Math.floor(firstKeyIndex(this.groups[group], numComputed) / this.blockSize);
+    checkBlocks(this.#memory, sequences);
   }
 
   /** References the blocks of `[0, length)` that the next token reads; the last one, if cut, is held as a source of a copy. */
@@ -278,34 +284,25 @@ export class KvCache {
     sequence.reserve(numShared + 1);
     sequence.copyTokens = length % this.blockSize;
     for (let g = 0; g < this.groups.length; g++) {
-      const first = this.#firstNeeded(g, length);
+      const pool = this.#memory.pools[g];
+      const first = this.#memory.firstNeeded(g, length);
       for (let i = 0; i < numShared; i++) {
         const block = i < first ? NO_BLOCK : blockAt(g, i);
         sequence.tables[g][i] = block;
-        if (block !== NO_BLOCK) this.#pools[g].hold(block);
+        if (block !== NO_BLOCK) pool.hold(block);
       }
       sequence.firstHeld[g] = Math.min(first, numShared);
       if (sequence.copyTokens === 0) continue;
       sequence.copySources[g] = blockAt(g, numShared);
-      this.#pools[g].hold(sequence.copySources[g]);
+      pool.hold(sequence.copySources[g]);
     }
     sequence.numBlocks = numShared;
   }
 
   #copyHead(sequence: KvSequence, numComputed: number): void {
     const index = Math.floor(numComputed / this.blockSize);
-    for (let g = 0; g < this.groups.length; g++) {
-      const at = this.#numCopies++ * COPY_STRIDE;
-      if (at === this.#copies.length) {
-        const larger = new Int32Array(at * 2);
-        larger.set(this.#copies);
-        this.#copies = larger;
-      }
-      this.#copies[at] = g;
-      this.#copies[at + 1] = sequence.copySources[g];
-      this.#copies[at + 2] = sequence.tables[g][index];
-      this.#copies[at + 3] = sequence.copyTokens;
-    }
+    this.numCopiedTokens += sequence.copyTokens;
+    for (let g = 0; g < this.groups.length; g++) this.#copies.add(g, sequence.copySources[g], sequence.tables[g][index], sequence.copyTokens);
     this.#releaseCopySources(sequence);
   }
 
@@ -313,7 +310,7 @@ export class KvCache {
   #releaseCopySources(sequence: KvSequence): void {
     if (sequence.copyTokens === 0) return;
     for (let g = 0; g < this.groups.length; g++) {
-      this.#pools[g].release(sequence.copySources[g]);
+      this.#memory.release(g, sequence.copySources[g]);
       sequence.copySources[g] = NO_BLOCK;
     }
     sequence.copyTokens = 0;
@@ -321,85 +318,53 @@ export class KvCache {
 
   #slide(sequence: KvSequence, numComputed: number): void {
     for (let g = 0; g < this.groups.length; g++) {
-      if (this.groups[g].kind === 'full') continue;
-      const first = Math.min(this.#firstNeeded(g, numComputed), sequence.numBlocks);
+      if (this.groups[g].kind !== 'window') continue;
+      const first = Math.min(this.#memory.firstNeeded(g, numComputed), sequence.numBlocks);
       while (sequence.firstHeld[g] < first) this.#releaseEntry(sequence, g, sequence.firstHeld[g]++);
     }
   }
 
   #releaseEntry(sequence: KvSequence, group: number, index: number): void {
     const table = sequence.tables[group];
-    if (table[index] !== NO_BLOCK) this.#pools[group].release(table[index]);
+    if (table[index] !== NO_BLOCK) this.#memory.release(group, table[index]);
     table[index] = NO_BLOCK;
-  }
-
-  #takeBlock(group: number): number {
-    const pool = this.#pools[group];
-    if (pool.numFree === 0) this.#evict(group);
-    const block = pool.take();
-    invariant(block !== NO_BLOCK, `cache group ${group} promised a block that it does not have`);
-    return block;
-  }
-
-  /**
-   * Frees the block of a group that was used longest ago. In a full group that is always a leaf of the tree: whoever holds a node holds its
-   * ancestors, and `free` lets go of tails first. A window group may lose a block in the middle; the prefix then resumes only beside the gap.
-   */
-  #evict(group: number): void {
-    const block = this.#pools[group].leastRecentlyUsed();
-    invariant(block !== NO_BLOCK, `cache group ${group} has nothing to evict`);
-    const node = this.#pools[group].node(block);
-    if (this.groups[group].kind === 'full') {
-      invariant(!this.#tree.hasChildren(node), `tree node ${node} would be evicted before its children`);
-      for (let g = 0; g < this.groups.length; g++) this.#forget(node, g);
-    } else this.#forget(node, group);
-    this.#tree.prune(node);
-  }
-
-  #forget(node: number, group: number): void {
-    const block = this.#tree.block(node, group);
-    if (block === NO_BLOCK) return;
-    this.#pools[group].unbind(block);
-    this.#tree.setBlock(node, group, NO_BLOCK);
   }
 
   /** Moves the next block of the sequence into the tree, or, when an equal one is there, the sequence onto that one. */
   #publishBlock(sequence: KvSequence, tokenIds: Int32Array): void {
+    const memory = this.#memory;
     const index = sequence.numPublished;
-    const start = index * this.blockSize;
-    const found = this.#tree.longestChild(sequence.node, tokenIds, start, this.blockSize);
-    const isKnown = found !== NO_NODE && this.#tree.commonLength === this.blockSize;
-    const node = isKnown ? found : this.#tree.insert(sequence.node, tokenIds, start, this.blockSize);
+    const node = memory.remember(sequence.node, tokenIds, index * this.blockSize, this.blockSize, sequence.priority);
+    let isNews = false;
     for (let g = 0; g < this.groups.length; g++) {
       const own = sequence.tables[g][index];
       if (own === NO_BLOCK) continue;
-      const known = this.#tree.block(node, g);
-      if (known === NO_BLOCK) this.#bind(node, g, own);
-      else if (known !== own) {
+      const known = memory.tree.block(node, g);
+      if (known === NO_BLOCK) {
+        memory.bind(node, g, own);
+        isNews = true;
+      } else if (known !== own) {
         // equal tokens have equal KV to the bit, so the duplicate can go
-        this.#pools[g].hold(known);
-        this.#pools[g].release(own);
+        memory.pools[g].hold(known);
+        memory.release(g, own);
         sequence.tables[g][index] = known;
       }
     }
-    this.#tree.pin(node);
-    this.#tree.unpin(sequence.node);
+    memory.tree.pin(node);
+    memory.tree.unpin(sequence.node);
     sequence.node = node;
     sequence.numPublished++;
+    if (isNews) memory.listener?.onPublished(node);
   }
 
   #publishTail(sequence: KvSequence, tokenIds: Int32Array, numComputed: number): void {
     const count = numComputed % this.blockSize;
     const index = Math.floor(numComputed / this.blockSize);
     if (sequence.node === NO_NODE || count === 0 || sequence.numPublished !== index || sequence.copyTokens > 0 || index >= sequence.numBlocks) return;
-    this.#tree.longestChild(sequence.node, tokenIds, index * this.blockSize, count);
-    if (this.#tree.commonLength === count) return;
-    const node = this.#tree.insert(sequence.node, tokenIds, index * this.blockSize, count);
-    for (let g = 0; g < this.groups.length; g++) this.#bind(node, g, sequence.tables[g][index]);
-  }
-
-  #bind(node: number, group: number, block: number): void {
-    this.#pools[group].bind(block, node);
-    this.#tree.setBlock(node, group, block);
+    const { tree } = this.#memory;
+    tree.longestChild(sequence.node, tokenIds, index * this.blockSize, count);
+    if (tree.commonLength === count) return;
+    const node = this.#memory.remember(sequence.node, tokenIds, index * this.blockSize, count, sequence.priority);
+    for (let g = 0; g < this.groups.length; g++) this.#memory.bind(node, g, sequence.tables[g][index]);
   }
 }

@@ -53,3 +53,28 @@ test('a node with children cannot be removed', () => {
   tree.insert(parent, Int32Array.of(3, 4), 0, 2);
   expect(() => tree.remove(parent)).toThrow('in use');
 });
+
+test('whatever is inserted and removed, the children found are those that a list would give', () => {
+  const tokens = fc.array(fc.integer({ min: 0, max: 2 }), { minLength: 1, maxLength: 3 });
+  fc.assert(
+    fc.property(fc.array(tokens, { maxLength: 60 }), tokens, (toggles, query) => {
+      const tree = new RadixTree(3, 1);
+      const root = tree.root('');
+      const known = new Map<string, { node: number; child: number[] }>();
+      for (const child of toggles) {
+        const existing = known.get(child.join());
+        if (existing === undefined) known.set(child.join(), { node: tree.insert(root, Int32Array.from(child), 0, child.length), child });
+        else {
+          tree.remove(existing.node);
+          known.delete(child.join());
+        }
+        const best = Math.max(0, ...[...known.values()].map((entry) => common(entry.child, query)));
+        tree.longestChild(root, Int32Array.from(query), 0, query.length);
+        expect(tree.commonLength).toBe(best);
+      }
+      expect(tree.numNodes).toBe(known.size + 1);
+      for (const { node } of known.values()) tree.remove(node);
+      expect(tree.hasChildren(root)).toBe(false);
+    }),
+  );
+});

@@ -1,51 +1,77 @@
 /**
  * The memory of computed prefixes: a tree over token ids whose edges are blocks. Every node stands for one block of tokens after its parent's;
- * only full blocks have children, a shorter one is the tail of a finished sequence. Roots are named by a salt, so that callers who must not share never do.
+ * only full blocks have children, a shorter one is the tail of a finished sequence. Roots are named by a namespace, so that callers who must not share
+ * never do. Matching compares token ids, so it is exact to the token: no hash stands for tokens, and none can collide.
  *
- * Children of a node are sorted by their tokens. A binary search so finds the child with the longest common head, hence matching is exact to
- * the token with no hashing and no collisions.
+ * A struct of arrays: a node is a number. Arrays for as many nodes as there are blocks are reserved at once and touched as they fill, so that a tree
+ * that grows never stops to copy itself.
  */
 import { invariant } from '../base/errors.ts';
 import { NO_BLOCK, NO_NODE } from './block-pool.ts';
+import { grown, Siblings } from './siblings.ts';
 
 export class RadixTree {
   readonly blockSize: number;
   readonly numGroups: number;
-  #capacity = 64;
-  #parents = new Int32Array(this.#capacity);
-  #lengths = new Int32Array(this.#capacity);
+  readonly #siblings: Siblings;
+  #capacity: number;
+  /** Parent of each node; of an unused one, the next unused. */
+  #parents: Int32Array;
   /** Sequences whose published path ends here: such a node stays even without blocks. */
-  #pins = new Int32Array(this.#capacity);
-  #tokens: Int32Array;
+  #pins: Int32Array;
   #blocks: Int32Array;
-  #children: (number[] | null)[] = [];
-  #rootSalts = new Map<number, string>();
-  #roots = new Map<string, number>();
-  #unused: number[] = [];
+  /** How often a request began with it. */
+  #uses: Int32Array;
+  /** What the eviction policy made of its last use; lower goes first. */
+  #evictionKeys: Float64Array;
+  readonly #namespaces = new Map<number, string>();
+  readonly #roots = new Map<string, number>();
+  #firstUnused = NO_NODE;
+  #numUsed = 0;
+  /** Nodes ever used at once. */
   #numNodes = 0;
-  /** Result of the last `longestChild`: how many tokens it shares. */
-  commonLength = 0;
 
-  constructor(blockSize: number, numGroups: number) {
+  /** @param expectedNodes room to reserve; more may come */
+  constructor(blockSize: number, numGroups: number, expectedNodes = 64) {
     this.blockSize = blockSize;
     this.numGroups = numGroups;
-    this.#tokens = new Int32Array(this.#capacity * blockSize);
+    this.#capacity = Math.max(64, expectedNodes);
+    this.#siblings = new Siblings(blockSize, this.#capacity);
+    this.#parents = new Int32Array(this.#capacity);
+    this.#pins = new Int32Array(this.#capacity);
     this.#blocks = new Int32Array(this.#capacity * numGroups);
+    this.#uses = new Int32Array(this.#capacity);
+    this.#evictionKeys = new Float64Array(this.#capacity);
   }
 
   /** Nodes in use, roots included. */
   get numNodes(): number {
-    return this.#numNodes - this.#unused.length;
+    return this.#numUsed;
+  }
+
+  /** Tokens shared by the result of the last `longestChild`. */
+  get commonLength(): number {
+    return this.#siblings.commonLength;
   }
 
   /** The root of a namespace, made when first asked for. */
-  root(salt: string): number {
-    const existing = this.#roots.get(salt);
+  root(namespace: string): number {
+    const existing = this.#roots.get(namespace);
     if (existing !== undefined) return existing;
-    const root = this.#newNode(NO_NODE);
-    this.#roots.set(salt, root);
-    this.#rootSalts.set(root, salt);
+    const root = this.#newNode(NO_NODE, noTokens, 0, 0);
+    this.#roots.set(namespace, root);
+    this.#namespaces.set(root, namespace);
     return root;
+  }
+
+  /** The root of a namespace, or NO_NODE where nothing has been remembered. */
+  findRoot(namespace: string): number {
+    return this.#roots.get(namespace) ?? NO_NODE;
+  }
+
+  /** Namespace of a root. */
+  namespaceOf(root: number): string {
+    return this.#namespaces.get(root) ?? '';
   }
 
   parent(node: number): number {
@@ -54,7 +80,11 @@ export class RadixTree {
 
   /** Tokens of the node; less than a block for a tail. */
   length(node: number): number {
-    return this.#lengths[node];
+    return this.#siblings.length(node);
+  }
+
+  copyTokens(node: number, target: Int32Array): void {
+    this.#siblings.copyTokens(node, target);
   }
 
   block(node: number, group: number): number {
@@ -66,7 +96,7 @@ export class RadixTree {
   }
 
   hasChildren(node: number): boolean {
-    return (this.#children[node]?.length ?? 0) > 0;
+    return this.#siblings.hasChildren(node);
   }
 
   pin(node: number): void {
@@ -77,36 +107,34 @@ export class RadixTree {
     this.#pins[node]--;
   }
 
+  uses(node: number): number {
+    return this.#uses[node];
+  }
+
+  countUse(node: number): void {
+    this.#uses[node]++;
+  }
+
+  evictionKey(node: number): number {
+    return this.#evictionKeys[node];
+  }
+
+  setEvictionKey(node: number, key: number): void {
+    this.#evictionKeys[node] = key;
+  }
+
   /**
    * The child that shares most tokens with `tokens[start, start + count)`; how many is left in `commonLength`.
    * @returns NO_NODE when none shares the first
    */
   longestChild(node: number, tokens: Int32Array, start: number, count: number): number {
-    this.commonLength = 0;
-    const siblings = this.#children[node];
-    if (siblings === null || siblings === undefined) return NO_NODE;
-    const at = this.#lowerBound(siblings, tokens, start, count);
-    // in sorted order the longest common head is next to where the tokens would stand
-    let best = NO_NODE;
-    for (let i = at; i >= at - 1; i--) {
-      if (i < 0 || i >= siblings.length) continue;
-      const common = this.#common(siblings[i], tokens, start, count);
-      if (common > this.commonLength) {
-        this.commonLength = common;
-        best = siblings[i];
-      }
-    }
-    return best;
+    return this.#siblings.longest(node, tokens, start, count);
   }
 
   /** Adds a child for `tokens[start, start + count)`, with no blocks yet. The caller knows that no equal one exists. */
   insert(parent: number, tokens: Int32Array, start: number, count: number): number {
-    const node = this.#newNode(parent);
-    this.#lengths[node] = count;
-    for (let i = 0; i < count; i++) this.#tokens[node * this.blockSize + i] = tokens[start + i];
-    const siblings = this.#children[parent];
-    if (siblings === null) this.#children[parent] = [node];
-    else siblings.splice(this.#lowerBound(siblings, tokens, start, count), 0, node);
+    const node = this.#newNode(parent, tokens, start, count);
+    this.#siblings.insert(parent, node);
     return node;
   }
 
@@ -115,26 +143,27 @@ export class RadixTree {
     invariant(!this.hasChildren(node) && this.#pins[node] === 0, `tree node ${node} is in use`);
     const parent = this.#parents[node];
     if (parent === NO_NODE) {
-      this.#roots.delete(this.#rootSalts.get(node) ?? '');
-      this.#rootSalts.delete(node);
-    } else {
-      const siblings = this.#children[parent] ?? [];
-      const at = this.#lowerBound(siblings, this.#tokens, node * this.blockSize, this.#lengths[node]);
-      invariant(siblings[at] === node, `tree node ${node} is not among its siblings`);
-      siblings.splice(at, 1);
-      if (siblings.length === 0) this.#children[parent] = null;
-    }
-    this.#unused.push(node);
+      this.#roots.delete(this.namespaceOf(node));
+      this.#namespaces.delete(node);
+    } else this.#siblings.remove(parent, node);
+    this.#parents[node] = this.#firstUnused;
+    this.#firstUnused = node;
+    this.#numUsed--;
   }
 
-  /** Removes the node, and then its ancestors, while nothing depends on them: no child, no block, no pin. */
-  prune(node: number): void {
-    for (let at = node; at !== NO_NODE; ) {
-      if (this.hasChildren(at) || this.#pins[at] > 0 || this.#hasBlock(at)) return;
+  /**
+   * Removes the node, and then its ancestors, while nothing depends on them: no child, no block, no pin.
+   * @returns the first that stays, or NO_NODE
+   */
+  prune(node: number): number {
+    let at = node;
+    while (at !== NO_NODE) {
+      if (this.hasChildren(at) || this.#pins[at] > 0 || this.#hasBlock(at)) return at;
       const parent = this.#parents[at];
       this.remove(at);
       at = parent;
     }
+    return NO_NODE;
   }
 
   /** Calls `visit` for every node. For the invariant checker and tests. */
@@ -142,7 +171,7 @@ export class RadixTree {
     const stack = [...this.#roots.values()];
     for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
       visit(node);
-      stack.push(...(this.#children[node] ?? []));
+      this.#siblings.collect(node, stack);
     }
   }
 
@@ -151,55 +180,31 @@ export class RadixTree {
     return false;
   }
 
-  #newNode(parent: number): number {
-    const node = this.#unused.pop() ?? this.#numNodes++;
-    if (node >= this.#capacity) this.#grow();
+  #newNode(parent: number, tokens: Int32Array, start: number, count: number): number {
+    let node = this.#firstUnused;
+    if (node === NO_NODE) {
+      node = this.#numNodes++;
+      if (node >= this.#capacity) this.#grow();
+    } else this.#firstUnused = this.#parents[node];
+    this.#numUsed++;
     this.#parents[node] = parent;
-    this.#lengths[node] = 0;
     this.#pins[node] = 0;
-    this.#children[node] = null;
+    this.#uses[node] = 0;
+    this.#evictionKeys[node] = -Infinity;
+    this.#siblings.set(node, tokens, start, count);
     for (let g = 0; g < this.numGroups; g++) this.setBlock(node, g, NO_BLOCK);
     return node;
   }
 
   #grow(): void {
     this.#capacity *= 2;
-    const grown = (array: Int32Array, perNode: number) => {
-      const larger = new Int32Array(this.#capacity * perNode);
-      larger.set(array);
-      return larger;
-    };
-    this.#parents = grown(this.#parents, 1);
-    this.#lengths = grown(this.#lengths, 1);
-    this.#pins = grown(this.#pins, 1);
-    this.#tokens = grown(this.#tokens, this.blockSize);
-    this.#blocks = grown(this.#blocks, this.numGroups);
-  }
-
-  /** First index whose node is not smaller than the tokens; a head is smaller than what it is the head of. */
-  #lowerBound(siblings: readonly number[], tokens: Int32Array, start: number, count: number): number {
-    let low = 0;
-    let high = siblings.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#isSmaller(siblings[middle], tokens, start, count)) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-
-  #isSmaller(node: number, tokens: Int32Array, start: number, count: number): boolean {
-    const common = this.#common(node, tokens, start, count);
-    if (common === count) return false;
-    if (common === this.#lengths[node]) return true;
-    return this.#tokens[node * this.blockSize + common] < tokens[start + common];
-  }
-
-  #common(node: number, tokens: Int32Array, start: number, count: number): number {
-    const base = node * this.blockSize;
-    const most = Math.min(count, this.#lengths[node]);
-    let i = 0;
-    while (i < most && this.#tokens[base + i] === tokens[start + i]) i++;
-    return i;
+    this.#siblings.grow(this.#capacity);
+    this.#parents = grown(this.#parents, this.#capacity);
+    this.#pins = grown(this.#pins, this.#capacity);
+    this.#blocks = grown(this.#blocks, this.#capacity * this.numGroups);
+    this.#uses = grown(this.#uses, this.#capacity);
+    this.#evictionKeys = grown(this.#evictionKeys, this.#capacity);
   }
 }
+
+const noTokens = new Int32Array(0);

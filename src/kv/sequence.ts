@@ -16,8 +16,11 @@ export class KvSequence {
   /** Partial prefix hit to be copied once a block for it is allocated: its source blocks are held until then. */
   copyTokens = 0;
   readonly copySources: Int32Array;
+  /** Of its request, for the eviction policy; lower is more urgent. */
+  readonly priority: number;
 
-  constructor(numGroups: number) {
+  constructor(numGroups: number, priority = 0) {
+    this.priority = priority;
     this.tables = Array.from({ length: numGroups }, () => new Int32Array(8).fill(NO_BLOCK));
     this.firstHeld = new Int32Array(numGroups);
     this.copySources = new Int32Array(numGroups).fill(NO_BLOCK);

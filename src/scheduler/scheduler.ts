@@ -189,6 +189,7 @@ export class Scheduler {
     const batch = this.#batches[this.#step % this.#batches.length];
     batch.clear(this.#step);
     this.#view.nowMs = nowMs;
+    this.kv.tick(nowMs);
     this.#view.numWaiting = this.#waiting.size;
     for (const request of this.#expiry.due(() => this.unfinished(), nowMs)) this.#fail(batch, request);
     const needsPreemption = !this.#scheduleRunning(batch);
@@ -383,7 +384,7 @@ export class Scheduler {
 
   /** The last token is always computed: its logits are what is wanted. */
   #takePrefix(request: Request, limit: number): void {
-    request.sequence = this.kv.open();
+    request.sequence = this.kv.open(request.priority);
     const from = request.sibling?.sequence;
     const length = Math.min(limit, request.numPromptTokens - 1);
     const canFork =
