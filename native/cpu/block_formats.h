@@ -3,6 +3,7 @@
 #pragma once
 
 #include "../common/weight_formats.h"
+#include "grid_formats.h"
 #include "simd.h"
 
 namespace millrace::cpu::MILLRACE_ISA {
@@ -15,7 +16,8 @@ struct BlockGroup {
 template <WeightFormat kFormat>
 struct BlockTraits {
   // Scales of 16 instead of 32 elements; minimums.
-  static constexpr bool kHalves = kFormat == WeightFormat::q2_k || kFormat == WeightFormat::q3_k || kFormat == WeightFormat::q6_k;
+  static constexpr bool kHalves = kFormat == WeightFormat::q2_k || kFormat == WeightFormat::q3_k || kFormat == WeightFormat::q6_k ||
+                                 hasGridHalves(kFormat);
   static constexpr bool kMinimums = kFormat == WeightFormat::q4_1 || kFormat == WeightFormat::q5_1 || kFormat == WeightFormat::q2_k ||
                                     kFormat == WeightFormat::q4_k || kFormat == WeightFormat::q5_k;
 };
@@ -69,12 +71,14 @@ MILLRACE_INLINE int q3Scale(const uint8_t* s, int i) { return (((s[i & 7] >> (i 
 template <WeightFormat kFormat>
 MILLRACE_INLINE void readGroup(const uint8_t* row, int index, BlockGroup& g) {
   constexpr int perBlock = kFormat == WeightFormat::q2_k || kFormat == WeightFormat::q3_k || kFormat == WeightFormat::q4_k || kFormat == WeightFormat::q5_k ||
-                                   kFormat == WeightFormat::q6_k || kFormat == WeightFormat::iq4_xs
+                                   kFormat == WeightFormat::q6_k || kFormat == WeightFormat::iq4_xs || isGridFormat(kFormat)
                                ? 8
                                : 1;
   const int j = index % perBlock, half = j / 4, quarter = j % 4;  // of a super-block of 256: group, half of 128, group within the half
   const uint8_t* p = row + int64_t{index / perBlock} * blockSize(kFormat).bytes;
-  if constexpr (kFormat == WeightFormat::q4_1) {
+  if constexpr (isGridFormat(kFormat)) {
+    readGridGroup<kFormat>(p, j, g.levels, g.scales);
+  } else if constexpr (kFormat == WeightFormat::q4_1) {
     setScale(g, halfAt(p));
     setMinimum(g, halfAt(p + 2));
     nibbleLevels(p + 4, 0, g);
@@ -148,6 +152,15 @@ MILLRACE_INLINE void withBlockFormat(WeightFormat format, F&& f) {
     case WeightFormat::iq4_nl: return f.template run<WeightFormat::iq4_nl>();
     case WeightFormat::iq4_xs: return f.template run<WeightFormat::iq4_xs>();
     case WeightFormat::mxfp4: return f.template run<WeightFormat::mxfp4>();
+    case WeightFormat::iq2_xxs: return f.template run<WeightFormat::iq2_xxs>();
+    case WeightFormat::iq2_xs: return f.template run<WeightFormat::iq2_xs>();
+    case WeightFormat::iq2_s: return f.template run<WeightFormat::iq2_s>();
+    case WeightFormat::iq3_xxs: return f.template run<WeightFormat::iq3_xxs>();
+    case WeightFormat::iq3_s: return f.template run<WeightFormat::iq3_s>();
+    case WeightFormat::iq1_s: return f.template run<WeightFormat::iq1_s>();
+    case WeightFormat::iq1_m: return f.template run<WeightFormat::iq1_m>();
+    case WeightFormat::tq1_0: return f.template run<WeightFormat::tq1_0>();
+    case WeightFormat::tq2_0: return f.template run<WeightFormat::tq2_0>();
     default: return;
   }
 }

@@ -34,8 +34,8 @@ function folderWith(files: Record<string, unknown>): string {
   return path;
 }
 
-const IQ2_XXS = 16;
-const IQ3_XXS = 18;
+const NVFP4 = 40;
+const Q8_K = 15;
 const shapes: Readonly<Record<string, readonly number[]>> = {
   'token_embd.weight': [256, 256],
   'output_norm.weight': [256],
@@ -56,7 +56,7 @@ function gguf(types: (tensor: string) => number = () => 0): Uint8Array {
   const tensors: GgufFileTensor[] = Object.entries(shapes).map(([name, shape]) => {
     const type = shape.length === 1 ? 0 : types(name);
     const elements = shape.reduce((a, b) => a * b, 1);
-    const bytes = type === 0 ? f32Bytes(new Float32Array(elements).fill(0.01)) : new Uint8Array((elements / 256) * (type === IQ2_XXS ? 66 : 98));
+    const bytes = type === 0 ? f32Bytes(new Float32Array(elements).fill(0.01)) : new Uint8Array((elements / 256) * (type === NVFP4 ? 144 : 292));
     return { name, shape, type, bytes };
   });
   const metadata = {
@@ -113,16 +113,16 @@ test.each([
 
 describe('number formats that are not read', () => {
   test('are all named in one error, the output head and the embedding among them', async () => {
-    const error = await failure({ model: ggufFile((name) => (name === 'output.weight' ? IQ3_XXS : IQ2_XXS)) });
+    const error = await failure({ model: ggufFile((name) => (name === 'output.weight' ? Q8_K : NVFP4)) });
     expect(error.code).toBe('WEIGHTS_FORMAT_UNSUPPORTED');
     expect(error.message).toContain('9 of 12 tensors');
     for (const name of ['embed_tokens', 'q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'])
-      expect(error.message).toMatch(new RegExp(`${name}\\.weight is stored as IQ2_XXS`));
-    expect(error.message).toContain('lm_head.weight is stored as IQ3_XXS');
+      expect(error.message).toMatch(new RegExp(`${name}\\.weight is stored as NVFP4`));
+    expect(error.message).toContain('lm_head.weight is stored as Q8_K');
   });
 
   test('do not make a model share its embedding when only its output head is in one', async () => {
-    const error = await failure({ model: ggufFile((name) => (name === 'output.weight' ? IQ3_XXS : 0)) });
+    const error = await failure({ model: ggufFile((name) => (name === 'output.weight' ? Q8_K : 0)) });
     expect(error.code).toBe('WEIGHTS_FORMAT_UNSUPPORTED');
     expect(error.message).toContain('1 of 12 tensors');
   });
@@ -145,7 +145,7 @@ describe.skipIf(process.platform !== 'linux')('a load that fails leaves no file 
   /** Descriptors that the process has open. */
   const numOpenFiles = () => readdirSync('/proc/self/fd').length;
   const cases: readonly (readonly [what: string, model: () => string, hooks: LoadHooks])[] = [
-    ['unread formats', () => ggufFile(() => IQ2_XXS), {}],
+    ['unread formats', () => ggufFile(() => NVFP4), {}],
     ['a metadata key that is missing', () => damaged('llama.block_count', 'llama.block_xxxxx'), {}],
     ['an unknown architecture', () => damaged('general.architecture', 'general.architectury'), {}],
     ['a tokenizer that is not read', () => damaged('gpt2', 'none'), {}],

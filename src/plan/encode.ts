@@ -42,6 +42,15 @@ export const weightFormats = [
   'iq4_nl',
   'iq4_xs',
   'mxfp4',
+  'iq2_xxs',
+  'iq2_xs',
+  'iq2_s',
+  'iq3_xxs',
+  'iq3_s',
+  'iq1_s',
+  'iq1_m',
+  'tq1_0',
+  'tq2_0',
 ] as const satisfies readonly WeightFormat[];
 
 /**

@@ -43,7 +43,16 @@ export type WeightFormat =
   | 'q6_k'
   | 'iq4_nl'
   | 'iq4_xs'
-  | 'mxfp4';
+  | 'mxfp4'
+  | 'iq2_xxs'
+  | 'iq2_xs'
+  | 'iq2_s'
+  | 'iq3_xxs'
+  | 'iq3_s'
+  | 'iq1_s'
+  | 'iq1_m'
+  | 'tq1_0'
+  | 'tq2_0';
 
 /**
  * Numbers that a `linear` multiplies with, on its activation side (part of the op's meaning; the reference does the same):

@@ -20,14 +20,14 @@ const MAX_GGUF_DIMENSIONS = 4;
 // biome-ignore format: a table of pairs
 const formatOfType: Readonly<Record<number, WeightFormat>> = {
   0: 'f32', 1: 'f16', 2: 'q4_0', 3: 'q4_1', 6: 'q5_0', 7: 'q5_1', 8: 'q8_0', 10: 'q2_k', 11: 'q3_k', 12: 'q4_k', 13: 'q5_k', 14: 'q6_k', 20: 'iq4_nl',
-  23: 'iq4_xs', 30: 'bf16', 39: 'mxfp4',
+  23: 'iq4_xs', 30: 'bf16', 39: 'mxfp4', 16: 'iq2_xxs', 17: 'iq2_xs', 22: 'iq2_s', 18: 'iq3_xxs', 21: 'iq3_s', 19: 'iq1_s', 29: 'iq1_m', 34: 'tq1_0',
+  35: 'tq2_0',
 };
 
 /** Names of the other types, for messages. */
 // biome-ignore format: a table of pairs
 const typeNames: Readonly<Record<number, string>> = {
-  9: 'Q8_1', 15: 'Q8_K', 16: 'IQ2_XXS', 17: 'IQ2_XS', 18: 'IQ3_XXS', 19: 'IQ1_S', 21: 'IQ3_S', 22: 'IQ2_S', 24: 'I8', 25: 'I16', 26: 'I32', 27: 'I64',
-  28: 'F64', 29: 'IQ1_M', 34: 'TQ1_0', 35: 'TQ2_0', 40: 'NVFP4',
+  9: 'Q8_1', 15: 'Q8_K', 24: 'I8', 25: 'I16', 26: 'I32', 27: 'I64', 28: 'F64', 40: 'NVFP4',
 };
 
 /** How one tensor of a GGUF file is to be read as a Hugging Face one. Plain data, so that model families need not know this room. */

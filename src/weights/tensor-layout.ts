@@ -31,7 +31,7 @@ export function invalidFile(file: string, message: string, expected?: string, re
 export function unsupportedFormat({ file, name, type }: UnreadTensor): MillraceError {
   return new MillraceError('WEIGHTS_FORMAT_UNSUPPORTED', {
     message: `${file}: tensor ${name} is stored in a number format that is not read yet.`,
-    expected: 'F32, F16, BF16 or (GGUF) Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ4_NL, IQ4_XS or MXFP4',
+    expected: 'F32, F16, BF16 or (GGUF) Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K, IQ1 to IQ4, TQ1_0, TQ2_0 or MXFP4',
     received: type,
     hint: 'use a checkpoint of another type, such as the BF16 original or a Q8_0 or Q4_K_M GGUF',
   });

@@ -29,6 +29,15 @@ const types: Partial<Record<WeightFormat, number>> = {
   iq4_nl: 20,
   iq4_xs: 23,
   mxfp4: 39,
+  iq2_xxs: 16,
+  iq2_xs: 17,
+  iq2_s: 22,
+  iq3_xxs: 18,
+  iq3_s: 21,
+  iq1_s: 19,
+  iq1_m: 29,
+  tq1_0: 34,
+  tq2_0: 35,
 };
 /** What files called Q4_K_M and Q4_0 hold: the embedding, which is the output head too, in Q6_K. */
 const mixtures: Record<string, (tensor: string) => WeightFormat> = {

@@ -19,9 +19,10 @@ from gguf import quants
 HALVES = {
     types.Q4_0: [0], types.Q4_1: [0, 2], types.Q5_0: [0], types.Q5_1: [0, 2], types.Q8_0: [0],
     types.Q2_K: [80, 82], types.Q3_K: [108], types.Q4_K: [0, 2], types.Q5_K: [0, 2], types.Q6_K: [208],
-    types.IQ4_NL: [0], types.IQ4_XS: [0], types.MXFP4: [],
+    types.IQ4_NL: [0], types.IQ4_XS: [0], types.MXFP4: [], types.IQ2_XXS: [0], types.IQ2_XS: [0], types.IQ2_S: [0], types.IQ3_XXS: [0], types.IQ3_S: [0],
+    types.IQ1_S: [0], types.IQ1_M: [], types.TQ1_0: [52], types.TQ2_0: [64],
 }
-PACKED_TOO = [types.Q4_0, types.Q4_1, types.Q5_0, types.Q5_1]
+PACKED_TOO = [types.Q4_0, types.Q4_1, types.Q5_0, types.Q5_1, types.TQ1_0, types.TQ2_0]
 
 
 def text(array):
@@ -37,6 +38,9 @@ def main():
         for offset in halves:
             scales = random.normal(0, 0.05, len(blocks)).astype(np.float16)
             blocks[:, offset : offset + 2] = scales.view(np.uint8).reshape(-1, 2)
+        if kind == types.IQ1_M:  # a half in four top nibbles
+            for block, scale in zip(blocks, random.normal(0, 0.05, len(blocks)).astype(np.float16).view(np.uint16)):
+                block[49::2] = block[49::2] & 15 | [int(scale) >> 4 * w << 4 & 255 for w in range(4)]
         entry = {"bytes": text(blocks), "values": text(quants.dequantize(blocks, kind).astype("<f4"))}
         if kind in PACKED_TOO:
             values = random.normal(0, 0.05, 512).astype("<f4")

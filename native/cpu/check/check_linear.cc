@@ -57,7 +57,9 @@ struct Matrix {
 // Byte offsets of the halves in a block of a format kept as stored; -1 for none.
 void halvesOf(WeightFormat format, int (&at)[2]) {
   at[0] = 0, at[1] = -1;
-  if (format == WeightFormat::mxfp4) at[0] = -1;
+  if (format == WeightFormat::mxfp4 || format == WeightFormat::iq1_m) at[0] = -1;
+  if (format == WeightFormat::tq1_0) at[0] = 52;
+  if (format == WeightFormat::tq2_0) at[0] = 64;
   if (format == WeightFormat::q4_1 || format == WeightFormat::q5_1 || format == WeightFormat::q4_k || format == WeightFormat::q5_k) at[1] = 2;
   if (format == WeightFormat::q2_k) at[0] = 80, at[1] = 82;
   if (format == WeightFormat::q3_k) at[0] = 108;
@@ -73,6 +75,10 @@ Matrix makeBlocks(const KernelTable& table, WeightFormat format, int n, int k, R
   int at[2];
   halvesOf(format, at);
   for (size_t block = 0; block < m.source.size(); block += blockSize(format).bytes) {
+    for (int w = 0; format == WeightFormat::iq1_m && w < 4; w++) {  // a small half in four top nibbles
+      uint8_t& byte = m.source[block + 49 + 2 * w];
+      byte = static_cast<uint8_t>((byte & 15) | (w == 3 ? 0x20 : byte & 0xf0));
+    }
     if (format == WeightFormat::mxfp4) m.source[block] = static_cast<uint8_t>(118 + random.below(6));
     for (int offset : at) {
       const uint16_t half = f16Bits(random.normal() * 0.01f);

@@ -121,6 +121,13 @@ const errors: Partial<Record<WeightFormatName, number>> = {
   mxfp4: 0.13,
   q3_k: 0.19,
   q2_k: 0.4,
+  iq3_s: 0.19,
+  iq3_xxs: 0.25,
+  iq2_s: 0.35,
+  iq2_xs: 0.42,
+  iq2_xxs: 0.46,
+  iq1_m: 0.6,
+  iq1_s: 0.6,
 };
 
 test.each(Object.keys(errors) as WeightFormatName[])(

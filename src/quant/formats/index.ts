@@ -3,6 +3,9 @@ import { bf16 } from './bf16.ts';
 import { f16 } from './f16.ts';
 import { f32 } from './f32.ts';
 import type { WeightFormatDefinition } from './format.ts';
+import { iq1_m, iq1_s } from './iq1.ts';
+import { iq2_s, iq2_xs, iq2_xxs } from './iq2.ts';
+import { iq3_s, iq3_xxs } from './iq3.ts';
 import { iq4_nl } from './iq4_nl.ts';
 import { iq4_xs } from './iq4_xs.ts';
 import { mxfp4 } from './mxfp4.ts';
@@ -16,6 +19,7 @@ import { q5_1 } from './q5_1.ts';
 import { q5_k } from './q5_k.ts';
 import { q6_k } from './q6_k.ts';
 import { q8_0 } from './q8_0.ts';
+import { tq1_0, tq2_0 } from './ternary.ts';
 
 export const weightFormats = {
   f32,
@@ -34,6 +38,15 @@ export const weightFormats = {
   iq4_nl,
   iq4_xs,
   mxfp4,
+  iq2_xxs,
+  iq2_xs,
+  iq2_s,
+  iq3_xxs,
+  iq3_s,
+  iq1_s,
+  iq1_m,
+  tq1_0,
+  tq2_0,
 } as const satisfies Record<string, WeightFormatDefinition>;
 
 export type WeightFormatName = keyof typeof weightFormats;
