@@ -43,6 +43,10 @@ napi_value mapFile(napi_env, napi_callback_info);
 napi_value packWeight(napi_env, napi_callback_info);
 napi_value createProgram(napi_env, napi_callback_info);
 napi_value createCache(napi_env, napi_callback_info);
+// block_exports.cc
+napi_value blockBytes(napi_env, napi_callback_info);
+napi_value readBlocks(napi_env, napi_callback_info);
+napi_value writeBlocks(napi_env, napi_callback_info);
 // step_exports.cc
 napi_value forward(napi_env, napi_callback_info);
 napi_value sample(napi_env, napi_callback_info);

@@ -1,5 +1,7 @@
 #include "cache.h"
 
+#include <cstring>
+
 #include "../common/error.h"
 
 namespace millrace::cpu {
@@ -23,6 +25,22 @@ KvLayer Cache::layer(int32_t group, int32_t layer) const {
   const CacheGroupSpec& spec = groups_[static_cast<size_t>(group)];
   uint8_t* data = memory_[static_cast<size_t>(group)].data() + layerBytes_[static_cast<size_t>(group)] * static_cast<size_t>(layer);
   return KvLayer{data, dtype_, blockSize_, spec.numKvHeads, spec.headDim};
+}
+
+size_t Cache::blockBytes(int32_t group) const { return layerBlockBytes(group) * static_cast<size_t>(groups_[static_cast<size_t>(group)].numLayers); }
+
+void Cache::readBlock(int32_t group, int32_t block, uint8_t* bytes) const {
+  const size_t size = layerBlockBytes(group);
+  for (int32_t i = 0; i < groups_[static_cast<size_t>(group)].numLayers; i++, bytes += size) {
+    std::memcpy(bytes, layer(group, i).data + size * static_cast<size_t>(block), size);
+  }
+}
+
+void Cache::writeBlock(int32_t group, int32_t block, const uint8_t* bytes) const {
+  const size_t size = layerBlockBytes(group);
+  for (int32_t i = 0; i < groups_[static_cast<size_t>(group)].numLayers; i++, bytes += size) {
+    std::memcpy(layer(group, i).data + size * static_cast<size_t>(block), bytes, size);
+  }
 }
 
 }  // namespace millrace::cpu

@@ -22,8 +22,14 @@ class Cache {
   int32_t blockSize() const { return blockSize_; }
   size_t sizeBytes() const { return sizeBytes_; }
   KvLayer layer(int32_t group, int32_t layer) const;
+  // A block over all layers of its group, one layer behind the other.
+  size_t blockBytes(int32_t group) const;
+  void readBlock(int32_t group, int32_t block, uint8_t* bytes) const;
+  void writeBlock(int32_t group, int32_t block, const uint8_t* bytes) const;
 
  private:
+  size_t layerBlockBytes(int32_t group) const { return layerBytes_[static_cast<size_t>(group)] / static_cast<size_t>(groups_[static_cast<size_t>(group)].numBlocks); }
+
   std::vector<CacheGroupSpec> groups_;
   std::vector<size_t> layerBytes_;
   std::vector<Memory> memory_;  // one a group

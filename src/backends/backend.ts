@@ -16,6 +16,14 @@ export interface Backend {
   createCache(spec: CacheSpec): Promise<Cache>;
   /** Runs one step: the one crossing. At most one step is in flight per backend; a second call waits for the first. */
   execute(step: Step): Promise<StepResult>;
+  /**
+   * Copies whole blocks out, `[n, 2]`: group, block; one behind the other, each of `cache.blockBytes[group]` bytes. It takes its turn among the steps: it
+   * sees all that those given before have written, and nothing of those given later. Off the event loop, as a step is.
+   * @throws BACKEND_STEP_FAILED for blocks that there are not
+   */
+  readBlocks(cache: Cache, blocks: Int32Array): Promise<Uint8Array>;
+  /** The other way, for bytes that a cache of an equal `layout` gave. The caller leaves both arrays alone until it has resolved. @throws BACKEND_STEP_FAILED */
+  writeBlocks(cache: Cache, blocks: Int32Array, bytes: Uint8Array): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -69,6 +77,10 @@ export interface CacheSpec {
 export interface Cache {
   readonly spec: CacheSpec;
   readonly sizeBytes: number;
+  /** `[groups]`: bytes of one block as `readBlocks` gives it. */
+  readonly blockBytes: readonly number[];
+  /** Names all that the bytes of a block depend on besides tokens and model: backend, instruction set, number type, shapes. */
+  readonly layout: string;
   close(): void;
 }
 

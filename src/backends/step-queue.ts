@@ -1,10 +1,8 @@
-import type { StepResult } from './backend.ts';
-
-/** The rule of `Backend.execute` that at most one step is in flight: a further one waits for those before it, however they end. */
+/** The rule of `Backend` that at most one step is in flight, or one reading or writing of blocks: a further one waits for those before it, however they end. */
 export class StepQueue {
   #last: Promise<unknown> = Promise.resolve();
 
-  run(step: () => Promise<StepResult>): Promise<StepResult> {
+  run<T>(step: () => Promise<T>): Promise<T> {
     const result = this.#last.then(step);
     this.#last = result.catch(() => undefined);
     return result;

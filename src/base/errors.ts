@@ -42,6 +42,16 @@ export const errorTable = {
   WEIGHTS_SHAPE_MISMATCH: { status: 500, meaning: 'A tensor has another shape than the configuration says.' },
   WEIGHTS_FORMAT_UNSUPPORTED: { status: 500, meaning: 'A tensor is stored in a number format that is not read yet.' },
   TOKENIZER_INVALID: { status: 500, meaning: 'The tokenizer files are missing, malformed or of an unknown kind.' },
+  // models from a hub
+  HUB_UNREACHABLE: { status: 500, meaning: 'The hub does not answer, or fails again and again.' },
+  HUB_OFFLINE: { status: 500, meaning: 'A model is not in the cache, and HF_HUB_OFFLINE forbids to fetch it.' },
+  HUB_NOT_FOUND: { status: 500, meaning: 'The hub has no such model, revision or file.' },
+  HUB_ACCESS_DENIED: { status: 500, meaning: 'The hub does not show the model to this user: it is gated, private or not there.' },
+  HUB_RATE_LIMITED: { status: 500, meaning: 'The hub takes no more requests from here for a while.' },
+  HUB_RESPONSE_INVALID: { status: 500, meaning: 'An answer of the hub is malformed, unsafe or beyond a limit.' },
+  HUB_FILE_CORRUPT: { status: 500, meaning: 'A downloaded file does not have the hash that the hub lists.' },
+  HUB_CACHE_UNUSABLE: { status: 500, meaning: 'The cache of downloaded models cannot be written.' },
+  DISK_FULL: { status: 500, meaning: 'A file does not fit the disk.' },
   MEMORY_INSUFFICIENT: { status: 500, meaning: 'The model or its KV cache does not fit the memory.' },
   // configuration
   CONFIG_INVALID: { status: 500, meaning: 'A flag or option has a value that it cannot take.' },

@@ -40,7 +40,7 @@ const table = {
     kind: 'strings',
     default: null,
     placeholder: 'NAME...',
-    meaning: 'Names that the model answers to; the last part of its path when absent.',
+    meaning: 'Names that the model answers to; when absent its name on the hub, or the last part of its path.',
   },
   loadFormat: {
     flag: 'load-format',

@@ -75,6 +75,35 @@ for (const { name, open } of await candidates()) {
       }
     });
 
+    test.each(decoders)(
+      'in %s, blocks read out of one cache and written to another place of another go on to the same logits bit for bit',
+      async (_, options) => {
+        const { start, plan } = await decoder(backend, options);
+        const computed = await start(7);
+        await computed.chunk([{ row: 0, tokenIds: prompt.slice(0, 40) }]);
+        const moved = await start(31);
+        moved.rows.batch([{ row: 0, tokenIds: prompt.slice(0, 40) }]); // takes the blocks, computes nothing
+        const pairs = (blocks: readonly number[]) => Int32Array.from(plan.cacheGroups.flatMap((__, g) => blocks.flatMap((block) => [g, block])));
+        expect(moved.rows.blocks[0]).not.toEqual(computed.rows.blocks[0]);
+        expect(moved.cache.layout).toBe(computed.cache.layout);
+        // given together with the step before and the steps after: each takes its turn
+        const bytes = backend.readBlocks(computed.cache, pairs(computed.rows.blocks[0]));
+        const expected = computed.chunk([{ row: 0, tokenIds: prompt.slice(40) }]);
+        const written = backend.writeBlocks(moved.cache, pairs(moved.rows.blocks[0]), await bytes);
+        const actual = moved.chunk([{ row: 0, tokenIds: prompt.slice(40) }]);
+        await written;
+        expect((await actual).outputs.logits).toEqual((await expected).outputs.logits);
+        expect((await bytes).byteLength).toBe(3 * computed.cache.blockBytes.reduce((sum, size) => sum + size, 0));
+      },
+    );
+
+    test('blocks that there are not, and bytes that are not theirs, are refused', async () => {
+      const { cache } = await (await decoder(backend)).start();
+      await expect(backend.readBlocks(cache, Int32Array.of(0, 64))).rejects.toMatchObject({ code: 'BACKEND_STEP_FAILED' });
+      await expect(backend.readBlocks(cache, Int32Array.of(5, 0))).rejects.toMatchObject({ code: 'BACKEND_STEP_FAILED' });
+      await expect(backend.writeBlocks(cache, Int32Array.of(0, 1), new Uint8Array(5))).rejects.toMatchObject({ code: 'BACKEND_STEP_FAILED' });
+    });
+
     test('a plan cut in two programs gives the logits and tokens of the whole bit for bit, in one step', async () => {
       const plans: Plan[] = [decoderPlan(), bodyPlan(), headPlan()];
       const source = randomSource(plans);

@@ -96,6 +96,11 @@ export interface NativeAddon {
     maxLogitRows: number,
   ): { program: ProgramHandle; arenaBytes: number; kernels: string[] };
   createCache(device: DeviceHandle, groups: Int32Array, blockSize: number, dtype: number): { cache: CacheHandle; sizeBytes: number };
+  /** Of each group. */
+  blockBytes(cache: CacheHandle): number[];
+  /** Fills `target`, which JavaScript must leave alone until then. */
+  readBlocks(device: DeviceHandle, cache: CacheHandle, blocks: Int32Array, target: Uint8Array): Promise<void>;
+  writeBlocks(device: DeviceHandle, cache: CacheHandle, blocks: Int32Array, bytes: Uint8Array): Promise<void>;
   forward(
     device: DeviceHandle,
     step: { entries: readonly NativeEntry[]; readOutputs: Int32Array; sampling: NativeSampling | null },

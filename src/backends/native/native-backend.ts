@@ -9,6 +9,7 @@ import { planMemory } from '../../plan/passes/memory.ts';
 import type { Plan } from '../../plan/plan.ts';
 import type { WeightSource } from '../../weights/weight-source.ts';
 import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, KernelChoice, Program, Step, StepEntry, StepResult } from '../backend.ts';
+import { checkBlockBytes, layoutName } from '../block-bytes.ts';
 import { runHostStage } from '../host-stage.ts';
 import { StepQueue } from '../step-queue.ts';
 import { chooseIsa } from './build-addon.ts';
@@ -110,7 +111,7 @@ export class NativeBackend implements Backend {
         close();
         throw thrown;
       }
-      return new NativeCache(spec, cache, sizeBytes, close);
+      return new NativeCache(spec, { handle: cache, sizeBytes, blockBytes: this.#addon.blockBytes(cache), isa: this.info.isa }, close);
     } catch (thrown) {
       throw nativeError(thrown);
     }
@@ -118,6 +119,31 @@ export class NativeBackend implements Backend {
 
   execute(step: Step): Promise<StepResult> {
     return this.#steps.run(() => this.#execute(step));
+  }
+
+  readBlocks(cache: Cache, blocks: Int32Array): Promise<Uint8Array> {
+    return this.#steps.run(async () => {
+      const target = new Uint8Array(checkBlockBytes(cache, blocks));
+      await this.#copyBlocks(cache, (handle) => this.#addon.readBlocks(this.#device, handle, blocks, target));
+      return target;
+    });
+  }
+
+  writeBlocks(cache: Cache, blocks: Int32Array, bytes: Uint8Array): Promise<void> {
+    return this.#steps.run(async () => {
+      checkBlockBytes(cache, blocks, bytes);
+      await this.#copyBlocks(cache, (handle) => this.#addon.writeBlocks(this.#device, handle, blocks, bytes));
+    });
+  }
+
+  async #copyBlocks(cache: Cache, copy: (handle: CacheHandle) => Promise<void>): Promise<void> {
+    this.#checkOpen();
+    if (!(cache instanceof NativeCache)) throw new MillraceError('BACKEND_STEP_FAILED', 'The step names a cache of another backend.');
+    try {
+      await copy(cache.handle);
+    } catch (thrown) {
+      throw nativeError(thrown);
+    }
   }
 
   async close(): Promise<void> {
@@ -216,13 +242,17 @@ export class NativeProgram implements Program {
 export class NativeCache implements Cache {
   readonly spec: CacheSpec;
   readonly sizeBytes: number;
+  readonly blockBytes: readonly number[];
+  readonly layout: string;
   readonly handle: CacheHandle;
   #close: (() => void) | null;
 
-  constructor(spec: CacheSpec, handle: CacheHandle, sizeBytes: number, close: () => void) {
+  constructor(spec: CacheSpec, created: { handle: CacheHandle; sizeBytes: number; blockBytes: readonly number[]; isa: string }, close: () => void) {
     this.spec = spec;
-    this.handle = handle;
-    this.sizeBytes = sizeBytes;
+    this.handle = created.handle;
+    this.sizeBytes = created.sizeBytes;
+    this.blockBytes = created.blockBytes;
+    this.layout = layoutName(`cpu ${created.isa} 1`, spec);
     this.#close = close;
   }
 

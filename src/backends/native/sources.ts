@@ -11,6 +11,7 @@ export const baseSources = [
   'addon/device_exports.cc',
   'addon/handle.cc',
   'addon/model_exports.cc',
+  'addon/block_exports.cc',
   'addon/step_exports.cc',
   'addon/values.cc',
   'addon/worker.cc',

@@ -92,6 +92,14 @@ export class NullBackend implements Backend {
     return this.#steps.run(() => this.#execute(step));
   }
 
+  readBlocks(cache: Cache, blocks: Int32Array): Promise<Uint8Array> {
+    return this.#steps.run(async () => nullCache(cache).readBlocks(blocks));
+  }
+
+  writeBlocks(cache: Cache, blocks: Int32Array, bytes: Uint8Array): Promise<void> {
+    return this.#steps.run(async () => nullCache(cache).writeBlocks(blocks, bytes));
+  }
+
   async close(): Promise<void> {
     await this.#steps.ended();
     this.#closed = true;
@@ -196,7 +204,11 @@ function programOf({ program }: StepEntry): NullProgram {
 }
 
 function cacheOf({ cache }: StepEntry): NullCache | null {
-  if (cache === null || cache instanceof NullCache) return cache;
+  return cache === null ? null : nullCache(cache);
+}
+
+function nullCache(cache: Cache): NullCache {
+  if (cache instanceof NullCache) return cache;
   throw new MillraceError('BACKEND_STEP_FAILED', 'The step names a cache of another backend.');
 }
 

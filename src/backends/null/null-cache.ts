@@ -1,16 +1,21 @@
 /** The cache of the null backend: for each slot, the hash of the context that ends there, and its cache index. */
 import { MillraceError } from '../../base/errors.ts';
 import type { Cache, CacheSpec, ForwardBatch } from '../backend.ts';
+import { checkBlockBytes, layoutName } from '../block-bytes.ts';
 
 export class NullCache implements Cache {
   readonly spec: CacheSpec;
   readonly sizeBytes = 0;
+  readonly blockBytes: readonly number[];
+  readonly layout: string;
   readonly #hashes: Uint32Array[];
   /** -1 where nothing was written yet. */
   readonly #indices: Int32Array[];
 
   constructor(spec: CacheSpec) {
     this.spec = spec;
+    this.blockBytes = spec.groups.map(() => 8 * spec.blockSize);
+    this.layout = layoutName('null 1', spec);
     this.#hashes = spec.groups.map(({ numBlocks }) => new Uint32Array(numBlocks * spec.blockSize));
     this.#indices = spec.groups.map(({ numBlocks }) => new Int32Array(numBlocks * spec.blockSize).fill(-1));
   }
@@ -68,6 +73,29 @@ export class NullCache implements Cache {
     const { blockSize } = this.spec;
     for (const array of [this.#hashes[group], this.#indices[group]]) {
       array.copyWithin(destination * blockSize, source * blockSize, source * blockSize + numTokens);
+    }
+  }
+
+  /** Of each block its hashes, then its cache indices. */
+  readBlocks(blocks: Int32Array): Uint8Array {
+    const { blockSize } = this.spec;
+    const words = new Int32Array(checkBlockBytes(this, blocks) / 4);
+    for (let i = 0; i < blocks.length / 2; i++) {
+      const start = blocks[2 * i + 1] * blockSize;
+      words.set(this.#hashes[blocks[2 * i]].subarray(start, start + blockSize), 2 * i * blockSize);
+      words.set(this.#indices[blocks[2 * i]].subarray(start, start + blockSize), (2 * i + 1) * blockSize);
+    }
+    return new Uint8Array(words.buffer);
+  }
+
+  writeBlocks(blocks: Int32Array, bytes: Uint8Array): void {
+    const { blockSize } = this.spec;
+    checkBlockBytes(this, blocks, bytes);
+    const words = new Int32Array(bytes.slice().buffer);
+    for (let i = 0; i < blocks.length / 2; i++) {
+      const start = blocks[2 * i + 1] * blockSize;
+      this.#hashes[blocks[2 * i]].set(words.subarray(2 * i * blockSize, (2 * i + 1) * blockSize), start);
+      this.#indices[blocks[2 * i]].set(words.subarray((2 * i + 1) * blockSize, (2 * i + 2) * blockSize), start);
     }
   }
 

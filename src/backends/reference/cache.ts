@@ -2,6 +2,7 @@
 import { f16ToNumber, numberToF16, roundToBf16 } from '../../base/dtype.ts';
 import { MillraceError } from '../../base/errors.ts';
 import type { Cache, CacheSpec, KvDtype } from '../backend.ts';
+import { checkBlockBytes, layoutName } from '../block-bytes.ts';
 
 /** One layer of one group: `[slots, width]`. */
 export interface CacheLayer {
@@ -21,6 +22,8 @@ const rounding: Record<KvDtype, (x: number) => number> = {
 export class ReferenceCache implements Cache {
   readonly spec: CacheSpec;
   readonly sizeBytes: number;
+  readonly blockBytes: readonly number[];
+  readonly layout: string;
   readonly #layers: CacheLayer[][];
   readonly #round: (x: number) => number;
 
@@ -43,7 +46,9 @@ export class ReferenceCache implements Cache {
         cause,
       });
     }
-    this.sizeBytes = this.#layers.flat().reduce((sum, layer) => sum + 2 * layer.k.byteLength, 0);
+    this.layout = layoutName('reference 1', spec);
+    this.blockBytes = this.#layers.map((layers) => layers.reduce((sum, { k, v, width }) => sum + (v === k ? 1 : 2) * 4 * spec.blockSize * width, 0));
+    this.sizeBytes = this.#layers.flat().reduce((sum, { k, v }) => sum + k.byteLength + (v === k ? 0 : v.byteLength), 0);
   }
 
   layer(group: number, layer: number): CacheLayer {
@@ -67,6 +72,37 @@ export class ReferenceCache implements Cache {
       const to = destination * this.spec.blockSize * width;
       k.copyWithin(to, from, from + numTokens * width);
       v.copyWithin(to, from, from + numTokens * width);
+    }
+  }
+
+  /** Of each block, layer by layer: its rows of k, then of v, as f32. */
+  readBlocks(blocks: Int32Array): Uint8Array {
+    const numbers = new Float32Array(checkBlockBytes(this, blocks) / 4);
+    let at = 0;
+    this.#eachPart(blocks, (part) => {
+      numbers.set(part, at);
+      at += part.length;
+    });
+    return new Uint8Array(numbers.buffer);
+  }
+
+  writeBlocks(blocks: Int32Array, bytes: Uint8Array): void {
+    checkBlockBytes(this, blocks, bytes);
+    const numbers = new Float32Array(bytes.slice().buffer);
+    let at = 0;
+    this.#eachPart(blocks, (part) => {
+      part.set(numbers.subarray(at, at + part.length));
+      at += part.length;
+    });
+  }
+
+  #eachPart(blocks: Int32Array, visit: (part: Float32Array) => void): void {
+    for (let i = 0; i < blocks.length; i += 2) {
+      for (const { k, v, width } of this.#layers[blocks[i]]) {
+        const size = this.spec.blockSize * width;
+        visit(k.subarray(blocks[i + 1] * size, (blocks[i + 1] + 1) * size));
+        if (v !== k) visit(v.subarray(blocks[i + 1] * size, (blocks[i + 1] + 1) * size));
+      }
     }
   }
 

@@ -69,6 +69,14 @@ export class ReferenceBackend implements Backend {
     return this.#steps.run(() => this.#execute(step));
   }
 
+  readBlocks(cache: Cache, blocks: Int32Array): Promise<Uint8Array> {
+    return this.#steps.run(async () => referenceCache(cache).readBlocks(blocks));
+  }
+
+  writeBlocks(cache: Cache, blocks: Int32Array, bytes: Uint8Array): Promise<void> {
+    return this.#steps.run(async () => referenceCache(cache).writeBlocks(blocks, bytes));
+  }
+
   async close(): Promise<void> {
     await this.#steps.ended();
     this.#closed = true;
@@ -139,7 +147,11 @@ function programOf({ program }: { program: Program }): ReferenceProgram {
 }
 
 function cacheOf({ cache }: { cache: Cache | null }): ReferenceCache | null {
-  if (cache === null || cache instanceof ReferenceCache) return cache;
+  return cache === null ? null : referenceCache(cache);
+}
+
+function referenceCache(cache: Cache): ReferenceCache {
+  if (cache instanceof ReferenceCache) return cache;
   throw new MillraceError('BACKEND_STEP_FAILED', 'The step names a cache of another backend.');
 }
 

@@ -42,12 +42,16 @@ class WorkerCache implements Cache {
   readonly handle: number;
   readonly spec: CacheSpec;
   readonly sizeBytes: number;
+  readonly blockBytes: readonly number[];
+  readonly layout: string;
   readonly close: () => void;
 
-  constructor(handle: number, spec: CacheSpec, sizeBytes: number, close: () => void) {
+  constructor(handle: number, spec: CacheSpec, { sizeBytes, blockBytes, layout }: Requests['createCache']['answer'], close: () => void) {
     this.handle = handle;
     this.spec = spec;
     this.sizeBytes = sizeBytes;
+    this.blockBytes = blockBytes;
+    this.layout = layout;
     this.close = close;
   }
 }
@@ -88,8 +92,8 @@ export class WorkerReferenceBackend implements Backend {
 
   async createCache(spec: CacheSpec): Promise<Cache> {
     const handle = this.#nextHandle++;
-    const { sizeBytes } = await this.#request('createCache', { handle, spec });
-    return new WorkerCache(handle, spec, sizeBytes, () => this.#forget('closeCache', handle));
+    const created = await this.#request('createCache', { handle, spec });
+    return new WorkerCache(handle, spec, created, () => this.#forget('closeCache', handle));
   }
 
   async execute(step: Step): Promise<StepResult> {
@@ -97,6 +101,15 @@ export class WorkerReferenceBackend implements Backend {
     return this.#request('execute', packStep(step), async (callBack) =>
       callBack.kind === 'host' && host ? runHost(host, callBack.ask.logits) : null,
     );
+  }
+
+  // copies are sent: cloning an array clones all of the buffer behind it
+  async readBlocks(cache: Cache, blocks: Int32Array): Promise<Uint8Array> {
+    return this.#request('readBlocks', { handle: handleOf(cache), blocks: blocks.slice() });
+  }
+
+  async writeBlocks(cache: Cache, blocks: Int32Array, bytes: Uint8Array): Promise<void> {
+    await this.#request('writeBlocks', { handle: handleOf(cache), blocks: blocks.slice(), bytes: bytes.slice() });
   }
 
   async close(): Promise<void> {
@@ -153,6 +166,11 @@ export class WorkerReferenceBackend implements Backend {
 async function runHost(host: HostStage, logits: Float32Array | null): Promise<CallBacks['host']['answer']> {
   const masks = await host.process(logits);
   return { logits, masks };
+}
+
+function handleOf(cache: Cache): number {
+  if (cache instanceof WorkerCache) return cache.handle;
+  throw new MillraceError('BACKEND_STEP_FAILED', 'The step names a cache of another backend.');
 }
 
 function packStep({ entries, sampling, host, readOutputs }: Step): WireStep {

@@ -24,7 +24,7 @@ port.on('message', (message: FromMain) => {
 async function respond(request: Ask<Requests>): Promise<void> {
   try {
     const answer = await perform(request);
-    post({ answer: { id: request.id, answer } }, request.kind === 'execute' ? buffersOf(answer as StepResult) : []);
+    post({ answer: { id: request.id, answer } }, buffersToMove(request.kind, answer));
   } catch (thrown) {
     post({ answer: errorAnswer(request.id, thrown) });
   }
@@ -36,6 +36,10 @@ function perform(request: Ask<Requests>): Promise<unknown> {
       return compile(request.id, request.ask);
     case 'execute':
       return execute(request.id, request.ask);
+    case 'readBlocks':
+      return backend.readBlocks(find(caches, request.ask.handle), request.ask.blocks);
+    case 'writeBlocks':
+      return backend.writeBlocks(find(caches, request.ask.handle), request.ask.blocks, request.ask.bytes).then(() => null);
     case 'createCache':
       return createCache(request.ask);
     case 'closeProgram':
@@ -57,7 +61,7 @@ async function compile(during: number, { handle, plan, owner, limits }: Requests
 async function createCache({ handle, spec }: Requests['createCache']['ask']): Promise<Requests['createCache']['answer']> {
   const cache = await backend.createCache(spec);
   caches.set(handle, cache);
-  return { sizeBytes: cache.sizeBytes };
+  return { sizeBytes: cache.sizeBytes, blockBytes: cache.blockBytes, layout: cache.layout };
 }
 
 function execute(during: number, step: WireStep): Promise<StepResult> {
@@ -85,6 +89,11 @@ function callBack<Kind extends keyof CallBacks>(kind: Kind, during: number, ask:
 
 function post(message: FromWorker, move: ArrayBuffer[] = []): void {
   port?.postMessage(message, move);
+}
+
+function buffersToMove(kind: keyof Requests, answer: unknown): ArrayBuffer[] {
+  if (kind === 'execute') return buffersOf(answer as StepResult);
+  return kind === 'readBlocks' ? [(answer as Uint8Array).buffer as ArrayBuffer] : [];
 }
 
 function buffersOf(result: StepResult): ArrayBuffer[] {

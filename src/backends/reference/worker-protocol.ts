@@ -28,7 +28,9 @@ export interface Requests {
   /** `owner` tells sources of weights apart, `handle` names the program from now on. */
   compile: { ask: { handle: number; plan: Plan; owner: number; limits: Pick<CompileOptions, 'maxTokens' | 'maxLogitRows'> }; answer: WireProgram };
   closeProgram: { ask: { handle: number }; answer: null };
-  createCache: { ask: { handle: number; spec: CacheSpec }; answer: { sizeBytes: number } };
+  createCache: { ask: { handle: number; spec: CacheSpec }; answer: { sizeBytes: number; blockBytes: readonly number[]; layout: string } };
+  readBlocks: { ask: { handle: number; blocks: Int32Array }; answer: Uint8Array };
+  writeBlocks: { ask: { handle: number; blocks: Int32Array; bytes: Uint8Array }; answer: null };
   closeCache: { ask: { handle: number }; answer: null };
   execute: { ask: WireStep; answer: StepResult };
 }

@@ -9,7 +9,7 @@ import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
 export function inspectCommand(context: CliContext): Command {
   const command = new Command('inspect')
     .description('show a model, its plan, the kernel and number format of each tensor, memory, and why each "auto" was chosen')
-    .argument('[model]', 'folder or GGUF file; the default model when absent')
+    .argument('[model]', 'folder, GGUF file or hub name (org/name); the default model when absent')
     .option('--plan', 'print the whole plan, node by node')
     .option('--json', 'print everything as JSON');
   addEngineFlags(command);
