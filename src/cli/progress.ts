@@ -1,6 +1,9 @@
 import { Presets, SingleBar } from 'cli-progress';
 import type { OutputStream } from './context.ts';
 
+/** Downloads take long: how much, of how much, and how long still. */
+const DOWNLOAD = '{stage} {bar} {percentage} % | {value} of {total} MB | {eta_formatted}';
+
 /** Shows how far long work has come: a bar on a terminal, one line a stage elsewhere. Goes to stderr; stdout is for results. */
 export class Progress {
   readonly #stream: OutputStream;
@@ -43,9 +46,20 @@ export class Progress {
       return;
     }
     this.#bar = new SingleBar(
-      { format: `{stage} {bar} {percentage} %`, stream: this.#stream, clearOnComplete: true, hideCursor: true, barsize: 30 },
+      {
+        format: stage === 'download' ? DOWNLOAD : '{stage} {bar} {percentage} %',
+        formatValue: megabytes,
+        stream: this.#stream,
+        clearOnComplete: true,
+        hideCursor: true,
+        barsize: 30,
+      },
       Presets.shades_classic,
     );
     this.#bar.start(Math.max(total, 1), 0, { stage });
   }
+}
+
+function megabytes(value: number, _options: unknown, type: 'percentage' | 'total' | 'value' | string): string {
+  return type === 'total' || type === 'value' ? (value / 1e6).toFixed(value < 1e8 ? 1 : 0) : String(value);
 }

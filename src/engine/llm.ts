@@ -31,7 +31,7 @@ export class LLM implements AsyncDisposable {
     this.engine = engine;
   }
 
-  /** Loads a model from a path, or with options as the `serve` command takes them. @throws any MillraceError of loading */
+  /** Loads a model from a path or by its name on the hub, or with options as the `serve` command takes them. @throws any MillraceError of loading */
   static async load(model: string | LoadOptions, hooks: LoadHooks = {}): Promise<LLM> {
     return new LLM(await loadEngine(typeof model === 'string' ? { model } : model, hooks));
   }

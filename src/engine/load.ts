@@ -9,6 +9,7 @@ import { MillraceError } from '../base/errors.ts';
 import { type MachineFacts, readMachine } from '../base/machine.ts';
 import { reasoningFormatOf } from '../chat/reasoning.ts';
 import { toolCallFormatOf } from '../chat/tool-calls/index.ts';
+import { fetchModel } from '../hub/fetch-model.ts';
 import { activationFor } from '../models/activation.ts';
 import type { Model } from '../models/index.ts';
 import { fusePlan } from '../plan/passes/fuse.ts';
@@ -28,7 +29,7 @@ export type { EngineDescription, LoadedEngine } from './loaded-engine.ts';
 
 /** What a caller may watch or replace while an engine is loaded. */
 export interface LoadHooks {
-  /** Work done so far of a stage: `build` (sources compiled), `weights` (bytes). */
+  /** Work done so far of a stage: `download` (bytes), `build` (sources compiled), `weights` (bytes). */
   onProgress?(stage: string, done: number, total: number): void;
   /** A line for people: why the slower backend serves. */
   onNotice?(line: string): void;
@@ -44,8 +45,12 @@ export interface LoadHooks {
 export async function loadEngine(given: LoadOptions, hooks: LoadHooks = {}): Promise<LoadedEngine> {
   const options = checkOptions(given);
   if (options.model === null)
-    throw new MillraceError('CONFIG_INVALID', { message: 'Option model is missing.', expected: 'a path of a model', hint: '--model PATH' });
-  const opened = openModel(options.model, options.loadFormat === 'dummy');
+    throw new MillraceError('CONFIG_INVALID', {
+      message: 'Option model is missing.',
+      expected: 'a path or a hub name of a model',
+      hint: '--model MODEL',
+    });
+  const opened = await findModel(options.model, options.loadFormat === 'dummy', hooks);
   const closers: (() => unknown)[] = [() => opened.close()];
   try {
     return await compose(opened, options, hooks, closers);
@@ -53,6 +58,14 @@ export async function loadEngine(given: LoadOptions, hooks: LoadHooks = {}): Pro
     for (const close of closers.reverse()) await close();
     throw thrown;
   }
+}
+
+/** A path as it is; a hub name through the cache. */
+async function findModel(model: string, useDummyWeights: boolean, hooks: LoadHooks): Promise<OpenedModel> {
+  const { path, servedName } = await fetchModel(model, { ...hooks, weights: !useDummyWeights });
+  hooks.signal?.throwIfAborted();
+  const opened = openModel(path, useDummyWeights);
+  return servedName === null ? opened : { ...opened, name: servedName };
 }
 
 async function compose(opened: OpenedModel, options: CheckedOptions, hooks: LoadHooks, closers: (() => unknown)[]): Promise<LoadedEngine> {

@@ -96,7 +96,7 @@ export function benchCommand(context: CliContext): Command {
   const bench = new Command('bench').description('measure speed');
   const offline = new Command('offline')
     .description('prefill and decode tokens/s of a model in this process')
-    .argument('[model]', 'folder or GGUF file; the default model when absent')
+    .argument('[model]', 'folder, GGUF file or hub name (org/name); the default model when absent')
     .option('--json', 'print the report as JSON');
   // The model's own --seed would clash with the seed of the prompts; the engine's flags come second and leave taken names alone.
   addEngineFlags(addFlags(offline, offlineFlags));

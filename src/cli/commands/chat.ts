@@ -15,7 +15,7 @@ import { forScreen } from '../terminal-text.ts';
 export function chatCommand(context: CliContext): Command {
   const command = new Command('chat')
     .description('talk to a model in the terminal')
-    .argument('[model]', 'folder or GGUF file; the default model when absent')
+    .argument('[model]', 'folder, GGUF file or hub name (org/name); the default model when absent')
     .option('--system <TEXT>', 'system message');
   addEngineFlags(addFlags(command, samplingFlags));
   return command.action(async (model: string | undefined) => {

@@ -15,7 +15,7 @@ const SECOND_SIGNAL_AFTER_MS = 500;
 export function serveCommand(context: CliContext): Command {
   const command = new Command('serve')
     .description('serve a model over an OpenAI-compatible HTTP API')
-    .argument('[model]', 'folder or GGUF file; the default model when absent')
+    .argument('[model]', 'folder, GGUF file or hub name (org/name); the default model when absent')
     .option('--measure', 'after listening, generate once and print the tokens/s to expect')
     .option('--json', 'print one line of JSON when listening');
   addEngineFlags(addFlags(command, serverFlags));
