@@ -30,7 +30,21 @@
   X(iq1_s, 256, 50)                \
   X(iq1_m, 256, 56)                \
   X(tq1_0, 256, 54)                \
-  X(tq2_0, 256, 66)
+  X(tq2_0, 256, 66)                \
+  X(int2_g32, 32, 12)              \
+  X(int2_g64, 64, 20)              \
+  X(int2_g128, 128, 36)            \
+  X(int3_g32, 32, 16)              \
+  X(int3_g64, 64, 28)              \
+  X(int3_g128, 128, 52)            \
+  X(int4_g32, 32, 20)              \
+  X(int4_g64, 64, 36)              \
+  X(int4_g128, 128, 68)            \
+  X(int8_g32, 32, 37)              \
+  X(int8_g128, 128, 133)           \
+  X(fp8_g32, 32, 36)               \
+  X(fp8_g128, 128, 132)            \
+  X(nf4, 64, 36)
 
 namespace millrace {
 
@@ -71,5 +85,8 @@ static inline bool isPackedByFields(WeightFormat format) {
 static inline bool keptAsStored(WeightFormat format) {
   return format > WeightFormat::q4_0 && !isPackedByFields(format);
 }
+
+// Levels that are no integers: always multiplied as floats.
+static inline bool hasFloatLevels(WeightFormat format) { return format >= WeightFormat::fp8_g32 && format <= WeightFormat::nf4; }
 
 }  // namespace millrace

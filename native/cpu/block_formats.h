@@ -4,6 +4,7 @@
 
 #include "../common/weight_formats.h"
 #include "grid_formats.h"
+#include "group_formats.h"
 #include "simd.h"
 
 namespace millrace::cpu::MILLRACE_ISA {
@@ -19,7 +20,7 @@ struct BlockTraits {
   static constexpr bool kHalves = kFormat == WeightFormat::q2_k || kFormat == WeightFormat::q3_k || kFormat == WeightFormat::q6_k ||
                                  hasGridHalves(kFormat);
   static constexpr bool kMinimums = kFormat == WeightFormat::q4_1 || kFormat == WeightFormat::q5_1 || kFormat == WeightFormat::q2_k ||
-                                    kFormat == WeightFormat::q4_k || kFormat == WeightFormat::q5_k;
+                                    kFormat == WeightFormat::q4_k || kFormat == WeightFormat::q5_k || isIntegerGroups(kFormat);
 };
 
 MILLRACE_INLINE float halfAt(const uint8_t* p) {
@@ -78,6 +79,11 @@ MILLRACE_INLINE void readGroup(const uint8_t* row, int index, BlockGroup& g) {
   const uint8_t* p = row + int64_t{index / perBlock} * blockSize(kFormat).bytes;
   if constexpr (isGridFormat(kFormat)) {
     readGridGroup<kFormat>(p, j, g.levels, g.scales);
+  } else if constexpr (isIntegerGroups(kFormat)) {
+    float scale, minimum;
+    readIntegerGroup<kFormat>(row, index, g.levels, &scale, &minimum);
+    setScale(g, scale);
+    setMinimum(g, minimum);
   } else if constexpr (kFormat == WeightFormat::q4_1) {
     setScale(g, halfAt(p));
     setMinimum(g, halfAt(p + 2));
@@ -137,6 +143,18 @@ MILLRACE_INLINE float groupValue(const BlockGroup& g, int i) {
   return BlockTraits<kFormat>::kMinimums ? product + g.minimums[half] : product;
 }
 
+// The 32 values of group `index` of a row of blocks.
+template <WeightFormat kFormat>
+MILLRACE_INLINE void readValues(const uint8_t* row, int index, float* out) {
+  if constexpr (isFloatGroups(kFormat)) {
+    readFloatGroup<kFormat>(row, index, out);
+  } else {
+    BlockGroup group;
+    readGroup<kFormat>(row, index, group);
+    for (int i = 0; i < 32; i++) out[i] = groupValue<kFormat>(group, i);
+  }
+}
+
 // Calls f.template run<kFormat>() for the kept format `format`.
 template <class F>
 MILLRACE_INLINE void withBlockFormat(WeightFormat format, F&& f) {
@@ -161,6 +179,20 @@ MILLRACE_INLINE void withBlockFormat(WeightFormat format, F&& f) {
     case WeightFormat::iq1_m: return f.template run<WeightFormat::iq1_m>();
     case WeightFormat::tq1_0: return f.template run<WeightFormat::tq1_0>();
     case WeightFormat::tq2_0: return f.template run<WeightFormat::tq2_0>();
+    case WeightFormat::int2_g32: return f.template run<WeightFormat::int2_g32>();
+    case WeightFormat::int2_g64: return f.template run<WeightFormat::int2_g64>();
+    case WeightFormat::int2_g128: return f.template run<WeightFormat::int2_g128>();
+    case WeightFormat::int3_g32: return f.template run<WeightFormat::int3_g32>();
+    case WeightFormat::int3_g64: return f.template run<WeightFormat::int3_g64>();
+    case WeightFormat::int3_g128: return f.template run<WeightFormat::int3_g128>();
+    case WeightFormat::int4_g32: return f.template run<WeightFormat::int4_g32>();
+    case WeightFormat::int4_g64: return f.template run<WeightFormat::int4_g64>();
+    case WeightFormat::int4_g128: return f.template run<WeightFormat::int4_g128>();
+    case WeightFormat::int8_g32: return f.template run<WeightFormat::int8_g32>();
+    case WeightFormat::int8_g128: return f.template run<WeightFormat::int8_g128>();
+    case WeightFormat::fp8_g32: return f.template run<WeightFormat::fp8_g32>();
+    case WeightFormat::fp8_g128: return f.template run<WeightFormat::fp8_g128>();
+    case WeightFormat::nf4: return f.template run<WeightFormat::nf4>();
     default: return;
   }
 }

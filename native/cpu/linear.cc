@@ -79,8 +79,8 @@ Choice choose(WeightFormat format, Activation activation) {
     return {fieldsKernel(format, activation), Stored::f32, 0, blockName(format, false)};
   }
   if (keptAsStored(format)) {
-    const Stored stored = isInt8(activation) ? Stored::int8WithHalfSums : Stored::f32;
-    return {blockKernel(format, activation), stored, kQ8Offset, unpackName(format, isInt8(activation))};
+    const bool int8 = isInt8(activation) && !hasFloatLevels(format);
+    return {blockKernel(format, activation), int8 ? Stored::int8WithHalfSums : Stored::f32, kQ8Offset, unpackName(format, int8)};
   }
   return {floatKernel(format), Stored::f32, 0, floatName(format)};
 }

@@ -1,4 +1,5 @@
-// linear with weights in formats that have no kernel of their own (q2_k, q3_k, iq4_nl, iq4_xs, mxfp4).
+// linear with weights in formats that have no kernel of their own (q2_k, q3_k, iq4_nl, iq4_xs, mxfp4, integer groups, fp8, nf4). fp8 and
+// nf4, whose levels are no integers, always go the way of float activations.
 //
 // Weights stay as the file has them, row by row. A piece of a tile (64 outputs by up to kPieceSteps of K) is unpacked into scratch of the thread, then
 // multiplied with all rows at hand:
@@ -31,11 +32,11 @@ constexpr int kGroupBytes = kTileOutputs * 4 * (BlockTraits<kFormat>::kHalves ? 
 template <WeightFormat kFormat>
 void unpackToFloats(const TileJob& job, const uint8_t* weights, int groups, uint8_t* to) {
   float* out = reinterpret_cast<float*>(to);
-  BlockGroup group;
+  float values[32];
   for (int lane = 0; lane < job.numOutputs; lane++) {
     for (int g = 0; g < groups; g++) {
-      readGroup<kFormat>(weights + lane * job.rowStride, g, group);
-      for (int i = 0; i < 32; i++) out[(int64_t{g} * 32 + i) * kTileOutputs + lane] = groupValue<kFormat>(group, i);
+      readValues<kFormat>(weights + lane * job.rowStride, g, values);
+      for (int i = 0; i < 32; i++) out[(int64_t{g} * 32 + i) * kTileOutputs + lane] = values[i];
     }
   }
 }
@@ -171,7 +172,8 @@ struct PickKernel {
   TileKernel kernel = nullptr;
   template <WeightFormat kFormat>
   void run() {
-    if (activation == Activation::int8Group32) kernel = runTile<kFormat, Way::int8Group>;
+    if constexpr (isFloatGroups(kFormat)) kernel = runTile<kFormat, Way::floats>;
+    else if (activation == Activation::int8Group32) kernel = runTile<kFormat, Way::int8Group>;
     else if (activation == Activation::int8Token) kernel = runTile<kFormat, Way::int8Token>;
     else kernel = runTile<kFormat, Way::floats>;
   }
@@ -183,11 +185,7 @@ struct UnpackRow {
   float* out;
   template <WeightFormat kFormat>
   void run() {
-    BlockGroup group;
-    for (int g = 0; g < k / 32; g++) {
-      readGroup<kFormat>(row, g, group);
-      for (int i = 0; i < 32; i++) out[g * 32 + i] = groupValue<kFormat>(group, i);
-    }
+    for (int g = 0; g < k / 32; g++) readValues<kFormat>(row, g, out + g * 32);
   }
 };
 

@@ -52,7 +52,21 @@ export type WeightFormat =
   | 'iq1_s'
   | 'iq1_m'
   | 'tq1_0'
-  | 'tq2_0';
+  | 'tq2_0'
+  | 'int2_g32'
+  | 'int2_g64'
+  | 'int2_g128'
+  | 'int3_g32'
+  | 'int3_g64'
+  | 'int3_g128'
+  | 'int4_g32'
+  | 'int4_g64'
+  | 'int4_g128'
+  | 'int8_g32'
+  | 'int8_g128'
+  | 'fp8_g32'
+  | 'fp8_g128'
+  | 'nf4';
 
 /**
  * Numbers that a `linear` multiplies with, on its activation side (part of the op's meaning; the reference does the same):

@@ -8,7 +8,7 @@ import { basename, join } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
 import type { WeightFormat } from '../plan/plan.ts';
 import { isObject, parseBoundedObject } from './bounded-json.ts';
-import { checkApart, countBytes, countElements, invalidFile, quoteName, type UnreadTensor, unsupportedFormat } from './tensor-layout.ts';
+import { checkApart, countElements, invalidFile, quoteName, type UnreadTensor, unsupportedFormat } from './tensor-layout.ts';
 import { WeightFile } from './weight-file.ts';
 import type { StoredTensor, WeightSource } from './weight-source.ts';
 
@@ -18,9 +18,22 @@ const MAX_SHARDS = 10_000;
 
 const formatOfDtype: Readonly<Record<string, WeightFormat>> = { F32: 'f32', F16: 'f16', BF16: 'bf16' };
 
+/** A tensor as the header has it, in whatever number type: what readers of quantised checkpoints build weights from. */
+export interface RawTensor {
+  readonly name: string;
+  /** As the header spells it: `I32`, `U8`, `F8_E4M3`. */
+  readonly dtype: string;
+  /** Slowest first. */
+  readonly shape: readonly number[];
+  readonly file: string;
+  readonly offset: number;
+  readonly sizeBytes: number;
+}
+
 interface ParsedHeader {
   readonly tensors: StoredTensor[];
   readonly unread: UnreadTensor[];
+  readonly raw: RawTensor[];
 }
 
 /** Reads and checks the header of one file. @throws WEIGHTS_FILE_INVALID */
@@ -43,17 +56,27 @@ function readHeader(file: WeightFile): ParsedHeader {
   const dataStart = 8 + headerBytes;
   const tensors: StoredTensor[] = [];
   const unread: UnreadTensor[] = [];
+  const raw: RawTensor[] = [];
   for (const [name, entry] of Object.entries(header)) {
     if (name === '__metadata__') continue;
-    const parsed = readEntry(path, name, entry, dataStart, file.sizeBytes);
-    if ('type' in parsed) unread.push(parsed);
-    else tensors.push(parsed);
+    const tensor = readEntry(path, name, entry, dataStart, file.sizeBytes);
+    raw.push(tensor);
+    const { dtype, shape, offset, sizeBytes } = tensor;
+    const format = Object.hasOwn(formatOfDtype, dtype) ? formatOfDtype[dtype] : undefined;
+    if (format === undefined) unread.push({ name, type: quoteName(dtype), shape, file: path });
+    else tensors.push({ name, format, shape, file: path, offset, sizeBytes });
   }
-  checkApart(path, tensors);
-  return { tensors, unread };
+  checkApart(path, raw);
+  return { tensors, unread, raw };
 }
 
-function readEntry(path: string, name: string, entry: unknown, dataStart: number, fileBytes: number): StoredTensor | UnreadTensor {
+/** Bytes of an element of each number type of the format; of F4 and the 6-bit ones, which are not whole bytes, the size is not checked. */
+// biome-ignore format: a table of pairs
+const bytesOfDtype: Readonly<Record<string, number>> = {
+  F64: 8, I64: 8, U64: 8, F32: 4, I32: 4, U32: 4, F16: 2, BF16: 2, I16: 2, U16: 2, I8: 1, U8: 1, BOOL: 1, F8_E4M3: 1, F8_E5M2: 1, F8_E8M0: 1,
+};
+
+function readEntry(path: string, name: string, entry: unknown, dataStart: number, fileBytes: number): RawTensor {
   if (!isObject(entry) || typeof entry.dtype !== 'string' || !Array.isArray(entry.shape) || !Array.isArray(entry.data_offsets)) {
     throw invalidFile(path, `the header entry of tensor ${quoteName(name)} is malformed.`, '{ dtype, shape, data_offsets }');
   }
@@ -69,18 +92,16 @@ function readEntry(path: string, name: string, entry: unknown, dataStart: number
   }
   const elements = countElements(path, name, entry.shape);
   const shape = entry.shape as number[];
-  const format = Object.hasOwn(formatOfDtype, entry.dtype) ? formatOfDtype[entry.dtype] : undefined;
-  if (format === undefined) return { name, type: quoteName(entry.dtype), shape, file: path };
-  const sizeBytes = countBytes(path, name, shape, elements, format);
+  const sizeBytes = Object.hasOwn(bytesOfDtype, entry.dtype) ? elements * bytesOfDtype[entry.dtype] : end - begin;
   if (end - begin !== sizeBytes) {
     throw invalidFile(
       path,
-      `tensor ${quoteName(name)} (${entry.dtype} [${shape.join(', ')}]) does not have the bytes of its shape.`,
+      `tensor ${quoteName(name)} (${quoteName(entry.dtype)} [${shape.join(', ')}]) does not have the bytes of its shape.`,
       String(sizeBytes),
       String(end - begin),
     );
   }
-  return { name, format, shape, file: path, offset: dataStart + begin, sizeBytes };
+  return { name, dtype: entry.dtype, shape, file: path, offset: dataStart + begin, sizeBytes };
 }
 
 /** Tensors of one or many safetensors files. @throws WEIGHTS_FILE_INVALID, MODEL_NOT_FOUND */
@@ -90,6 +111,7 @@ export class SafetensorsSource implements WeightSource {
   readonly #files = new Map<string, WeightFile>();
   readonly #tensors = new Map<string, StoredTensor>();
   readonly #unread = new Map<string, UnreadTensor>();
+  readonly #raw = new Map<string, RawTensor>();
 
   /** `shardOf` says which tensors belong to which file; absent, all of all files are taken. */
   private constructor(paths: readonly string[], shardOf?: ReadonlyMap<string, string>) {
@@ -120,8 +142,9 @@ export class SafetensorsSource implements WeightSource {
   #add(path: string, shardOf: ReadonlyMap<string, string> | undefined): void {
     const file = WeightFile.open(path);
     this.#files.set(path, file);
-    const { tensors, unread } = readHeader(file);
+    const { tensors, unread, raw } = readHeader(file);
     for (const tensor of tensors) if (shardOf === undefined || shardOf.get(tensor.name) === path) this.#tensors.set(tensor.name, tensor);
+    for (const tensor of raw) if (shardOf === undefined || shardOf.get(tensor.name) === path) this.#raw.set(tensor.name, tensor);
     for (const tensor of unread) if (shardOf === undefined || shardOf.get(tensor.name) === path) this.#unread.set(tensor.name, tensor);
   }
 
@@ -136,7 +159,12 @@ export class SafetensorsSource implements WeightSource {
     return [...this.#tensors.keys(), ...this.#unread.keys()];
   }
 
-  read(tensor: StoredTensor): Uint8Array {
+  /** A tensor of any number type. */
+  raw(name: string): RawTensor | undefined {
+    return this.#raw.get(name);
+  }
+
+  read(tensor: Pick<StoredTensor, 'name' | 'file' | 'offset' | 'sizeBytes'>): Uint8Array {
     const file = this.#files.get(tensor.file);
     if (file === undefined) throw new MillraceError('INTERNAL', `Tensor ${tensor.name} belongs to another checkpoint.`);
     return file.read(tensor.offset, tensor.sizeBytes);

@@ -1,5 +1,5 @@
 /** Where a backend gets the bytes of weights: lazily, by name, one checkpoint a source. */
-import type { WeightFormat } from '../plan/plan.ts';
+import type { Activation, WeightFormat } from '../plan/plan.ts';
 
 /** A tensor lying in a file. */
 export interface StoredTensor {
@@ -18,6 +18,12 @@ export interface StoredTensor {
   readonly rowOrder?: { readonly kind: 'rope-interleaved'; readonly headDim: number };
   /** Value added to each element when read: -1 for GGUF norms of the Gemma families, which store `weight + 1`. */
   readonly shift?: number;
+  /** The bytes are put together when they are read, from several tensors of the file or from numbers of another format: only `read` gives them. */
+  readonly assembled?: true;
+  /** What the checkpoint asks linears over it to multiply with; the user's choice goes before it. */
+  readonly activation?: Activation;
+  /** Column `i` as stored is column `columnOrder[i]` of the model: columns lie in the order in which they were quantised. Matrices only. */
+  readonly columnOrder?: Uint32Array;
 }
 
 export interface WeightSource {

@@ -57,7 +57,7 @@ struct Matrix {
 // Byte offsets of the halves in a block of a format kept as stored; -1 for none.
 void halvesOf(WeightFormat format, int (&at)[2]) {
   at[0] = 0, at[1] = -1;
-  if (format == WeightFormat::mxfp4 || format == WeightFormat::iq1_m) at[0] = -1;
+  if (format == WeightFormat::mxfp4 || format == WeightFormat::iq1_m || format >= WeightFormat::int2_g32) at[0] = -1;
   if (format == WeightFormat::tq1_0) at[0] = 52;
   if (format == WeightFormat::tq2_0) at[0] = 64;
   if (format == WeightFormat::q4_1 || format == WeightFormat::q5_1 || format == WeightFormat::q4_k || format == WeightFormat::q5_k) at[1] = 2;
@@ -80,6 +80,11 @@ Matrix makeBlocks(const KernelTable& table, WeightFormat format, int n, int k, R
       byte = static_cast<uint8_t>((byte & 15) | (w == 3 ? 0x20 : byte & 0xf0));
     }
     if (format == WeightFormat::mxfp4) m.source[block] = static_cast<uint8_t>(118 + random.below(6));
+    if (format >= WeightFormat::int2_g32) {  // an f32 scale in front; no NaN among fp8 levels
+      const float scale = random.normal() * 0.01f;
+      std::memcpy(m.source.data() + block, &scale, 4);
+      for (int i = 4; i < blockSize(format).bytes && hasFloatLevels(format); i++) m.source[block + i] &= 0xbf;
+    }
     for (int offset : at) {
       const uint16_t half = f16Bits(random.normal() * 0.01f);
       if (offset >= 0) std::memcpy(m.source.data() + block + offset, &half, 2);

@@ -115,10 +115,11 @@ function partOf(
     const format = weightFormats.indexOf(weight.format);
     return { file: null, bytes, offset: 0, sizeBytes: bytes.length, format, rows: numRows, ropeHeadDim: 0, shift: 0 };
   }
+  const mapped = source.mappable && tensor.assembled !== true;
   return {
-    file: source.mappable ? files.map(tensor.file) : null,
-    bytes: source.mappable ? null : source.read(tensor),
-    offset: tensor.offset,
+    file: mapped ? files.map(tensor.file) : null,
+    bytes: mapped ? null : source.read(tensor),
+    offset: mapped ? tensor.offset : 0,
     sizeBytes: tensor.sizeBytes,
     format: weightFormats.indexOf(tensor.format),
     rows: tensor.shape[0],

@@ -89,7 +89,7 @@ const decoded = (text: string) => new Uint8Array(Buffer.from(text, 'base64'));
 const floats = (text: string) => new Float32Array(decoded(text).buffer);
 
 test('every format of GGUF blocks has a golden', () => {
-  expect(Object.keys(goldens).sort()).toEqual(names.filter((name) => weightFormats[name].blockElements > 1).sort());
+  expect(Object.keys(goldens).sort()).toEqual(names.filter((name) => weightFormats[name].blockElements > 1 && !/^(int|fp8|nf4)/.test(name)).sort());
 });
 
 test.each(Object.keys(goldens) as WeightFormatName[])('%s blocks expand to the bits that the Python package gguf gives', (format) => {

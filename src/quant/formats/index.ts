@@ -3,12 +3,15 @@ import { bf16 } from './bf16.ts';
 import { f16 } from './f16.ts';
 import { f32 } from './f32.ts';
 import type { WeightFormatDefinition } from './format.ts';
+import { fp8_g32, fp8_g128 } from './fp8.ts';
+import { integerFormats } from './integer-groups.ts';
 import { iq1_m, iq1_s } from './iq1.ts';
 import { iq2_s, iq2_xs, iq2_xxs } from './iq2.ts';
 import { iq3_s, iq3_xxs } from './iq3.ts';
 import { iq4_nl } from './iq4_nl.ts';
 import { iq4_xs } from './iq4_xs.ts';
 import { mxfp4 } from './mxfp4.ts';
+import { nf4 } from './nf4.ts';
 import { q2_k } from './q2_k.ts';
 import { q3_k } from './q3_k.ts';
 import { q4_0 } from './q4_0.ts';
@@ -47,6 +50,10 @@ export const weightFormats = {
   iq1_m,
   tq1_0,
   tq2_0,
+  ...integerFormats,
+  fp8_g32,
+  fp8_g128,
+  nf4,
 } as const satisfies Record<string, WeightFormatDefinition>;
 
 export type WeightFormatName = keyof typeof weightFormats;

@@ -1,0 +1,64 @@
+import type { WeightFormatDefinition } from './format.ts';
+import { loadF32, storeF32 } from './integer-groups.ts';
+
+/** Largest finite E4M3. */
+export const E4M3_MAX = 448;
+
+/**
+ * The 256 numbers of E4M3FN: sign, 4 bits of exponent under a bias of 7, 3 of fraction; subnormals, no infinities, NaN where all other bits are set.
+ * Micikevicius et al., "FP8 Formats for Deep Learning" (2022).
+ */
+export const e4m3Values: Float32Array = Float32Array.from({ length: 256 }, (_, bits) => {
+  const exponent = (bits >> 3) & 15;
+  const fraction = bits & 7;
+  if ((bits & 127) === 127) return NaN;
+  const magnitude = exponent === 0 ? fraction * 2 ** -9 : (8 + fraction) * 2 ** (exponent - 10);
+  return bits < 128 ? magnitude : -magnitude;
+});
+
+/** The nearest E4M3, ties to even, saturating at 448. */
+export function numberToE4m3(value: number): number {
+  if (Number.isNaN(value)) return 127;
+  const sign = value < 0 || Object.is(value, -0) ? 128 : 0;
+  const magnitude = Math.abs(value);
+  if (magnitude >= E4M3_MAX) return sign | 126;
+  const exponent = Math.max(-6, Math.floor(Math.log2(magnitude)));
+  const steps = magnitude / 2 ** (exponent - 3); // exact: a power of two
+  const whole = Math.floor(steps);
+  const rest = steps - whole;
+  const rounded = whole + (rest > 0.5 || (rest === 0.5 && whole % 2 === 1) ? 1 : 0);
+  // 8 steps and more have the implicit bit; 16 carry into the exponent by themselves
+  return sign | (rounded < 8 ? rounded : ((exponent + 6) << 3) + rounded);
+}
+
+/** Groups of E4M3 numbers under an f32 scale in front: `value = scale * number`, rounded to f32 once. */
+function fp8Groups(group: 32 | 128): WeightFormatDefinition {
+  const blockBytes = 4 + group;
+  return {
+    blockElements: group,
+    blockBytes,
+    dequantize(bytes, out) {
+      for (let block = 0; block * group < out.length; block++) {
+        const at = block * blockBytes;
+        const scale = loadF32(bytes, at);
+        for (let i = 0; i < group; i++) out[block * group + i] = scale * e4m3Values[bytes[at + 4 + i]];
+      }
+    },
+    /** The largest magnitude of a group becomes 448. */
+    quantize(values) {
+      const bytes = new Uint8Array((values.length / group) * blockBytes);
+      for (let block = 0; block * group < values.length; block++) {
+        const at = block * blockBytes;
+        let largest = 0;
+        for (let i = 0; i < group; i++) largest = Math.max(largest, Math.abs(values[block * group + i]));
+        const scale = Math.fround(largest / E4M3_MAX);
+        storeF32(bytes, at, scale);
+        for (let i = 0; i < group; i++) bytes[at + 4 + i] = scale === 0 ? 0 : numberToE4m3(values[block * group + i] / scale);
+      }
+      return bytes;
+    },
+  };
+}
+
+export const fp8_g32 = fp8Groups(32);
+export const fp8_g128 = fp8Groups(128);
