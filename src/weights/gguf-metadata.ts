@@ -4,7 +4,7 @@
  * Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
  */
 import { invalidFile, quoteName } from './tensor-layout.ts';
-import type { WeightFile } from './weight-file.ts';
+import type { ReadableFile } from './weight-file.ts';
 
 /** Numeric arrays keep their stored type; 64-bit scalars are numbers where exact and bigint otherwise. */
 export type GgufNumbers =
@@ -30,13 +30,13 @@ const WINDOW_BYTES = 1 << 20;
 
 /** Reads a file forwards through a window, refusing to step over its end. */
 export class GgufCursor {
-  readonly file: WeightFile;
+  readonly file: ReadableFile;
   #window: Uint8Array = new Uint8Array(0);
   #view = new DataView(this.#window.buffer);
   #windowStart = 0;
   #offset = 0;
 
-  constructor(file: WeightFile) {
+  constructor(file: ReadableFile) {
     this.file = file;
   }
 

@@ -7,7 +7,7 @@ import { MillraceError } from '../base/errors.ts';
 import type { WeightFormat } from '../plan/plan.ts';
 import { GgufCursor, type GgufValue, readMetadata } from './gguf-metadata.ts';
 import { checkApart, countBytes, countElements, invalidFile, MAX_TENSORS, quoteName, type UnreadTensor, unsupportedFormat } from './tensor-layout.ts';
-import { WeightFile } from './weight-file.ts';
+import { type OpenFile, type ReadableFile, WeightFile } from './weight-file.ts';
 import type { StoredTensor, WeightSource } from './weight-source.ts';
 
 export type { GgufNumbers, GgufValue } from './gguf-metadata.ts';
@@ -44,11 +44,11 @@ export class GgufFile {
   readonly metadata: ReadonlyMap<string, GgufValue>;
   /** Keys of lists of strings that were too long to be read, as `open` was told. */
   readonly skippedLists: ReadonlySet<string>;
-  readonly #file: WeightFile;
+  readonly #file: ReadableFile;
   readonly #tensors: readonly StoredTensor[];
   readonly #unread: readonly UnreadTensor[];
 
-  private constructor(file: WeightFile, longestList: number) {
+  private constructor(file: ReadableFile, longestList: number) {
     this.path = file.path;
     this.#file = file;
     const cursor = new GgufCursor(file);
@@ -77,8 +77,8 @@ export class GgufFile {
    * @param longestList strings in a list of the metadata that is read; longer ones, as vocabularies are, are stepped over
    * @throws MODEL_NOT_FOUND, WEIGHTS_FILE_INVALID
    */
-  static open(path: string, longestList = Infinity): GgufFile {
-    const file = WeightFile.open(path);
+  static open(path: string, longestList = Infinity, openFile: OpenFile = WeightFile.open): GgufFile {
+    const file = openFile(path);
     try {
       return new GgufFile(file, longestList);
     } catch (error) {
@@ -124,11 +124,11 @@ export class GgufFile {
 class GgufSource implements WeightSource {
   readonly mappable = true;
   readonly files: readonly { readonly path: string; readonly sizeBytes: number }[];
-  readonly #file: WeightFile;
+  readonly #file: ReadableFile;
   readonly #tensors: ReadonlyMap<string, StoredTensor>;
   readonly #unread: ReadonlyMap<string, UnreadTensor>;
 
-  constructor(file: WeightFile, tensors: ReadonlyMap<string, StoredTensor>, unread: ReadonlyMap<string, UnreadTensor>) {
+  constructor(file: ReadableFile, tensors: ReadonlyMap<string, StoredTensor>, unread: ReadonlyMap<string, UnreadTensor>) {
     this.#file = file;
     this.files = [{ path: file.path, sizeBytes: file.sizeBytes }];
     this.#tensors = tensors;
@@ -205,7 +205,7 @@ function readTensorEntry(cursor: GgufCursor): TensorEntry {
 }
 
 function placeTensor(
-  file: WeightFile,
+  file: ReadableFile,
   { name, shape, type, offset }: TensorEntry,
   dataStart: number,
   alignment: number,

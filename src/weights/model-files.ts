@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
 import { GgufFile } from './gguf.ts';
 import { SafetensorsSource } from './safetensors.ts';
-import { notReadable } from './weight-file.ts';
+import { notReadable, type OpenFile, WeightFile } from './weight-file.ts';
 import type { WeightSource } from './weight-source.ts';
 
 /** Bytes of a JSON file that is parsed whole. tokenizer.json is not: the tokenizer reads it itself. */
@@ -40,14 +40,24 @@ export interface GgufFiles {
 
 export type ModelFiles = HuggingFaceFiles | GgufFiles;
 
+/** Large files that do not lie beside the others: names that a folder has besides those on disk, and how they are opened. */
+export interface LargeFiles {
+  readonly names: readonly string[];
+  readonly open: OpenFile;
+}
+
+const onDisk: LargeFiles = { names: [], open: WeightFile.open };
+
 /**
  * Looks at a path. A GGUF file stays open until its source (or `gguf`) is closed.
  * @throws MODEL_NOT_FOUND when it is missing, unreadable or holds no model; MODEL_CONFIG_INVALID, WEIGHTS_FILE_INVALID
  */
-export function openModelFiles(path: string): ModelFiles {
+export function openModelFiles(path: string, large: LargeFiles = onDisk): ModelFiles {
+  const isGguf = path.toLowerCase().endsWith('.gguf');
+  if (large !== onDisk && isGguf) return { kind: 'gguf', path, gguf: GgufFile.open(path, Infinity, large.open) };
   const isFolder = stat(path);
   if (!isFolder) {
-    if (path.toLowerCase().endsWith('.gguf')) return { kind: 'gguf', path, gguf: GgufFile.open(path, LONGEST_LIST) };
+    if (isGguf) return { kind: 'gguf', path, gguf: GgufFile.open(path, LONGEST_LIST) };
     throw new MillraceError('MODEL_NOT_FOUND', {
       message: `${path} is a file, but not one that holds a whole model.`,
       expected: 'a folder with config.json and *.safetensors, or a .gguf file',
@@ -63,10 +73,10 @@ export function openModelFiles(path: string): ModelFiles {
       hint: ggufs.length > 0 ? `give a GGUF file by its path: ${join(path, ggufs[0])}` : 'check the path, and that the download is complete',
     });
   }
-  return openFolder(path, new Set(names));
+  return openFolder(path, new Set([...names, ...large.names]), large.open);
 }
 
-function openFolder(path: string, names: ReadonlySet<string>): HuggingFaceFiles {
+function openFolder(path: string, names: ReadonlySet<string>, openFile: OpenFile): HuggingFaceFiles {
   const json = (name: string) => (names.has(name) ? readJson(join(path, name)) : null);
   const at = (name: string) => (names.has(name) ? join(path, name) : null);
   return {
@@ -78,15 +88,15 @@ function openFolder(path: string, names: ReadonlySet<string>): HuggingFaceFiles 
     tokenizerModel: at('tokenizer.model'),
     tokenizerConfig: json('tokenizer_config.json'),
     chatTemplate: names.has('chat_template.jinja') ? readText(join(path, 'chat_template.jinja')) : null,
-    openWeights: () => openWeights(path, names),
+    openWeights: () => openWeights(path, names, openFile),
   };
 }
 
-function openWeights(path: string, names: ReadonlySet<string>): WeightSource {
-  if (names.has('model.safetensors.index.json')) return SafetensorsSource.openSharded(path, join(path, 'model.safetensors.index.json'));
-  if (names.has('model.safetensors')) return SafetensorsSource.openFile(join(path, 'model.safetensors'));
+function openWeights(path: string, names: ReadonlySet<string>, openFile: OpenFile): WeightSource {
+  if (names.has('model.safetensors.index.json')) return SafetensorsSource.openSharded(path, join(path, 'model.safetensors.index.json'), openFile);
+  if (names.has('model.safetensors')) return SafetensorsSource.openFile(join(path, 'model.safetensors'), openFile);
   const safetensors = [...names].filter((name) => name.endsWith('.safetensors'));
-  if (safetensors.length === 1) return SafetensorsSource.openFile(join(path, safetensors[0]));
+  if (safetensors.length === 1) return SafetensorsSource.openFile(join(path, safetensors[0]), openFile);
   if (safetensors.length > 1) {
     throw new MillraceError('MODEL_NOT_FOUND', {
       message: `${path} has ${safetensors.length} safetensors files but no model.safetensors.index.json that says what is in which.`,
@@ -130,10 +140,11 @@ function list(path: string): string[] {
 
 function readText(path: string): string {
   try {
-    const { size } = statSync(path);
-    if (size <= MAX_JSON_BYTES) return readFileSync(path, 'utf8');
+    const found = statSync(path);
+    if (!found.isFile()) throw new MillraceError('MODEL_NOT_FOUND', { message: `${path} is not a plain file.` });
+    if (found.size <= MAX_JSON_BYTES) return readFileSync(path, 'utf8');
   } catch (error) {
-    throw notReadable(path, error);
+    throw error instanceof MillraceError ? error : notReadable(path, error);
   }
   throw new MillraceError('MODEL_CONFIG_INVALID', { message: `${path} is too large.`, expected: `at most ${MAX_JSON_BYTES} bytes` });
 }

@@ -9,7 +9,7 @@ import { MillraceError } from '../base/errors.ts';
 import type { WeightFormat } from '../plan/plan.ts';
 import { isObject, parseBoundedObject } from './bounded-json.ts';
 import { checkApart, countElements, invalidFile, quoteName, type UnreadTensor, unsupportedFormat } from './tensor-layout.ts';
-import { WeightFile } from './weight-file.ts';
+import { type OpenFile, type ReadableFile, WeightFile } from './weight-file.ts';
 import type { StoredTensor, WeightSource } from './weight-source.ts';
 
 /** Bytes of JSON that are parsed: a header of 100,000 tensors takes about 15 MB. */
@@ -37,7 +37,7 @@ interface ParsedHeader {
 }
 
 /** Reads and checks the header of one file. @throws WEIGHTS_FILE_INVALID */
-function readHeader(file: WeightFile): ParsedHeader {
+function readHeader(file: ReadableFile): ParsedHeader {
   const { path } = file;
   if (file.sizeBytes < 8) throw invalidFile(path, 'too short for a safetensors file.', 'at least 8 bytes', String(file.sizeBytes));
   const prefix = file.read(0, 8);
@@ -108,15 +108,15 @@ function readEntry(path: string, name: string, entry: unknown, dataStart: number
 export class SafetensorsSource implements WeightSource {
   readonly mappable = true;
   readonly files: readonly { readonly path: string; readonly sizeBytes: number }[];
-  readonly #files = new Map<string, WeightFile>();
+  readonly #files = new Map<string, ReadableFile>();
   readonly #tensors = new Map<string, StoredTensor>();
   readonly #unread = new Map<string, UnreadTensor>();
   readonly #raw = new Map<string, RawTensor>();
 
   /** `shardOf` says which tensors belong to which file; absent, all of all files are taken. */
-  private constructor(paths: readonly string[], shardOf?: ReadonlyMap<string, string>) {
+  private constructor(paths: readonly string[], openFile: OpenFile, shardOf?: ReadonlyMap<string, string>) {
     try {
-      for (const path of paths) this.#add(path, shardOf);
+      for (const path of paths) this.#add(openFile(path), shardOf);
       for (const [name, path] of shardOf ?? []) {
         if (!this.#tensors.has(name) && !this.#unread.has(name)) {
           throw invalidFile(path, `the index says that tensor ${quoteName(name)} is in this file, but it is not.`);
@@ -129,18 +129,18 @@ export class SafetensorsSource implements WeightSource {
     this.files = [...this.#files.values()].map(({ path, sizeBytes }) => ({ path, sizeBytes }));
   }
 
-  static openFile(path: string): SafetensorsSource {
-    return new SafetensorsSource([path]);
+  static openFile(path: string, openFile: OpenFile = WeightFile.open): SafetensorsSource {
+    return new SafetensorsSource([path], openFile);
   }
 
   /** Opens the shards named by a `model.safetensors.index.json` in `folder`. */
-  static openSharded(folder: string, indexPath: string): SafetensorsSource {
+  static openSharded(folder: string, indexPath: string, openFile: OpenFile = WeightFile.open): SafetensorsSource {
     const shardOf = readIndex(folder, indexPath);
-    return new SafetensorsSource([...new Set(shardOf.values())].sort(), shardOf);
+    return new SafetensorsSource([...new Set(shardOf.values())].sort(), openFile, shardOf);
   }
 
-  #add(path: string, shardOf: ReadonlyMap<string, string> | undefined): void {
-    const file = WeightFile.open(path);
+  #add(file: ReadableFile, shardOf: ReadonlyMap<string, string> | undefined): void {
+    const { path } = file;
     this.#files.set(path, file);
     const { tensors, unread, raw } = readHeader(file);
     for (const tensor of tensors) if (shardOf === undefined || shardOf.get(tensor.name) === path) this.#tensors.set(tensor.name, tensor);

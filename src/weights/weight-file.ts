@@ -1,11 +1,24 @@
 /** Reading parts of a large file: nothing is held but a descriptor, so a file may be larger than any buffer. */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { MillraceError } from '../base/errors.ts';
 
 /** Bytes that one `readSync` is asked for; the kernel refuses 2 GiB and more. */
 const READ_CHUNK = 1 << 30;
 
-export class WeightFile {
+/** What is read in parts: a file on disk, or one that lies elsewhere. */
+export interface ReadableFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+  /** Bytes `[offset, offset + length)`. @throws WEIGHTS_FILE_INVALID when the file is shorter */
+  read(offset: number, length: number): Uint8Array;
+  /** Idempotent. */
+  close(): void;
+}
+
+/** Opens a file of a checkpoint by its path. @throws MODEL_NOT_FOUND */
+export type OpenFile = (path: string) => ReadableFile;
+
+export class WeightFile implements ReadableFile {
   readonly path: string;
   readonly sizeBytes: number;
   #descriptor: number | null;
@@ -20,7 +33,8 @@ export class WeightFile {
   static open(path: string): WeightFile {
     let descriptor: number;
     try {
-      descriptor = openSync(path, 'r');
+      // without O_NONBLOCK a pipe would be waited for
+      descriptor = openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
     } catch (error) {
       throw notReadable(path, error);
     }
@@ -32,7 +46,6 @@ export class WeightFile {
     return new WeightFile(path, descriptor, stat.size);
   }
 
-  /** Bytes `[offset, offset + length)`. @throws WEIGHTS_FILE_INVALID when the file is shorter */
   read(offset: number, length: number): Uint8Array {
     if (this.#descriptor === null) throw new MillraceError('INTERNAL', `${this.path} is read after it was closed.`);
     if (offset + length > this.sizeBytes) {
@@ -48,7 +61,6 @@ export class WeightFile {
     return bytes;
   }
 
-  /** Idempotent. */
   close(): void {
     if (this.#descriptor !== null) closeSync(this.#descriptor);
     this.#descriptor = null;
@@ -81,7 +93,8 @@ export function notReadable(path: string, error: unknown): MillraceError {
   });
 }
 
-function truncated(path: string, expected: number, received: number): MillraceError {
+/** The file ends before what its header says. */
+export function truncated(path: string, expected: number, received: number): MillraceError {
   return new MillraceError('WEIGHTS_FILE_INVALID', {
     message: `${path} is shorter than its header says.`,
     expected: `at least ${expected} bytes`,
