@@ -147,6 +147,12 @@ const table = {
     placeholder: 'STEPS',
     meaning: 'Steps scheduled and not yet worked up: with 2 the next step is ready when one ends. The results are the same.',
   },
+  jumpForward: {
+    flag: 'jump-forward',
+    kind: 'boolean',
+    default: true,
+    meaning: 'Take tokens that a grammar forces without a step for each. The results are the same.',
+  },
   blockSize: {
     flag: 'block-size',
     kind: 'integer',

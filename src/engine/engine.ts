@@ -72,6 +72,8 @@ export interface EngineStats {
   readonly prefixCacheQueriedTokens: number;
   readonly prefixCacheHitTokens: number;
   readonly numPreemptions: number;
+  /** Generated tokens that a grammar forced and that took no step of their own. */
+  readonly jumpForwardTokens: number;
   readonly numSteps: number;
   /** Steps by the tokens that they computed, of prompts and new ones together. */
   readonly stepTokens: SizeCounts;

@@ -39,6 +39,8 @@ export interface EngineLimits {
   /** Default: true. */
   readonly estimatePeak?: boolean;
   readonly enablePrefixCaching: boolean;
+  /** Default: true. */
+  readonly jumpForward?: boolean;
 }
 
 /** The parts, owned by the engine from now on: `close` closes them. */
@@ -146,6 +148,7 @@ export class LoadedEngine implements Engine {
       scheduler: this.scheduler,
       counters: this.#counters,
       eosTokenIds: new Set(this.#eosTokenIds),
+      jumpForward: limits.jumpForward ?? true,
       onFinished: (event) => this.#announce(event),
     });
     this.#loop = new EngineLoop({

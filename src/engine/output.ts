@@ -1,6 +1,7 @@
 /** From a step's tokens to text in the callers' hands: detokenise, look for an end, push, finish. */
 import type { StepResult } from '../backends/backend.ts';
 import { MillraceError } from '../base/errors.ts';
+import type { GrammarMatcher } from '../sampling/grammar/matcher.ts';
 import type { Request } from '../scheduler/request.ts';
 import type { CommittedBatch, ScheduledBatch } from '../scheduler/scheduled-batch.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
@@ -13,9 +14,14 @@ export interface OutputParts {
   readonly scheduler: Scheduler;
   readonly counters: EngineCounters;
   readonly eosTokenIds: ReadonlySet<number>;
+  /** Whether tokens that a grammar forces are taken without a step for each. */
+  readonly jumpForward: boolean;
   /** Told of every generation that ended. Must not throw. */
   onFinished(event: FinishedRequest): void;
 }
+
+/** Forced tokens that a row takes after one step at most: finding them takes time of this thread. */
+const MAX_JUMP = 64;
 
 /** Where the ends of a choice come from. */
 interface Ending {
@@ -65,14 +71,38 @@ export class OutputStage {
     let logitRow = 0;
     for (let row = 0; row < batch.numRows; row++) {
       const choice = this.#choices.get(batch.requests[row]);
-      for (let i = 0; choice !== undefined && i < numAppended[row]; i++) {
-        const ending = this.#deliverToken(choice, result, logitRow + i, nowMs);
-        if (ending === null) continue;
-        this.#endChoice(choice, ending, nowMs);
-        break; // tokens behind an end do not exist
+      let ending: Ending | null = null;
+      // tokens behind an end do not exist
+      for (let i = 0; choice !== undefined && ending === null && i < numAppended[row]; i++) {
+        const { params } = choice.request;
+        const logprob = params.logprobs ? tokenLogprob(result, logitRow + i, params.topLogprobs) : null;
+        ending = this.#deliverToken(choice, result.tokenIds[logitRow + i], logprob, nowMs);
+      }
+      if (choice !== undefined && numAppended[row] > 0) {
+        ending ??= this.#jumpForward(choice, nowMs);
+        if (ending !== null) this.#endChoice(choice, ending, nowMs);
       }
       logitRow += batch.numLogitRows[row];
     }
+  }
+
+  /**
+   * Takes the tokens that the grammar forces next: the request is then behind by them, and the next step computes them together. The mask
+   * allows nothing else in their places, so that they are what one step each would have drawn.
+   */
+  #jumpForward(choice: Choice, nowMs: number): Ending | null {
+    const { grammar, request } = choice;
+    // log probabilities come from logits of each place; ends that are still forbidden are the sampler's business
+    if (grammar === null || !this.#parts.jumpForward || request.params.logprobs) return null;
+    for (let i = 0; i < MAX_JUMP && choice.numTokens >= request.params.minTokens; i++) {
+      const tokenId = forcedToken(grammar);
+      if (tokenId < 0) return null;
+      this.#parts.scheduler.extend(request, tokenId);
+      this.#parts.counters.jumpForwardTokens++;
+      const ending = this.#deliverToken(choice, tokenId, null, nowMs);
+      if (ending !== null) return ending;
+    }
+    return null;
   }
 
   /** Ends the whole generation of a request. */
@@ -100,10 +130,9 @@ export class OutputStage {
     this.#parts.onFinished(generation.summary(finishReason, nowMs));
   }
 
-  #deliverToken(choice: Choice, result: StepResult, logitRow: number, nowMs: number): Ending | null {
+  #deliverToken(choice: Choice, tokenId: number, logprob: TokenLogprob | null, nowMs: number): Ending | null {
     const { request, generation } = choice;
     const { params } = request;
-    const tokenId = result.tokenIds[logitRow];
     this.#countToken(choice, nowMs);
     choice.grammar?.accept(tokenId);
     let ending = choice.numTokens > params.minTokens ? this.#endToken(request, tokenId) : null;
@@ -122,7 +151,6 @@ export class OutputStage {
     // a text to which nothing can be added has ended, whether or not the model has an end token
     if (ending === null && choice.grammar?.isFinished === true) ending = { finishReason: 'stop', stopReason: null };
     if (ending === null && choice.numTokens >= params.maxTokens) ending = { finishReason: 'length', stopReason: null };
-    const logprob = params.logprobs ? tokenLogprob(result, logitRow, params.topLogprobs) : null;
     generation.stream.push(request.choice, tokenId, text, logprob, isMarker);
     return ending;
   }
@@ -158,6 +186,15 @@ export class OutputStage {
     const summary = generation.summary(finishReason, nowMs);
     generation.stream.complete({ queueMs: summary.queueMs, firstTokenMs: summary.firstTokenMs, totalMs: summary.totalMs });
     this.#parts.onFinished(summary);
+  }
+}
+
+/** A grammar that cannot say it is asked again, and fails, where its mask is made. */
+function forcedToken(grammar: GrammarMatcher): number {
+  try {
+    return grammar.forcedToken;
+  } catch {
+    return -1;
   }
 }
 

@@ -42,6 +42,7 @@ export interface ResolvedConfig {
   readonly maxTenantSeqs: number | null;
   readonly schedulingPolicy: PolicyName;
   readonly maxInFlight: number;
+  readonly jumpForward: boolean;
   readonly blockSize: number;
   readonly kvDtype: KvDtype;
   readonly enablePrefixCaching: boolean;
@@ -83,6 +84,7 @@ export function resolveConfig(options: CheckedOptions, facts: LoadFacts): Resolv
     maxTenantSeqs,
     schedulingPolicy: schedulingPolicy ?? 'fcfs',
     maxInFlight: Number(options.maxInFlight),
+    jumpForward: options.jumpForward === true,
     blockSize,
     kvDtype,
     enablePrefixCaching: enablePrefixCaching === true,

@@ -23,6 +23,7 @@ export class StepTokenCounts implements SizeCounts {
 export class EngineCounters {
   promptTokens = 0;
   generationTokens = 0;
+  jumpForwardTokens = 0;
   numSteps = 0;
   readonly stepTokens = new StepTokenCounts();
   numFailedSteps = 0;
@@ -52,6 +53,7 @@ export function readStats(counters: EngineCounters, scheduler: Scheduler, clock:
     prefixCacheQueriedTokens: stats.prefixQueriedTokens,
     prefixCacheHitTokens: stats.prefixHitTokens,
     numPreemptions: stats.numPreemptions,
+    jumpForwardTokens: counters.jumpForwardTokens,
     numSteps: counters.numSteps,
     stepTokens: counters.stepTokens,
     lastStepHostMs: counters.lastStepHostMs,

@@ -227,6 +227,15 @@ export class Scheduler {
     return batch;
   }
 
+  /**
+   * Adds a token that needs no sample behind those of a request whose last step has been committed. It is then behind by one more, and the next
+   * step computes all of that together (idea 1).
+   */
+  extend(request: Request, tokenId: number): void {
+    invariant(request.status === 'running' && request.numPendingTokens === 0, `request ${request.id} cannot be extended now`);
+    request.append(tokenId);
+  }
+
   /** A step that never completed: nothing it was to compute counts. The caller ends its rows. */
   rollback(scheduled: ScheduledBatch): void {
     this.#numInFlight--;

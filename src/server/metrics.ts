@@ -22,6 +22,10 @@ export const engineCounters = {
   'vllm:prefix_cache_queries_total': { help: 'Prompt tokens looked up in the prefix cache.', read: (stats) => stats.prefixCacheQueriedTokens },
   'vllm:prefix_cache_hits_total': { help: 'Prompt tokens found in the prefix cache.', read: (stats) => stats.prefixCacheHitTokens },
   'vllm:num_preemptions_total': { help: 'Requests put back into the queue because KV blocks ran out.', read: (stats) => stats.numPreemptions },
+  'millrace:jump_forward_tokens_total': {
+    help: 'Generated tokens that a grammar forced and that took no step of their own.',
+    read: (stats) => stats.jumpForwardTokens,
+  },
   'millrace:steps_total': { help: 'Steps finished.', read: (stats) => stats.numSteps },
 } as const satisfies Record<string, EngineMetric>;
 

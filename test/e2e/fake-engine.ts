@@ -158,6 +158,7 @@ export class FakeEngine implements Engine {
       prefixCacheQueriedTokens: this.counters.queried,
       prefixCacheHitTokens: this.counters.hits,
       numPreemptions: 0,
+      jumpForwardTokens: 0,
       numSteps: this.counters.steps,
       stepTokens: { bounds: [1, 8], counts: Float64Array.of(this.counters.steps, 1, 2), sum: this.counters.steps + 45 },
       lastStepHostMs: 0.5,

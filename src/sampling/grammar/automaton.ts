@@ -36,6 +36,10 @@ export class State {
   readonly sampleOf: Uint8Array;
   /** Class -> state, undefined where not known yet. */
   readonly targets: (State | null | undefined)[];
+  /** The byte that must follow, or -1 where several may or the text may end. */
+  readonly forcedByte: number;
+  /** The token that must follow, -1 where there is none, -2 where nobody has asked. */
+  forcedToken = -2;
   /** Set bits: token ids that may follow. */
   mask: Uint32Array | null = null;
 
@@ -54,6 +58,9 @@ export class State {
         covered.fill(1, grammar.edgeA[e], grammar.edgeB[e] + 1);
       }
     }
+    let numCovered = 0;
+    for (const one of covered) numCovered += one;
+    this.forcedByte = numCovered === 1 && !isAccepting ? covered.indexOf(1) : -1;
     this.classOf = new Uint8Array(256);
     const samples = [0];
     let current = 0;

@@ -1,5 +1,6 @@
 /** A compiled grammar over one vocabulary, and where one output stands in it. */
 import { Automaton, type State } from './automaton.ts';
+import { forcedTokenOf } from './forced-tokens.ts';
 import type { Grammar } from './grammar.ts';
 import { type ByteTree, MAX_PLAIN, type VocabularyTrie } from './vocabulary-trie.ts';
 
@@ -34,7 +35,13 @@ export class CompiledGrammar {
     return state;
   }
 
-  /** Words of allowed ids; belongs to the state. */
+  /** The one token that may follow, or -1. */
+  forcedTokenOf(state: State): number {
+    if (state.forcedToken === -2) state.forcedToken = forcedTokenOf(state, this.automaton, this.trie);
+    return state.forcedToken;
+  }
+
+  /** Words of allowed ids where no token is forced; belongs to the state. */
   maskOf(state: State): Uint32Array {
     if (state.mask !== null) return state.mask;
     const { trie } = this;
@@ -95,9 +102,20 @@ export class GrammarMatcher {
     return this.#state.isAccepting;
   }
 
+  /** The token that must follow: the mask allows no other. -1 where several may follow or the text may end. @throws GRAMMAR_TOO_LARGE */
+  get forcedToken(): number {
+    return this.#hasEnded ? -1 : this.#compiled.forcedTokenOf(this.#state);
+  }
+
   /** Writes the ids that may follow: bit `id % 32` of word `id / 32`. @throws GRAMMAR_TOO_LARGE */
   fillMask(row: Uint32Array): void {
-    row.set(this.#compiled.maskOf(this.#state));
+    const forced = this.forcedToken;
+    if (forced < 0) {
+      row.set(this.#compiled.maskOf(this.#state));
+      return;
+    }
+    row.fill(0);
+    row[forced >>> 5] = 1 << (forced & 31);
   }
 
   /** @returns false, and stays where it is, when the token may not follow. @throws GRAMMAR_TOO_LARGE */

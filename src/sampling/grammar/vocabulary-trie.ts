@@ -32,7 +32,10 @@ export class VocabularyTrie {
   /** All other tokens. */
   readonly rest: ByteTree;
   readonly eosTokenIds: readonly number[];
+  /** Bytes of the longest token. */
+  readonly maxTokenBytes: number;
   readonly #tokenizer: Tokenizer;
+  readonly #excluded: ReadonlySet<number>;
 
   /**
    * @param vocabSize ids of the model, which may be more than the tokenizer's
@@ -45,11 +48,14 @@ export class VocabularyTrie {
     this.eosTokenIds = eosTokenIds.filter((id) => id < vocabSize);
     this.plainMask = new Uint32Array(this.numWords);
     const excluded = new Set([...eosTokenIds, ...tokenizer.specialTokenIds]);
+    this.#excluded = excluded;
+    let maxTokenBytes = 0;
     const plain: Token[] = [];
     const rest: Token[] = [];
     for (let id = 0; id < Math.min(vocabSize, tokenizer.vocabSize); id++) {
       const bytes = tokenizer.tokenBytes(id);
       if (bytes.length === 0 || bytes.length > MAX_TOKEN_BYTES || excluded.has(id)) continue;
+      maxTokenBytes = Math.max(maxTokenBytes, bytes.length);
       if (countPlain(bytes) <= MAX_PLAIN) {
         plain.push({ id, bytes });
         this.plainMask[id >>> 5] |= 1 << (id & 31);
@@ -58,6 +64,18 @@ export class VocabularyTrie {
     this.plain = byteTree(plain);
     this.plainBelow = charactersBelow(this.plain);
     this.rest = byteTree(rest);
+    this.maxTokenBytes = maxTokenBytes;
+  }
+
+  /** Whether masks may allow the token. */
+  isUsable(id: number): boolean {
+    const { length } = this.tokenBytes(id);
+    return id < this.vocabSize && length > 0 && length <= MAX_TOKEN_BYTES && !this.#excluded.has(id);
+  }
+
+  /** Ids of a text in the middle of others, nothing added. */
+  encode(text: string): Int32Array {
+    return this.#tokenizer.encode(text, { addSpecialTokens: false, parseSpecial: false });
   }
 
   tokenBytes(id: number): Uint8Array {
@@ -87,6 +105,21 @@ function countPlain(bytes: Uint8Array): number {
   } catch {
     return Number.POSITIVE_INFINITY; // part of a character
   }
+}
+
+/** The node behind these bytes, or -1. */
+export function nodeBehind({ byte, depth, next, numNodes }: ByteTree, bytes: Uint8Array): number {
+  let found = -1;
+  let child = 0;
+  let end = numNodes;
+  for (let i = 0; i < bytes.length; i++) {
+    while (child < end && byte[child] < bytes[i]) child = next[child];
+    if (child >= end || byte[child] !== bytes[i] || depth[child] !== i + 1) return -1;
+    found = child;
+    child = found + 1;
+    end = next[found];
+  }
+  return found;
 }
 
 function byteTree(tokens: Token[]): ByteTree {
