@@ -45,8 +45,10 @@ test('pieces of any length are merged by rank, then from the left', () => {
       const { tokens, list } = build(picks);
       const blocked = new Uint8Array(tokens.length);
       const data = {
+        kind: 'byte-pair' as const,
         merges: buildMergeTable(list, blocked),
         blocked,
+        cutsBeforeSpaceMark: false,
         byteLevel: false,
         byteFallback: false,
         ignoreMerges: false,
@@ -69,8 +71,10 @@ test('a merge into a blocked token is never made', () => {
   const blocked = new Uint8Array(tokens.length);
   blocked[tokens.indexOf('ab')] = 1;
   const data = {
+    kind: 'byte-pair' as const,
     merges: buildMergeTable(list, blocked),
     blocked,
+    cutsBeforeSpaceMark: false,
     byteLevel: false,
     byteFallback: false,
     ignoreMerges: true,
@@ -88,8 +92,10 @@ test('unknown characters in a row become one unknown token when they are to be f
   const none = { left: new Int32Array(0), right: new Int32Array(0), merged: new Int32Array(0), rank: new Int32Array(0) };
   const encode = (fuseUnknown: boolean): number[] => {
     const data = {
+      kind: 'byte-pair' as const,
       merges: buildMergeTable(none, blocked),
       blocked,
+      cutsBeforeSpaceMark: false,
       byteLevel: false,
       byteFallback: false,
       ignoreMerges: false,

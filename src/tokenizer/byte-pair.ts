@@ -8,6 +8,7 @@ import type { Vocabulary } from './vocabulary.ts';
 
 /** Plain parts of a model; may be sent to a worker thread. */
 export interface BytePairData {
+  readonly kind: 'byte-pair';
   /** Open addressing table of merges: groups of (left, right, rank, merged), left -1 where free. */
   readonly merges: Int32Array;
   /** `[size]`: 1 for ids that plain text must never produce (special tokens). */
@@ -19,6 +20,8 @@ export interface BytePairData {
   /** Id of an unknown character, or -1 to leave it out. */
   readonly unkId: number;
   readonly fuseUnknown: boolean;
+  /** A merge never crosses from another character into `▁`, so text may be cut before it. */
+  readonly cutsBeforeSpaceMark: boolean;
 }
 
 /** Ids under construction; grows as needed. */
@@ -108,6 +111,20 @@ export class BytePairModel {
 
   /** Appends the ids of one pre-token. */
   encode(piece: string, out: IdBuffer): void {
+    if (!this.#data.cutsBeforeSpaceMark) {
+      this.#encodeUncut(piece, out);
+      return;
+    }
+    let start = 0;
+    for (let at = piece.indexOf('▁', 1); at >= 0; at = piece.indexOf('▁', at + 1)) {
+      if (piece[at - 1] === '▁') continue;
+      this.#encodeUncut(piece.slice(start, at), out);
+      start = at;
+    }
+    this.#encodeUncut(start === 0 ? piece : piece.slice(start), out);
+  }
+
+  #encodeUncut(piece: string, out: IdBuffer): void {
     if (piece.length === 0) return;
     if (piece.length > maxCachedPieceLength) {
       const count = this.#encodeUncached(piece);

@@ -37,21 +37,48 @@ export interface MergeList {
   readonly rank: Int32Array;
 }
 
-export interface TokenizerDefinition {
-  /** Spelling of each id; `null` where the file names none. Added tokens are included. */
-  readonly tokens: readonly (string | null)[];
+/** Merges of adjacent pieces. */
+export interface BytePairDefinition {
+  readonly kind: 'byte-pair';
   readonly merges: MergeList;
-  readonly addedTokens: readonly AddedToken[];
-  readonly normalizer: Component | null;
-  readonly preTokenizer: Component | null;
-  readonly decoder: Component | null;
   /** Characters outside the vocabulary become `<0xNN>` tokens. */
   readonly byteFallback: boolean;
   /** A pre-token that is in the vocabulary is taken whole, whatever the merges say. */
   readonly ignoreMerges: boolean;
-  readonly unkTokenId: number | null;
   /** Several unknown characters in a row become one unknown token. */
   readonly fuseUnknown: boolean;
+}
+
+/** The cut of the highest sum of scores. */
+export interface UnigramDefinition {
+  readonly kind: 'unigram';
+  /** Score of each id. */
+  readonly scores: Float64Array;
+  /** `[size]`: 1 for ids that text may become. */
+  readonly usable: Uint8Array;
+  readonly unknownScore: number;
+  readonly singlePrecision: boolean;
+  readonly byteFallback: boolean;
+}
+
+/** The longest known piece, again and again. */
+export interface WordPieceDefinition {
+  readonly kind: 'word-piece';
+  /** In front of pieces that continue a word. Null: words are never cut. */
+  readonly prefix: string | null;
+  /** Longer words are unknown. */
+  readonly maxCharacters: number;
+}
+
+export interface TokenizerDefinition {
+  /** Spelling of each id; `null` where the file names none. Added tokens are included. */
+  readonly tokens: readonly (string | null)[];
+  readonly model: BytePairDefinition | UnigramDefinition | WordPieceDefinition;
+  readonly addedTokens: readonly AddedToken[];
+  readonly normalizer: Component | null;
+  readonly preTokenizer: Component | null;
+  readonly decoder: Component | null;
+  readonly unkTokenId: number | null;
   readonly bosTokenId: number | null;
   readonly eosTokenIds: readonly number[];
   /** What `addSpecialTokens` puts before the text. */

@@ -2,10 +2,10 @@
  * Reads the tokenizer that a GGUF file carries in its metadata.
  * Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, keys `tokenizer.ggml.*`.
  */
-import { type MergeList, maxMerges, maxTokenLength, maxVocabSize, type TokenizerDefinition, tokenizerInvalid } from './definition.ts';
-import { emptyMergeList, uniqueIds } from './from-json.ts';
+import { type Component, type MergeList, maxMerges, maxTokenLength, maxVocabSize, type TokenizerDefinition, tokenizerInvalid } from './definition.ts';
 import { addedTokensOfTypes, definitionFromPieces, type PieceList, pieceType } from './from-sentencepiece.ts';
-import { namedPreTokenizers } from './pre-tokenizer-table.ts';
+import { emptyMergeList, uniqueIds } from './json-values.ts';
+import { namedPreTokenizers, refusedPreTokenizers } from './pre-tokenizer-table.ts';
 
 /** Metadata by key: strings, numbers, booleans, bigints, arrays and typed arrays of these. */
 export type GgufMetadata = ReadonlyMap<string, unknown>;
@@ -37,12 +37,23 @@ export function definitionFromGguf(metadata: GgufMetadata, extraEosIds: readonly
     unkTokenId: readId(metadata, 'tokenizer.ggml.unknown_token_id', tokens.length),
     eosTokenIds: uniqueIds([...endIds(metadata, tokens, types), ...extraEosIds]).filter((id) => id < tokens.length),
   };
-  if (model === 'llama') return spmDefinition(metadata, { tokens, types }, ids);
-  if (model === 'gpt2') return bpeDefinition(metadata, { tokens, types }, ids);
-  throw tokenizerInvalid('The tokenizer in the GGUF file is of a kind that is not read.', {
-    expected: "'llama' (SentencePiece BPE) or 'gpt2' (byte-level BPE)",
-    received: String(model).slice(0, 64),
-  });
+  switch (model) {
+    case 'llama':
+      return spmDefinition(metadata, { tokens, types }, ids);
+    case 't5':
+      return unigramDefinition(metadata, { tokens, types }, ids);
+    case 'bert':
+      return bertDefinition(metadata, { tokens, types }, ids);
+    case 'gpt2':
+      return bpeDefinition(metadata, { tokens, types }, ids, metadata.get('tokenizer.ggml.pre') ?? 'default');
+    case 'gemma4':
+      return bpeDefinition(metadata, { tokens, types }, ids, 'gemma4');
+    default:
+      throw tokenizerInvalid(`The tokenizer in the GGUF file is of the kind '${String(model).slice(0, 64)}', which is not read.`, {
+        expected: "'llama' (SentencePiece BPE), 'gpt2' (byte-level BPE), 'gemma4', 't5' (Unigram) or 'bert' (WordPiece)",
+        received: String(model).slice(0, 64),
+      });
+  }
 }
 
 type Ids = { bosTokenId: number | null; unkTokenId: number | null; eosTokenIds: number[] };
@@ -56,6 +67,9 @@ function spmDefinition(metadata: GgufMetadata, pieces: Pieces, ids: Ids): Tokeni
     { ...pieces, scores },
     {
       ...ids,
+      kind: 'byte-pair',
+      rules: null,
+      byteFallback: true,
       // Files of this kind that name no ids follow SentencePiece's own numbering.
       bosTokenId: ids.bosTokenId ?? (pieces.tokens[1] === '<s>' ? 1 : null),
       eosTokenIds: ids.eosTokenIds.length > 0 ? ids.eosTokenIds : pieces.tokens[2] === '</s>' ? [2] : [],
@@ -67,33 +81,108 @@ function spmDefinition(metadata: GgufMetadata, pieces: Pieces, ids: Ids): Tokeni
   );
 }
 
-function bpeDefinition(metadata: GgufMetadata, { tokens, types }: Pieces, ids: Ids): TokenizerDefinition {
-  const name = metadata.get('tokenizer.ggml.pre') ?? 'default';
+function unigramDefinition(metadata: GgufMetadata, pieces: Pieces, ids: Ids): TokenizerDefinition {
+  const scores = readColumn(metadata, 'tokenizer.ggml.scores', pieces.tokens.length);
+  if (scores === null) throw tokenizerInvalid('The GGUF file lacks tokenizer.ggml.scores.');
+  const map = metadata.get('tokenizer.ggml.precompiled_charsmap');
+  const charsmap = map === undefined ? null : Uint8Array.from(isNumberList(map) ? map : [], (byte) => Number(byte) & 255);
+  const removeExtraWhitespace = readFlag(metadata, 'tokenizer.ggml.remove_extra_whitespaces', false);
+  return definitionFromPieces(
+    { ...pieces, scores },
+    {
+      ...ids,
+      kind: 'unigram',
+      rules: { charsmap, removeExtraWhitespace, escapeWhitespace: true, prefixBehind: false },
+      byteFallback: firstOfType(pieces.types, pieceType.byte) !== null,
+      unkTokenId: ids.unkTokenId ?? firstOfType(pieces.types, pieceType.unknown),
+      addSpacePrefix: readFlag(metadata, 'tokenizer.ggml.add_space_prefix', false),
+      addBos: readFlag(metadata, 'tokenizer.ggml.add_bos_token', false),
+      addEos: readFlag(metadata, 'tokenizer.ggml.add_eos_token', true),
+    },
+  );
+}
+
+/** Converters write pieces that start a word with `▁` in front and take `##` from the others; here it is the other way round again. */
+function bertDefinition(metadata: GgufMetadata, { tokens, types }: Pieces, ids: Ids): TokenizerDefinition {
+  const marked = tokens.filter((token) => token.startsWith('▁')).length * 8 > tokens.length;
+  const spellings = marked ? tokens.map((token, id) => wordPieceSpelling(token, types[id])) : tokens;
+  const idOf = (key: string, spelling: string): number | null => {
+    const id = readId(metadata, `tokenizer.ggml.${key}_token_id`, tokens.length) ?? tokens.indexOf(spelling);
+    return id < 0 ? null : id;
+  };
+  const clsTokenId = idOf('cls', '[CLS]') ?? ids.bosTokenId;
+  const sepTokenId = idOf('seperator', '[SEP]') ?? ids.eosTokenIds[0] ?? null;
+  const special = ['[CLS]', '[SEP]', '[PAD]', '[UNK]', '[MASK]'].map((spelling) => tokens.indexOf(spelling)).filter((id) => id >= 0);
+  // no key says it in older files: a vocabulary of lower case is what a lower-casing model has
+  const cased = tokens.some((token) => /^▁?[A-Z]{1,2}$/.test(token)) && tokens.some((token) => /^▁[A-Z][a-z]+$/.test(token));
+  const lowercase = readFlag(metadata, 'tokenizer.ggml.normalizer.lowercase', !cased);
+  const normalizer = {
+    type: 'BertNormalizer',
+    clean_text: true,
+    handle_chinese_chars: true,
+    strip_accents: readFlag(metadata, 'tokenizer.ggml.normalizer.strip_accents', lowercase),
+    lowercase,
+  };
+  const addBos = readFlag(metadata, 'tokenizer.ggml.add_bos_token', true);
+  const addSep = readFlag(metadata, 'tokenizer.ggml.add_sep_token', readFlag(metadata, 'tokenizer.ggml.add_eos_token', true));
+  return {
+    tokens: spellings,
+    model: { kind: 'word-piece', prefix: '##', maxCharacters: 100 },
+    addedTokens: addedTokensOfTypes(spellings, types, [...special, ...ids.eosTokenIds]),
+    normalizer,
+    preTokenizer: { type: 'BertPreTokenizer' },
+    decoder: { type: 'WordPiece', prefix: '##', cleanup: true },
+    unkTokenId: ids.unkTokenId ?? idOf('unknown', '[UNK]'),
+    bosTokenId: clsTokenId,
+    eosTokenIds: ids.eosTokenIds.length > 0 || sepTokenId === null ? ids.eosTokenIds : [sepTokenId],
+    prefixIds: addBos && clsTokenId !== null ? [clsTokenId] : [],
+    suffixIds: addSep && sepTokenId !== null ? [sepTokenId] : [],
+  };
+}
+
+function wordPieceSpelling(token: string, type: number): string {
+  if (token.startsWith('▁')) return token.slice(1);
+  return type === pieceType.normal && !/^\[.+\]$/.test(token) ? `##${token}` : token;
+}
+
+function bpeDefinition(metadata: GgufMetadata, { tokens, types }: Pieces, ids: Ids, name: unknown): TokenizerDefinition {
   const pre = typeof name === 'string' ? namedPreTokenizers.get(name) : undefined;
   if (pre === undefined) {
-    throw tokenizerInvalid(`The GGUF file names the pre-tokenizer '${String(name).slice(0, 64)}', which is not known.`, {
-      expected: `one of ${[...namedPreTokenizers.keys()].join(', ')}`,
-      hint: 'use the Hugging Face folder of the model, whose tokenizer.json describes its pre-tokenizer',
-    });
+    const reason = typeof name === 'string' ? refusedPreTokenizers.get(name) : undefined;
+    throw tokenizerInvalid(
+      `The GGUF file names the pre-tokenizer '${String(name).slice(0, 64)}', which is ${reason === undefined ? 'not known' : `refused: ${reason}`}.`,
+      {
+        expected: `one of ${[...namedPreTokenizers.keys()].join(', ')}`,
+        hint: 'use the Hugging Face folder of the model, whose tokenizer.json describes its pre-tokenizer',
+      },
+    );
   }
   const { bosTokenId, eosTokenIds } = ids;
+  const sepTokenId = readId(metadata, 'tokenizer.ggml.seperator_token_id', tokens.length) ?? eosTokenIds[0] ?? null;
   const addBos = readFlag(metadata, 'tokenizer.ggml.add_bos_token', pre.addBos);
   const addEos = readFlag(metadata, 'tokenizer.ggml.add_eos_token', false);
+  const addSep = readFlag(metadata, 'tokenizer.ggml.add_sep_token', pre.addSep);
+  const endId = addEos && eosTokenIds.length > 0 ? eosTokenIds[0] : addSep ? sepTokenId : null;
+  const toMark: Component = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
+  const toSpace: Component = { type: 'Replace', pattern: { String: '▁' }, content: ' ' };
   return {
     tokens,
-    merges: readMerges(metadata, tokens, types),
+    model: {
+      kind: 'byte-pair',
+      merges: readMerges(metadata, tokens, types),
+      byteFallback: pre.characters,
+      ignoreMerges: pre.ignoreMerges,
+      fuseUnknown: false,
+    },
     addedTokens: addedTokensOfTypes(tokens, types, [...(bosTokenId === null ? [] : [bosTokenId]), ...eosTokenIds]),
-    normalizer: null,
+    normalizer: pre.characters ? toMark : null,
     preTokenizer: pre.component,
-    decoder: { type: 'ByteLevel' },
-    byteFallback: false,
-    ignoreMerges: pre.ignoreMerges,
-    unkTokenId: null,
-    fuseUnknown: false,
+    decoder: pre.characters ? { type: 'Sequence', decoders: [toSpace, { type: 'ByteFallback' }, { type: 'Fuse' }] } : { type: 'ByteLevel' },
+    unkTokenId: pre.characters ? ids.unkTokenId : null,
     bosTokenId,
     eosTokenIds,
     prefixIds: addBos && bosTokenId !== null ? [bosTokenId] : [],
-    suffixIds: addEos && eosTokenIds.length > 0 ? [eosTokenIds[0]] : [],
+    suffixIds: endId === null ? [] : [endId],
   };
 }
 
@@ -156,8 +245,7 @@ function endIds(metadata: GgufMetadata, tokens: readonly string[], types: ArrayL
 function readColumn(metadata: GgufMetadata, key: string, length: number): Float64Array | null {
   const column = metadata.get(key);
   if (column === undefined) return null;
-  const isList = Array.isArray(column) || (ArrayBuffer.isView(column) && 'length' in column);
-  const values = isList ? Float64Array.from(column as ArrayLike<number | bigint>, Number) : new Float64Array(0);
+  const values = isNumberList(column) ? Float64Array.from(column, Number) : new Float64Array(0);
   if (values.length !== length || values.some(Number.isNaN)) {
     throw tokenizerInvalid(`${key} in the GGUF file is not what it should be.`, {
       expected: `${length} numbers`,
@@ -165,6 +253,10 @@ function readColumn(metadata: GgufMetadata, key: string, length: number): Float6
     });
   }
   return values;
+}
+
+function isNumberList(value: unknown): value is ArrayLike<number | bigint> {
+  return Array.isArray(value) || (ArrayBuffer.isView(value) && 'length' in value);
 }
 
 function readId(metadata: GgufMetadata, key: string, vocabSize: number): number | null {

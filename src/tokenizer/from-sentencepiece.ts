@@ -12,7 +12,10 @@ import {
   type TokenizerDefinition,
   tokenizerInvalid,
 } from './definition.ts';
-import { emptyMergeList, uniqueIds } from './from-json.ts';
+import { emptyMergeList, uniqueIds } from './json-values.ts';
+import type { SentencePieceComponent } from './normalizer.ts';
+import { protobufFields } from './protobuf.ts';
+import { unknownScoreOf } from './unigram.ts';
 
 /** Kinds of pieces, numbered as SentencePiece and GGUF number them. */
 export const pieceType = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
@@ -25,8 +28,12 @@ export interface PieceList {
 }
 
 export interface SentencePieceOptions {
+  readonly kind: 'byte-pair' | 'unigram';
   /** A space is put before the text. */
   readonly addSpacePrefix: boolean;
+  /** How the text is normalised beside that; null: spaces are marked, and no more. */
+  readonly rules: Omit<SentencePieceComponent['rules'], 'addPrefix' | 'userDefined'> | null;
+  readonly byteFallback: boolean;
   readonly bosTokenId: number | null;
   readonly eosTokenIds: readonly number[];
   readonly unkTokenId: number | null;
@@ -36,23 +43,20 @@ export interface SentencePieceOptions {
 
 export function definitionFromPieces(pieces: PieceList, options: SentencePieceOptions): TokenizerDefinition {
   const { tokens, types } = pieces;
-  const { bosTokenId } = options;
+  const { bosTokenId, rules } = options;
   const eosTokenIds = uniqueIds(options.eosTokenIds);
-  const toMark: Component = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
   const toSpace: Component = { type: 'Replace', pattern: { String: '▁' }, content: ' ' };
-  const spacePrefix = { type: 'Prepend', prepend: '▁' };
-  const strip = { type: 'Strip', content: ' ', start: 1, stop: 0 };
+  const stripsSpace = options.addSpacePrefix && rules?.prefixBehind !== true;
+  const strip = stripsSpace ? [{ type: 'Strip', content: ' ', start: 1, stop: 0 }] : [];
+  const special = [...(bosTokenId === null ? [] : [bosTokenId]), ...eosTokenIds];
   return {
     tokens,
-    merges: mergesOfPieces(pieces),
-    addedTokens: addedTokensOfTypes(tokens, types, [...(bosTokenId === null ? [] : [bosTokenId]), ...eosTokenIds]),
-    normalizer: { type: 'Sequence', normalizers: options.addSpacePrefix ? [spacePrefix, toMark] : [toMark] },
+    model: modelOfPieces(pieces, options),
+    addedTokens: addedTokensOfTypes(tokens, types, special, rules !== null),
+    normalizer: normalizerOf(pieces, options),
     preTokenizer: null,
-    decoder: { type: 'Sequence', decoders: [toSpace, { type: 'ByteFallback' }, { type: 'Fuse' }, ...(options.addSpacePrefix ? [strip] : [])] },
-    byteFallback: true,
-    ignoreMerges: false,
+    decoder: { type: 'Sequence', decoders: [toSpace, { type: 'ByteFallback' }, { type: 'Fuse' }, ...strip] },
     unkTokenId: options.unkTokenId,
-    fuseUnknown: true,
     bosTokenId,
     eosTokenIds,
     prefixIds: options.addBos && bosTokenId !== null ? [bosTokenId] : [],
@@ -60,14 +64,38 @@ export function definitionFromPieces(pieces: PieceList, options: SentencePieceOp
   };
 }
 
-/** Control and unknown pieces are special, user-defined ones are matched but are text; `alwaysSpecial` ids are special in any case. */
-export function addedTokensOfTypes(tokens: readonly string[], types: ArrayLike<number>, alwaysSpecial: readonly number[]): AddedToken[] {
+function normalizerOf({ tokens, types }: PieceList, { rules, addSpacePrefix }: SentencePieceOptions): Component {
+  const toMark: Component = { type: 'Replace', pattern: { String: ' ' }, content: '▁' };
+  if (rules === null) return { type: 'Sequence', normalizers: addSpacePrefix ? [{ type: 'Prepend', prepend: '▁' }, toMark] : [toMark] };
+  const userDefined = tokens.filter((_, id) => types[id] === pieceType.userDefined);
+  return { type: 'SentencePiece', rules: { ...rules, addPrefix: addSpacePrefix, userDefined } } satisfies SentencePieceComponent;
+}
+
+function modelOfPieces(pieces: PieceList, { kind, byteFallback }: SentencePieceOptions): TokenizerDefinition['model'] {
+  if (kind === 'byte-pair') return { kind, merges: mergesOfPieces(pieces), byteFallback, ignoreMerges: false, fuseUnknown: true };
+  const { types } = pieces;
+  const scores = Float64Array.from(pieces.scores, Math.fround);
+  const usable = Uint8Array.from(types, (type) => (type === pieceType.normal || type === pieceType.userDefined ? 1 : 0));
+  const unknownScore = Math.fround(unknownScoreOf(scores, (id) => types[id] === pieceType.normal));
+  return { kind, scores, usable, unknownScore, singlePrecision: true, byteFallback };
+}
+
+/**
+ * Control and unknown pieces are special, user-defined ones are matched but are text; `alwaysSpecial` ids are special in any case.
+ * @param normalized user-defined pieces are looked for in the normalised text
+ */
+export function addedTokensOfTypes(
+  tokens: readonly string[],
+  types: ArrayLike<number>,
+  alwaysSpecial: readonly number[],
+  normalized = false,
+): AddedToken[] {
   const forced = new Set(alwaysSpecial);
   const added: AddedToken[] = [];
   tokens.forEach((content, id) => {
     const special = types[id] === pieceType.control || types[id] === pieceType.unknown || forced.has(id);
     if (content.length === 0 || !(special || types[id] === pieceType.userDefined)) return;
-    added.push({ id, content, special, normalized: false, lstrip: false, rstrip: false, singleWord: false });
+    added.push({ id, content, special, normalized: normalized && !special, lstrip: false, rstrip: false, singleWord: false });
   });
   return added;
 }
@@ -108,23 +136,43 @@ function mergesOfPieces({ tokens, scores, types }: PieceList): MergeList {
 
 /** What a `tokenizer.model` file says. */
 export interface SentencePieceModel extends PieceList {
+  readonly types: readonly number[];
+  readonly kind: 'byte-pair' | 'unigram';
   readonly addSpacePrefix: boolean;
+  readonly removeExtraWhitespace: boolean;
+  readonly escapeWhitespace: boolean;
+  readonly prefixBehind: boolean;
+  readonly charsmap: Uint8Array | null;
+  readonly byteFallback: boolean;
   readonly unkTokenId: number;
   readonly bosTokenId: number;
   readonly eosTokenId: number;
 }
 
-const bytePairModelType = 2;
+/** `ModelType` of the trainer's settings. */
+const modelTypes: Readonly<Record<number, SentencePieceModel['kind'] | undefined>> = { 1: 'unigram', 2: 'byte-pair' };
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 /**
  * Reads a `tokenizer.model` protobuf.
- * @throws TOKENIZER_INVALID when it is truncated, not a SentencePiece model, or not of the BPE kind
+ * @throws TOKENIZER_INVALID when it is truncated, not a SentencePiece model, or of the word or character kind
  */
 export function readSentencePieceModel(bytes: Uint8Array): SentencePieceModel {
   const tokens: string[] = [];
   const scores: number[] = [];
   const types: number[] = [];
-  const model = { addSpacePrefix: true, unkTokenId: 0, bosTokenId: 1, eosTokenId: 2 };
+  const model: Writable<Omit<SentencePieceModel, 'tokens' | 'scores' | 'types' | 'kind'>> = {
+    addSpacePrefix: true,
+    removeExtraWhitespace: true,
+    escapeWhitespace: true,
+    prefixBehind: false,
+    charsmap: null,
+    byteFallback: false,
+    unkTokenId: 0,
+    bosTokenId: 1,
+    eosTokenId: 2,
+  };
   let modelType = 1;
   for (const field of protobufFields(bytes)) {
     if (field.number === 1 && field.bytes !== null) {
@@ -136,19 +184,30 @@ export function readSentencePieceModel(bytes: Uint8Array): SentencePieceModel {
     } else if (field.number === 2 && field.bytes !== null) {
       for (const { number, value } of protobufFields(field.bytes)) {
         if (number === 3) modelType = value;
+        else if (number === 24) model.prefixBehind = value !== 0;
+        else if (number === 35) model.byteFallback = value !== 0;
         else if (number === 40) model.unkTokenId = value | 0;
         else if (number === 41) model.bosTokenId = value | 0;
         else if (number === 42) model.eosTokenId = value | 0;
       }
     } else if (field.number === 3 && field.bytes !== null) {
-      for (const { number, value } of protobufFields(field.bytes)) if (number === 3) model.addSpacePrefix = value !== 0;
+      for (const { number, value, bytes: content } of protobufFields(field.bytes)) {
+        if (number === 2 && content !== null && content.length > 0) model.charsmap = content.slice();
+        else if (number === 3) model.addSpacePrefix = value !== 0;
+        else if (number === 4) model.removeExtraWhitespace = value !== 0;
+        else if (number === 5) model.escapeWhitespace = value !== 0;
+      }
     }
   }
   if (tokens.length === 0) throw tokenizerInvalid('tokenizer.model holds no pieces; it is not a SentencePiece model.');
-  if (modelType !== bytePairModelType) {
-    throw tokenizerInvalid('tokenizer.model is of a kind that is not read.', { expected: 'a BPE model (2)', received: `model type ${modelType}` });
+  const kind = modelTypes[modelType];
+  if (kind === undefined) {
+    throw tokenizerInvalid('tokenizer.model is of a kind that is not read.', {
+      expected: 'a Unigram (1) or BPE (2) model',
+      received: `model type ${modelType}`,
+    });
   }
-  return { tokens, scores, types, ...model };
+  return { tokens, scores, types, kind, ...model };
 }
 
 function readPiece(bytes: Uint8Array): { token: string; score: number; type: number } {
@@ -161,63 +220,4 @@ function readPiece(bytes: Uint8Array): { token: string; score: number; type: num
     else if (field.number === 3) piece.type = field.value;
   }
   return piece;
-}
-
-interface ProtobufField {
-  readonly number: number;
-  /** Varint, low 53 bits; 0 for other wire types. */
-  readonly value: number;
-  /** 32-bit float; 0 for other wire types. */
-  readonly float: number;
-  /** Length-delimited content; null for other wire types. */
-  readonly bytes: Uint8Array | null;
-}
-
-/** Fields of one message, in order. Wire format: https://protobuf.dev/programming-guides/encoding/ */
-function* protobufFields(bytes: Uint8Array): Generator<ProtobufField> {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  let at = 0;
-  const varint = (): number => {
-    let value = 0;
-    for (let shift = 0; shift < 70; shift += 7) {
-      if (at >= bytes.length) throw truncated();
-      const byte = bytes[at++];
-      if (shift < 49) value += (byte & 0x7f) * 2 ** shift;
-      if (byte < 0x80) return value;
-    }
-    throw truncated();
-  };
-  const advance = (length: number): number => {
-    if (length > bytes.length - at) throw truncated();
-    at += length;
-    return at - length;
-  };
-  while (at < bytes.length) {
-    const key = varint();
-    const number = Math.floor(key / 8);
-    const empty = { number, value: 0, float: 0, bytes: null };
-    switch (key % 8) {
-      case 0:
-        yield { ...empty, value: varint() };
-        break;
-      case 1:
-        advance(8);
-        break;
-      case 2: {
-        const length = varint();
-        const start = advance(length);
-        yield { ...empty, bytes: bytes.subarray(start, start + length) };
-        break;
-      }
-      case 5:
-        yield { ...empty, float: view.getFloat32(advance(4), true) };
-        break;
-      default:
-        throw truncated();
-    }
-  }
-}
-
-function truncated(): Error {
-  return tokenizerInvalid('tokenizer.model is truncated or not a SentencePiece model.');
 }

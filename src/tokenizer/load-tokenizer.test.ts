@@ -77,8 +77,8 @@ function sentencePieceModel(modelType = 2): Buffer {
   });
   return Buffer.from([
     ...entries.flat(),
-    ...lengthDelimited(2, [3 * 8, modelType]),
-    ...lengthDelimited(3, [...lengthDelimited(1, [0x78]), 3 * 8, 1]),
+    ...lengthDelimited(2, [3 * 8, modelType, ...varint(35 * 8), 1]),
+    ...lengthDelimited(3, [...lengthDelimited(1, [0x78]), 3 * 8, 1, 4 * 8, 0]),
   ]);
 }
 
@@ -193,7 +193,7 @@ describe('a tokenizer from a folder', () => {
   test.each<[string, (json: Json) => unknown]>([
     ['not an object', () => []],
     ['no model', (json) => ({ ...json, model: undefined })],
-    ['a model of another kind', (json) => ({ ...json, model: { type: 'Unigram', vocab: [['a', 0]] } })],
+    ['a model of another kind', (json) => ({ ...json, model: { type: 'MadeUp', vocab: [['a', 0]] } })],
     ['a vocabulary that is a list', (json) => ({ ...json, model: { ...json.model, vocab: ['a'] } })],
     ['an empty vocabulary', (json) => ({ ...json, added_tokens: [], model: { ...json.model, vocab: {}, merges: [] } })],
     ['a huge id', (json) => ({ ...json, model: { ...json.model, vocab: { ...json.model.vocab, q: 4e9 } } })],
@@ -235,7 +235,7 @@ describe('a tokenizer from a folder', () => {
     ['broken JSON', { 'tokenizer.json': '{"model": ' }],
     ['a broken configuration', { 'tokenizer.json': readJson('byte-level'), 'tokenizer_config.json': '{' }],
     ['a truncated tokenizer.model', { 'tokenizer.model': sentencePieceModel().subarray(0, 3001) }],
-    ['a tokenizer.model of another kind', { 'tokenizer.model': sentencePieceModel(1) }],
+    ['a tokenizer.model of another kind', { 'tokenizer.model': sentencePieceModel(3) }],
     ['an empty tokenizer.model', { 'tokenizer.model': '' }],
     ['a tokenizer.model that is something else', { 'tokenizer.model': Buffer.from('{"not": "a protobuf"}') }],
   ])('that holds %s is refused with a clear error', async (_, files) => {

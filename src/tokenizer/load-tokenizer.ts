@@ -5,18 +5,21 @@ import { join } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
 import { type TokenizerDefinition, tokenizerInvalid } from './definition.ts';
 import { definitionFromGguf, type GgufMetadata } from './from-gguf.ts';
-import { definitionFromJson, isObject } from './from-json.ts';
-import { definitionFromPieces, readSentencePieceModel } from './from-sentencepiece.ts';
+import { definitionFromJson } from './from-json.ts';
+import { definitionFromPieces, pieceType, readSentencePieceModel } from './from-sentencepiece.ts';
+import { definitionFromTiktoken, isTiktoken } from './from-tiktoken.ts';
 import { HfTokenizer } from './hf-tokenizer.ts';
+import { isObject } from './json-values.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { buildTokenizerData, type TokenizerData } from './tokenizer-data.ts';
+import { vocabularyFiles } from './vocabulary-files.ts';
 
 /** The largest known tokenizer.json is about 35 MB. */
 const maxTokenizerBytes = 128 << 20;
 const maxConfigBytes = 16 << 20;
 
 /**
- * Reads `tokenizer.json`, else `tokenizer.model`, with `tokenizer_config.json` and the EOS ids of `generation_config.json`.
+ * Reads `tokenizer.json`, else a SentencePiece model or a tiktoken vocabulary, with `tokenizer_config.json` and the EOS ids of `generation_config.json`.
  * @param dir a Hugging Face model folder
  * @param extraEosIds further ids that end a generation
  * @throws TOKENIZER_INVALID when the folder holds no tokenizer or one that cannot be read
@@ -31,9 +34,13 @@ export async function tokenizerDataFromFolder(dir: string, extraEosIds: readonly
   const eosIds = [...extraEosIds, ...generationEosIds(await readJson(join(dir, 'generation_config.json'), maxConfigBytes))];
   const json = await readJson(join(dir, 'tokenizer.json'), maxTokenizerBytes);
   if (json !== null) return guarded(() => buildTokenizerData(definitionFromJson(json, config, eosIds)));
-  const model = await readBounded(join(dir, 'tokenizer.model'), maxTokenizerBytes);
-  if (model !== null) return guarded(() => buildTokenizerData(definitionFromModel(model, config, eosIds)));
-  throw tokenizerInvalid(`No tokenizer was found in '${dir}'.`, { expected: 'tokenizer.json or tokenizer.model' });
+  for (const name of vocabularyFiles.slice(1)) {
+    const bytes = await readBounded(join(dir, name), maxTokenizerBytes);
+    if (bytes === null) continue;
+    const read = isTiktoken(bytes) ? () => definitionFromTiktoken(bytes, name, config, eosIds) : () => definitionFromModel(bytes, config, eosIds);
+    return guarded(() => buildTokenizerData(read()));
+  }
+  throw tokenizerInvalid(`No tokenizer was found in '${dir}'.`, { expected: `one of ${vocabularyFiles.join(', ')}` });
 }
 
 /**
@@ -60,7 +67,7 @@ export function tokenizerFromData(data: TokenizerData): Tokenizer {
 
 /** Bytes of the file that `tokenizerFromFolder` parses; 0 when there is none. */
 export function tokenizerBytesOfFolder(dir: string): number {
-  for (const name of ['tokenizer.json', 'tokenizer.model']) {
+  for (const name of vocabularyFiles) {
     const found = statSync(join(dir, name), { throwIfNoEntry: false });
     if (found !== undefined) return found.size;
   }
@@ -83,13 +90,18 @@ function definitionFromModel(bytes: Uint8Array, config: unknown, eosIds: readonl
   const settings = isObject(config) ? config : {};
   const known = (id: number): number | null => (id >= 0 && id < model.tokens.length ? id : null);
   const eosTokenId = known(model.eosTokenId);
+  const { charsmap, removeExtraWhitespace, escapeWhitespace, prefixBehind } = model;
   return definitionFromPieces(model, {
+    kind: model.kind,
     addSpacePrefix: settings.add_prefix_space === false ? false : model.addSpacePrefix,
+    rules: { charsmap, removeExtraWhitespace, escapeWhitespace, prefixBehind },
+    byteFallback: model.byteFallback || model.types.includes(pieceType.byte),
     bosTokenId: known(model.bosTokenId),
     eosTokenIds: [...(eosTokenId === null ? [] : [eosTokenId]), ...eosIds].filter((id) => id < model.tokens.length),
     unkTokenId: known(model.unkTokenId),
-    addBos: settings.add_bos_token !== false,
-    addEos: settings.add_eos_token === true,
+    // T5 and its kin have no BOS and end every text
+    addBos: settings.add_bos_token === undefined ? known(model.bosTokenId) !== null && model.kind === 'byte-pair' : settings.add_bos_token !== false,
+    addEos: settings.add_eos_token === undefined ? model.kind === 'unigram' : settings.add_eos_token === true,
   });
 }
 

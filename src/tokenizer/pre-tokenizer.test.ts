@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { createNormalizer, createPreTokenizer } from './pre-tokenizer.ts';
+import { createNormalizer } from './normalizer.ts';
+import { createPreTokenizer } from './pre-tokenizer.ts';
 
 const cut = (component: Parameters<typeof createPreTokenizer>[0], text: string, sectionIndex = 0): readonly string[] =>
   createPreTokenizer(component).split(text, sectionIndex);

@@ -1,10 +1,10 @@
 /**
- * Cuts normalised text into the pieces that are merged on their own, as the `pre_tokenizer` of tokenizer.json says.
- * Patterns are compiled by the library, which knows how to write Oniguruma syntax in JavaScript; the cutting is ours.
- * A pattern is as trusted as the model that brings it: its own running time is not bounded here.
+ * Cuts normalised text into the pieces that are encoded on their own, as the `pre_tokenizer` of tokenizer.json says. Patterns come from `pattern.ts`;
+ * the cutting follows the Rust library `tokenizers` (https://github.com/huggingface/tokenizers).
  */
-import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
+import { characterOfByte } from './byte-alphabet.ts';
 import { type Component, tokenizerInvalid } from './definition.ts';
+import { compilePattern } from './pattern.ts';
 
 type Stage = (pieces: readonly string[], sectionIndex: number) => readonly string[];
 
@@ -18,9 +18,9 @@ export interface PreTokenizer {
 /** White space as Unicode defines it; JavaScript's `\s` has U+FEFF and lacks U+0085. */
 const gpt2Pattern =
   /'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\p{White_Space}\p{L}\p{N}]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+/gu;
+const word = '\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\p{Join_Control}';
 const punctuation = '\\p{P}\\u0021-\\u002F\\u003A-\\u0040\\u005B-\\u0060\\u007B-\\u007E';
 const maxComponents = 64;
-const maxPatternLength = 1 << 16;
 
 /** @throws TOKENIZER_INVALID when the component is malformed or of an unknown type */
 export function createPreTokenizer(component: Component | null): PreTokenizer {
@@ -36,37 +36,15 @@ export function createPreTokenizer(component: Component | null): PreTokenizer {
     if (i === components.length - 1) {
       byteLevel = true;
       if (part.use_regex !== false) stages.push(each((piece) => splitByPattern(piece, gpt2Pattern, 'Isolated', false)));
-    } else stages.push(libraryStage({ ...part, add_prefix_space: false }));
+    } else {
+      if (part.use_regex !== false) stages.push(each((piece) => splitByPattern(piece, gpt2Pattern, 'Isolated', false)));
+      stages.push(each((piece) => [Array.from(Buffer.from(piece, 'utf8'), (byte) => characterOfByte[byte]).join('')]));
+    }
   });
   return {
     byteLevel,
     split: (text, sectionIndex) => stages.reduce<readonly string[]>((pieces, stage) => stage(pieces, sectionIndex), [text]),
   };
-}
-
-/** Normaliser of tokenizer.json, run by the library; the identity when there is none. */
-export function createNormalizer(component: Component | null): (text: string) => string {
-  if (component === null) return (text) => text;
-  checkPatterns(component);
-  const normalizer = libraryPipeline({ normalizer: component }).normalizer;
-  if (normalizer === null) return (text) => text;
-  // The library prepends to empty texts as well; the original does not.
-  return (text) => (text.length === 0 ? '' : normalizer.normalize(text));
-}
-
-/** A library tokenizer with an empty vocabulary: only its text stages are used. */
-export function libraryPipeline(parts: {
-  normalizer?: Component | null;
-  pre_tokenizer?: Component | null;
-  post_processor?: Component | null;
-}): LibraryTokenizer {
-  const empty = { type: 'BPE', vocab: {}, merges: [] };
-  const json = { model: empty, normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, added_tokens: [], ...parts };
-  try {
-    return new LibraryTokenizer(json, {});
-  } catch (cause) {
-    throw tokenizerInvalid(`The tokenizer's ${Object.keys(parts).join(', ')} cannot be used: ${messageOf(cause)}.`, { cause });
-  }
 }
 
 function createStage(part: Component): Stage {
@@ -75,28 +53,50 @@ function createStage(part: Component): Stage {
       return createMetaspace(part);
     case 'Split':
       return createSplit(part);
-    case 'Punctuation': {
-      const isolated = (part.behavior ?? 'Isolated') === 'Isolated';
-      const pattern = new RegExp(`[^${punctuation}]+|[${punctuation}]${isolated ? '' : '+'}`, 'gu');
-      if (!isolated && part.behavior !== 'Contiguous') throw unsupported(part.type, 'behavior', part.behavior);
+    case 'Punctuation':
+      return cutting(new RegExp(`[${punctuation}]`, 'gu'), behaviorOf(part, 'Isolated'));
+    case 'Digits':
+      return cutting(/\p{N}/gu, part.individual_digits === true ? 'Isolated' : 'Contiguous');
+    case 'Whitespace':
+      return cutting(new RegExp(`[${word}]+|[^${word}\\p{White_Space}]+`, 'gu'), 'Removed', true);
+    case 'WhitespaceSplit':
+      return cutting(/\p{White_Space}/gu, 'Removed');
+    case 'BertPreTokenizer': {
+      const outer = cutting(/\p{White_Space}/gu, 'Removed');
+      const inner = cutting(new RegExp(`[${punctuation}]`, 'gu'), 'Isolated');
+      return (pieces, sectionIndex) => inner(outer(pieces, sectionIndex), sectionIndex);
+    }
+    case 'CharDelimiterSplit': {
+      if (typeof part.delimiter !== 'string' || part.delimiter.length === 0) throw unsupported(part.type, 'delimiter', part.delimiter);
+      return cutting(compilePattern({ type: part.type, pattern: { String: part.delimiter } }), 'Removed');
+    }
+    case 'FixedLength': {
+      const { length } = part;
+      if (typeof length !== 'number' || !Number.isInteger(length) || length < 1 || length > 1 << 20) throw unsupported(part.type, 'length', length);
+      const pattern = new RegExp(`[^]{1,${length}}`, 'gu');
       return each((piece) => piece.match(pattern) ?? []);
     }
-    case 'Digits': {
-      const pattern = part.individual_digits === true ? /\p{N}/gu : /\p{N}+/gu;
-      return each((piece) => splitByPattern(piece, pattern, 'Isolated', false));
-    }
-    case 'Whitespace':
-    case 'WhitespaceSplit':
-    case 'BertPreTokenizer':
-      return libraryStage(part);
+    case 'DigitGroups':
+      return each((piece) => splitDigitGroups(piece));
     default:
       throw tokenizerInvalid(`The tokenizer uses the pre-tokenizer '${String(part.type).slice(0, 64)}', which is not known.`);
   }
 }
 
-function libraryStage(part: Component): Stage {
-  const preTokenizer = libraryPipeline({ pre_tokenizer: part }).pre_tokenizer;
-  return each((piece) => preTokenizer?.pre_tokenize(piece) ?? [piece]);
+/** Runs of digits in threes counted from their end: 1 234 567. Not of tokenizer.json: its patterns for this take quadratic time. */
+function splitDigitGroups(piece: string): string[] {
+  const pieces: string[] = [];
+  for (const run of splitByPattern(piece, /\p{N}+/gu, 'Isolated', false)) {
+    if (!/^\p{N}/u.test(run)) {
+      pieces.push(run);
+      continue;
+    }
+    const digits = Array.from(run);
+    for (let end = digits.length % 3, start = 0; start < digits.length; start = end, end += 3) {
+      if (end > start) pieces.push(digits.slice(start, end).join(''));
+    }
+  }
+  return pieces;
 }
 
 function createMetaspace(part: Component): Stage {
@@ -125,14 +125,19 @@ function splitBeforeMark(text: string, mark: string): string[] {
 const behaviors = ['Isolated', 'Removed', 'Contiguous', 'MergedWithPrevious', 'MergedWithNext'] as const;
 type Behavior = (typeof behaviors)[number];
 
+function behaviorOf(part: Component, fallback?: Behavior): Behavior {
+  const behavior = part.behavior === undefined ? fallback : behaviors.find((known) => known === part.behavior);
+  if (behavior === undefined) throw unsupported(part.type, 'behavior', part.behavior);
+  return behavior;
+}
+
 function createSplit(part: Component): Stage {
-  checkPatterns(part);
-  const behavior = behaviors.find((known) => known === part.behavior);
-  if (behavior === undefined) throw unsupported('Split', 'behavior', part.behavior);
-  const split = libraryPipeline({ pre_tokenizer: { ...part, invert: false } }).pre_tokenizer;
-  const pattern = split !== null && 'pattern' in split ? split.pattern : null;
-  if (!(pattern instanceof RegExp)) throw tokenizerInvalid("The tokenizer's pre-tokenizer 'Split' has a pattern that cannot be compiled.");
-  return each((piece) => splitByPattern(piece, pattern, behavior, part.invert === true));
+  const behavior = behaviorOf(part);
+  return cutting(compilePattern(part), behavior, part.invert === true);
+}
+
+function cutting(pattern: RegExp, behavior: Behavior, invert = false): Stage {
+  return each((piece) => splitByPattern(piece, pattern, behavior, invert));
 }
 
 /** Cuts at matches; what becomes of a match is the behaviour. With `invert`, the text between matches is the match. */
@@ -153,10 +158,11 @@ function splitByPattern(text: string, pattern: RegExp, behavior: Behavior, inver
   };
   let end = 0;
   for (const match of text.matchAll(pattern)) {
-    if (match[0].length === 0) continue;
     add(end, match.index, invert);
     end = match.index + match[0].length;
-    add(match.index, end, !invert);
+    // an empty match cuts as well
+    if (match[0].length === 0) matchedBefore = !invert;
+    else add(match.index, end, !invert);
   }
   add(end, text.length, invert);
   return pieces;
@@ -170,29 +176,14 @@ function flatten(component: Component | null): Component[] {
   if (component === null) return [];
   const flat: Component[] = [];
   const open: unknown[] = [component];
-  while (open.length > 0) {
+  for (let seen = 0; open.length > 0; seen++) {
     const part = open.shift();
     if (!isComponent(part)) throw tokenizerInvalid("The tokenizer's pre-tokenizer is malformed.", { expected: 'objects with a type' });
-    if (part.type === 'Sequence') open.unshift(...(Array.isArray(part.pretokenizers) ? part.pretokenizers : []));
+    if (part.type === 'Sequence') open.unshift(...(Array.isArray(part.pretokenizers) ? part.pretokenizers.slice(0, maxComponents + 1) : []));
     else flat.push(part);
-    if (flat.length + open.length > maxComponents) throw tokenizerInvalid(`The tokenizer's pre-tokenizer has more than ${maxComponents} parts.`);
+    if (seen + open.length > maxComponents) throw tokenizerInvalid(`The tokenizer's pre-tokenizer has more than ${maxComponents} parts.`);
   }
   return flat;
-}
-
-/** The library drops text silently when a pattern is missing. */
-function checkPatterns(component: Component): void {
-  const open: unknown[] = [component];
-  for (let seen = 0; open.length > 0; seen++) {
-    const part = open.pop();
-    if (!isComponent(part) || seen > maxComponents) throw tokenizerInvalid("The tokenizer's normalizer or pre-tokenizer is malformed.");
-    if (Array.isArray(part.normalizers)) open.push(...part.normalizers.slice(0, maxComponents + 1));
-    if (part.type !== 'Replace' && part.type !== 'Split') continue;
-    const pattern = typeof part.pattern === 'object' && part.pattern !== null ? Object.values(part.pattern) : [];
-    if (pattern.length !== 1 || typeof pattern[0] !== 'string' || pattern[0].length > maxPatternLength) {
-      throw tokenizerInvalid(`The tokenizer's '${part.type}' has no usable pattern.`, { expected: '{"Regex": "..."} or {"String": "..."}' });
-    }
-  }
 }
 
 /** True for what can be read as a `Component`. */
@@ -202,8 +193,4 @@ export function isComponent(value: unknown): value is Component {
 
 function unsupported(type: string, field: string, value: unknown): Error {
   return tokenizerInvalid(`The tokenizer's '${type}' has a ${field} that is not known.`, { received: String(value).slice(0, 64) });
-}
-
-function messageOf(thrown: unknown): string {
-  return thrown instanceof Error ? thrown.message.slice(0, 400) : String(thrown).slice(0, 400);
 }

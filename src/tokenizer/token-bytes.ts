@@ -11,6 +11,10 @@ export interface DecoderRules {
   /** The first space of a text is dropped. */
   readonly stripsLeadingSpace: boolean;
   readonly replacements: readonly { readonly from: string; readonly to: string }[];
+  /** Tokens are words with a space in front, but for those with this prefix (none when empty). Null: tokens say themselves where spaces are. */
+  readonly wordPrefix: string | null;
+  /** Spaces before punctuation and English contractions go. */
+  readonly cleanup: boolean;
 }
 
 export interface TokenBytesTable {
@@ -23,9 +27,21 @@ const byteToken = /^<0x([0-9A-Fa-f]{2})>$/;
 
 /** @throws TOKENIZER_INVALID when the decoder is malformed or of a type whose text depends on more than the token */
 export function parseDecoder(component: Component | null): DecoderRules {
-  const rules = { byteLevel: false, byteFallback: false, stripsLeadingSpace: false, replacements: [] as { from: string; to: string }[] };
+  const rules = {
+    byteLevel: false,
+    byteFallback: false,
+    stripsLeadingSpace: false,
+    replacements: [] as { from: string; to: string }[],
+    wordPrefix: null as string | null,
+    cleanup: false,
+  };
+  // without a decoder tokens are words
   const parts: unknown[] =
-    component === null ? [] : component.type === 'Sequence' && Array.isArray(component.decoders) ? component.decoders : [component];
+    component === null
+      ? [{ type: 'WordPiece', prefix: '', cleanup: false }]
+      : component.type === 'Sequence' && Array.isArray(component.decoders)
+        ? component.decoders
+        : [component];
   for (const part of parts) {
     if (!isComponent(part)) throw tokenizerInvalid("The tokenizer's decoder is malformed.", { expected: 'objects with a type' });
     switch (part.type) {
@@ -40,6 +56,11 @@ export function parseDecoder(component: Component | null): DecoderRules {
       case 'Metaspace':
         rules.replacements.push({ from: typeof part.replacement === 'string' ? part.replacement : '▁', to: ' ' });
         rules.stripsLeadingSpace ||= part.prepend_scheme === undefined ? part.add_prefix_space !== false : part.prepend_scheme !== 'never';
+        break;
+      case 'WordPiece':
+        rules.wordPrefix = typeof part.prefix === 'string' ? part.prefix : '##';
+        rules.cleanup = part.cleanup !== false;
+        rules.stripsLeadingSpace = true;
         break;
       case 'Replace':
         rules.replacements.push(parseReplacement(part));
@@ -76,9 +97,33 @@ export function buildTokenBytes(vocabulary: Vocabulary, rules: DecoderRules, add
 }
 
 function replaceAll(spelling: string, rules: DecoderRules): string {
-  let text = spelling;
+  let text = rules.wordPrefix === null ? spelling : asWord(spelling, rules.wordPrefix);
+  if (rules.cleanup) text = cleaned(text);
   for (const { from, to } of rules.replacements) text = text.replaceAll(from, to);
   return text;
+}
+
+function asWord(spelling: string, prefix: string): string {
+  return prefix.length > 0 && spelling.startsWith(prefix) ? spelling.slice(prefix.length) : ` ${spelling}`;
+}
+
+/** What the WordPiece decoder tidies in each token. */
+const untidy: readonly (readonly [string, string])[] = [
+  [' .', '.'],
+  [' ?', '?'],
+  [' !', '!'],
+  [' ,', ','],
+  [" ' ", "'"],
+  [" n't", "n't"],
+  [" 'm", "'m"],
+  [' do not', " don't"],
+  [" 's", "'s"],
+  [" 've", "'ve"],
+  [" 're", "'re"],
+];
+
+function cleaned(text: string): string {
+  return untidy.reduce((tidied, [from, to]) => tidied.replaceAll(from, to), text);
 }
 
 /** A spelling with a character outside the alphabet stands for itself. */
@@ -101,6 +146,6 @@ function parseReplacement(part: Component): { from: string; to: string } {
 
 function unknownDecoder(part: Component): Error {
   return tokenizerInvalid(`The tokenizer's decoder '${part.type.slice(0, 64)}' is not of a known form.`, {
-    expected: 'ByteLevel, Metaspace, or Replace, ByteFallback, Fuse and Strip of one leading space',
+    expected: 'ByteLevel, Metaspace, WordPiece, or Replace, ByteFallback, Fuse and Strip of one leading space',
   });
 }

@@ -82,6 +82,13 @@ export class Vocabulary {
     return this.#buffer.toString('utf8', this.#offsets[id], this.#offsets[id + 1]);
   }
 
+  /** UTF-8 bytes of the longest spelling. */
+  longestBytes(): number {
+    let longest = 0;
+    for (let id = 0; id < this.size; id++) longest = Math.max(longest, this.#offsets[id + 1] - this.#offsets[id]);
+    return longest;
+  }
+
   #equals(id: number, source: Uint8Array, start: number, end: number): boolean {
     const from = this.#offsets[id];
     if (this.#offsets[id + 1] - from !== end - start) return false;

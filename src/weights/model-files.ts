@@ -2,6 +2,7 @@
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
+import { vocabularyFiles } from '../tokenizer/vocabulary-files.ts';
 import { GgufFile } from './gguf.ts';
 import { SafetensorsSource } from './safetensors.ts';
 import { notReadable, type OpenFile, WeightFile } from './weight-file.ts';
@@ -22,6 +23,7 @@ export interface HuggingFaceFiles {
   readonly generationConfig: unknown;
   /** Paths, or null where absent. */
   readonly tokenizerJson: string | null;
+  /** SentencePiece model or tiktoken vocabulary. */
   readonly tokenizerModel: string | null;
   /** tokenizer_config.json, or null. */
   readonly tokenizerConfig: unknown;
@@ -85,7 +87,11 @@ function openFolder(path: string, names: ReadonlySet<string>, openFile: OpenFile
     config: json('config.json'),
     generationConfig: json('generation_config.json'),
     tokenizerJson: at('tokenizer.json'),
-    tokenizerModel: at('tokenizer.model'),
+    tokenizerModel:
+      vocabularyFiles
+        .slice(1)
+        .map(at)
+        .find((found) => found !== null) ?? null,
     tokenizerConfig: json('tokenizer_config.json'),
     chatTemplate: names.has('chat_template.jinja') ? readText(join(path, 'chat_template.jinja')) : null,
     openWeights: () => openWeights(path, names, openFile),

@@ -13,13 +13,10 @@ const vocabs = join(shared, 'data/tok-llama.cpp-vocabs');
 const temporary = mkdtempSync(join(tmpdir(), 'millrace-vectors-'));
 afterAll(() => rmSync(temporary, { recursive: true, force: true }));
 
-/** Kinds that are not read yet: WordPiece, and a pre-tokenizer with long tables of letters; and files that name no pre-tokenizer. */
-const notRead = new Set(['bert-bge', 'deepseek-llm', 'gpt-neox']);
 const names = existsSync(vocabs)
   ? readdirSync(vocabs)
       .filter((file) => file.endsWith('.gguf.gz') && existsSync(join(vocabs, file.replace('.gz', '.inp'))))
       .map((file) => file.slice('ggml-vocab-'.length, -'.gguf.gz'.length))
-      .filter((name) => !notRead.has(name))
   : [];
 
 function vectors(name: string): { text: string; ids: number[] }[] {
@@ -41,7 +38,8 @@ function check(tokenizer: Tokenizer, name: string): void {
   for (const { text, ids } of cases) {
     const encoded = tokenizer.encode(text, { addSpecialTokens: false, parseSpecial: false });
     expect([text, ...encoded]).toEqual([text, ...ids]);
-    expect(tokenizer.decode(encoded)).toBe(text);
+    // WordPiece loses white space, case and accents: its text is known by its ids only
+    if (name !== 'bert-bge') expect(tokenizer.decode(encoded)).toBe(text);
   }
 }
 
