@@ -89,14 +89,14 @@ napi_value createProgram(napi_env env, napi_callback_info info) {
   });
 }
 
-// (device, groups [numGroups, 4]: numLayers, numKvHeads, headDim, numBlocks; blockSize; dtype) -> { cache, sizeBytes }
+// (device, groups [numGroups, 5]: numLayers, numKvHeads, headDim, numBlocks, isLatent; blockSize; dtype) -> { cache, sizeBytes }
 napi_value createCache(napi_env env, napi_callback_info info) {
   return guarded(env, info, 4, [](napi_env env, napi_value* arguments) {
     const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
     const cpu::Span<int32_t> words = readInt32s(env, arguments[1], "groups");
-    require(words.length % 4 == 0, "INTERNAL", "The native addon was given cache groups that are not of four words.");
+    require(words.length % 5 == 0, "INTERNAL", "The native addon was given cache groups that are not of five words.");
     std::vector<cpu::CacheGroupSpec> groups;
-    for (int64_t i = 0; i < words.length; i += 4) groups.push_back({words.data[i], words.data[i + 1], words.data[i + 2], words.data[i + 3]});
+    for (int64_t i = 0; i < words.length; i += 5) groups.push_back({words.data[i], words.data[i + 1], words.data[i + 2], words.data[i + 3], words.data[i + 4] == 1});
     const int32_t blockSize = readInt(env, arguments[2], "blockSize");
     const auto dtype = readEnum<cpu::KvDtype>(env, arguments[3], 2, "dtype");
     const auto cache = std::make_shared<cpu::Cache>(groups, blockSize, dtype, worker->device().kernels());

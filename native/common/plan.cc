@@ -148,7 +148,9 @@ Plan decodePlan(const int32_t* data, size_t numWords) {
   for (size_t i = 0; i < numNodes; i++) plan.nodes.push_back(decodeNode(words, plan));
   for (size_t i = 0; i < numGroups; i++) {
     PlanGroup group;
-    group.isWindow = words.takeIn(0, 1, "a group kind") == 1;
+    const int32_t kind = words.takeIn(0, 2, "a group kind");
+    group.isWindow = kind == 1;
+    group.isLatent = kind == 2;
     group.window = words.takeIn(0, INT32_MAX, "a window");
     group.numLayers = words.takeIn(1, 1 << 16, "a group's layers");
     group.numKvHeads = words.takeIn(1, 1 << 16, "a group's KV heads");

@@ -34,7 +34,7 @@ struct PlanNode {
 };
 
 struct PlanGroup {
-  bool isWindow;
+  bool isWindow, isLatent;
   int32_t window, numLayers, numKvHeads, headDim;
 };
 

@@ -8,6 +8,7 @@
 // Work split: an item is up to kQueryRows query rows: neighbouring tokens of a sequence by the heads of one KV head, so a decode step reads each
 // byte of K and V once for all heads that share it. Normally a thread takes an item at one KV head and runs its splits in turn; when there are
 // fewer of these than threads want (decode of few long sequences), threads take single splits and the parts are joined afterwards, in order.
+// All heads share the one row of a latent cache (multi-head latent attention): a group is as many of them as fit an item.
 #include "attention.h"
 #include "attention_split.h"
 
@@ -103,7 +104,7 @@ void clearRows(const PartialRows& total, int64_t begin, int64_t end, int64_t str
 // Sinks, division by the denominator, and out.
 void finishItem(const ItemRows& rows, const PartialRows& total, int64_t firstRow) {
   const AttentionArgs& args = rows.args;
-  const int headDim = args.cache.headDim;
+  const int headDim = valueDim(args);
   for (int r = 0; r < rows.rows(); r++) {
     float denominator = total.denominator[firstRow + r];
     Vec keep = set1(1.0f);
@@ -123,11 +124,11 @@ void finishItem(const ItemRows& rows, const PartialRows& total, int64_t firstRow
   }
 }
 
-// A call, with its items.
+// A call, with its items. `groups` KV heads, or groups of heads of a latent cache.
 struct Call {
   const AttentionArgs& args;
   Scratch scratch;
-  int groupSize;
+  int groupSize, groups;
   int64_t stride, numItems;
 
   ItemRows rowsOf(int64_t item, int kvHead) const { return {args, scratch.items[item], kvHead, groupSize, stride}; }
@@ -148,7 +149,7 @@ void runItem(const Call& call, int64_t item, int kvHead, int workerIndex) {
 // Few items, several splits each: waves of (item, KV head, split), then the parts of each item joined in order.
 void runSplits(const Call& call, ThreadPool& pool) {
   const AttentionArgs& args = call.args;
-  const int kvHeads = args.cache.numKvHeads;
+  const int kvHeads = call.groups;
   const int64_t units = call.numItems * kvHeads;
   const int64_t rowsPerUnit = larger<int64_t>(kQueryRows / call.groupSize * call.groupSize, call.groupSize);
   const int64_t capacity = mostRows(args.numHeads) * kPartialItemsPerThread * pool.numThreads();
@@ -181,6 +182,21 @@ void runSplits(const Call& call, ThreadPool& pool) {
   }
 }
 
+// Heads in a group. Of a latent cache: the most that divide all heads and fit an item, so that a byte is read as rarely as can be; fewer while threads
+// would stand idle. Who shares an item never shows.
+int headsPerGroup(const AttentionArgs& args, int numThreads) {
+  if (!args.cache.isLatent) return args.numHeads / args.cache.numKvHeads;
+  int size = smaller(args.numHeads, kQueryRows);
+  while (args.numHeads % size != 0) size--;
+  int64_t splits = 0;
+  for (int32_t row = 0; row < args.rows; row++) {
+    const int32_t first = args.rowStart[row], end = args.rowStart[row + 1];
+    if (end > first) splits += ceilDiv(end - first, larger(1, kQueryRows / size)) * ceilDiv(keysOfToken(args, end - 1).end, kAttentionSplit);
+  }
+  while (size % 2 == 0 && size > kLanes && splits * (args.numHeads / size) < numThreads) size /= 2;
+  return size;
+}
+
 void countSplits(const AttentionArgs& args) {
   if (args.counters == nullptr) return;
   uint64_t splits = 0;
@@ -201,8 +217,8 @@ size_t attentionScratchBytes(int32_t maxTokens, int32_t numHeads, int32_t headDi
 
 void attention(const AttentionArgs& args, ThreadPool& pool) {
   if (args.tokens == 0) return;
-  const int kvHeads = args.cache.numKvHeads;
-  Call call{args, cutScratch(args, pool.numThreads()), args.numHeads / kvHeads, roundUp(args.cache.headDim, kLanes), 0};
+  const int groupSize = headsPerGroup(args, pool.numThreads()), kvHeads = args.numHeads / groupSize;
+  Call call{args, cutScratch(args, pool.numThreads()), groupSize, kvHeads, roundUp(valueDim(args), kLanes), 0};
   call.numItems = makeItems(args, call.groupSize, call.scratch.items);
   countSplits(args);
 

@@ -118,6 +118,7 @@ MILLRACE_INLINE void forRowBlocks(int total, F&& f) {
 
 bool readsDirectly(const ItemRows& rows) {
   const AttentionArgs& args = rows.args;
+  if (args.cache.isLatent) return false;
   const int32_t token = rows.item.firstToken;
   if (args.ancestorStart != nullptr && args.ancestorStart[token + 1] > args.ancestorStart[token]) return false;
   return rows.item.numTokens == 1 && args.cache.blockSize % kLanes == 0 && args.cache.headDim % kLanes == 0;

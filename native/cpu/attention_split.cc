@@ -72,7 +72,8 @@ struct ScoreBlock {
 // Adds weights times values of `count` keys to MR rows of output, NR vectors of the head at a time.
 struct OutputBlock {
   const float* weights;  // [MR, kAttentionSplit], first key
-  const float* values;   // [count, stride]
+  const float* values;   // [count, valueStride]
+  int64_t valueStride;
   int count;
   float* output;
   int64_t stride;
@@ -85,7 +86,7 @@ struct OutputBlock {
       MILLRACE_UNROLL
       for (int j = 0; j < NR; j++) sums[m][j] = load(output + m * stride + d + j * kLanes);
     }
-    multiply<MR, NR>(weights, kAttentionSplit, values + d, stride, count, sums);
+    multiply<MR, NR>(weights, kAttentionSplit, values + d, valueStride, count, sums);
     MILLRACE_UNROLL
     for (int m = 0; m < MR; m++) {
       MILLRACE_UNROLL
@@ -168,11 +169,11 @@ void scoreTile(const ItemRows& rows, const RowBlock& block, int tile, const Spli
 }
 
 // Rows meet the keys that all of them see together; each its own others before and after, so that every row adds its keys in order.
-void outputTile(const ItemRows& rows, const RowBlock& block, int tile, const SplitScratch& scratch, float* output) {
+void outputTile(const ItemRows& rows, const RowBlock& block, int tile, const SplitScratch& scratch, int64_t valueStride, float* output) {
   const auto add = [&](int m, int count, int begin, int end) {
     if (begin >= end) return;
     const int64_t row = block.first + m;
-    OutputBlock kernel{scratch.scores + row * kAttentionSplit + begin, scratch.values + (begin - tile) * rows.stride, end - begin,
+    OutputBlock kernel{scratch.scores + row * kAttentionSplit + begin, scratch.values + (begin - tile) * valueStride, valueStride, end - begin,
                        output + row * rows.stride, rows.stride};
     withRows<kRowBlock>(count, kernel);
   };
@@ -198,6 +199,7 @@ KeySource keySource(const ItemRows& rows) {
 }  // namespace
 
 void gatherQueries(const ItemRows& rows, const SplitScratch& scratch) {
+  if (rows.args.cache.isLatent) return gatherLatentQueries(rows, scratch);
   const int64_t headDim = rows.args.cache.headDim;
   for (int r = 0; r < rows.rows(); r++)
     std::memcpy(scratch.query + r * headDim, rows.args.q.data + rows.token(r) * rows.args.q.stride + rows.head(r) * headDim, static_cast<size_t>(headDim) * 4);
@@ -209,9 +211,19 @@ void computeSplit(const ItemRows& rows, int32_t split, const SplitScratch& scrat
   const bool direct = readsDirectly(rows);
   const KeySource source = keySource(rows);
   const int firstTile = begin / kKeyTile * kKeyTile;
+  const bool isLatent = rows.args.cache.isLatent;
+  const int64_t valueStride = isLatent ? roundUp(rows.args.cache.headDim, kLanes) : rows.stride;
+  const auto widenValuesOf = [&](int tile) {
+    widenValues(source, isLatent ? 0 : rows.kvHead, splitStart + tile, splitStart + larger(begin, tile), splitStart + smaller(end, tile + kKeyTile), scratch.values,
+                valueStride);
+  };
 
   if (direct) scoresDirect(rows, splitStart, begin, end, scratch);
-  for (int tile = firstTile; tile < end && !direct; tile += kKeyTile) {
+  for (int tile = firstTile; tile < end && isLatent; tile += kKeyTile) {
+    widenValuesOf(tile);
+    scoreLatentTile(rows, tile, larger(begin, tile), smaller(end, tile + kKeyTile), scratch);
+  }
+  for (int tile = firstTile; tile < end && !direct && !isLatent; tile += kKeyTile) {
     widenKeys(source, rows.kvHead, splitStart + tile, splitStart + larger(begin, tile), splitStart + smaller(end, tile + kKeyTile), scratch.keys);
     for (int r = 0; r < rows.rows(); r += kRowBlock) scoreTile(rows, rowBlock(rows, r, splitStart), tile, scratch);
   }
@@ -227,8 +239,8 @@ void computeSplit(const ItemRows& rows, int32_t split, const SplitScratch& scrat
   if (direct) return outputDirect(rows, splitStart, begin, end, scratch, out.output);
   std::memset(out.output, 0, static_cast<size_t>(rows.rows() * rows.stride) * 4);
   for (int tile = firstTile; tile < end; tile += kKeyTile) {
-    widenValues(source, rows.kvHead, splitStart + tile, splitStart + larger(begin, tile), splitStart + smaller(end, tile + kKeyTile), scratch.values, rows.stride);
-    for (int r = 0; r < rows.rows(); r += kRowBlock) outputTile(rows, rowBlock(rows, r, splitStart), tile, scratch, out.output);
+    widenValuesOf(tile);
+    for (int r = 0; r < rows.rows(); r += kRowBlock) outputTile(rows, rowBlock(rows, r, splitStart), tile, scratch, valueStride, out.output);
   }
 }
 

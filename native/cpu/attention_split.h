@@ -20,23 +20,26 @@ struct PartialRows {
 
 // Buffers of one worker, cut from attention scratch.
 struct SplitScratch {
-  float* query;   // [rows, headDim]
+  float* query;   // [rows, headDim]; of a latent cache [headDim, rows rounded up to whole vectors]
   float* scores;  // [rows, kAttentionSplit]
   float* keys;    // [headDim, kKeyTile]
-  float* values;  // [kKeyTile, stride]
+  float* values;  // [kKeyTile, stride]; of a latent cache whole rows, [kKeyTile, headDim rounded up to whole vectors]
 };
 
 // An item at one KV head: what computeSplit needs to know.
 struct ItemRows {
   const AttentionArgs& args;
   AttentionItem item;
-  int kvHead, groupSize;
-  int64_t stride;  // headDim rounded up to whole vectors
+  int kvHead, groupSize;  // of a latent cache, groupSize neighbouring heads of those that share its rows
+  int64_t stride;         // of output: elements of a value rounded up to whole vectors
 
   int rows() const { return item.numTokens * groupSize; }
   int32_t token(int r) const { return item.firstToken + r / groupSize; }
   int head(int r) const { return kvHead * groupSize + r % groupSize; }
 };
+
+// Elements of a value: a row of output.
+MILLRACE_INLINE int32_t valueDim(const AttentionArgs& args) { return args.cache.isLatent ? args.rank : args.cache.headDim; }
 
 // Keys [begin, end) that a token sees, as cache indices; ancestors go on at visibleEnd.
 struct KeyRange {
@@ -50,6 +53,11 @@ MILLRACE_INLINE KeyRange keysOfToken(const AttentionArgs& args, int32_t token) {
 
 // Copies the item's query rows into scratch.query; once per item.
 void gatherQueries(const ItemRows& rows, const SplitScratch& scratch);
+
+// Scores of all rows of an item with keys [begin, end) of the tile that starts at offset `tile` of the split, from latent rows in scratch.values
+// (attention_latent.cc).
+void gatherLatentQueries(const ItemRows& rows, const SplitScratch& scratch);
+void scoreLatentTile(const ItemRows& rows, int tile, int begin, int end, const SplitScratch& scratch);
 
 // Computes split number `split` from nothing: `out` holds every row's part, with maximum -infinity where a row has no key in it.
 void computeSplit(const ItemRows& rows, int32_t split, const SplitScratch& scratch, const PartialRows& out);

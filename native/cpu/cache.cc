@@ -11,11 +11,12 @@ Cache::Cache(const std::vector<CacheGroupSpec>& groups, int32_t blockSize, KvDty
   require(blockSize > 0 && kAttentionSplit % blockSize == 0, "CONFIG_INVALID", "The block size must divide 256.");
   for (const CacheGroupSpec& group : groups) {
     const bool sane = group.numLayers > 0 && group.numLayers <= 65536 && group.numKvHeads > 0 && group.numKvHeads <= 65536 && group.headDim > 0 &&
-                      group.headDim <= kMaxHeadDim && group.numBlocks > 0 && group.numBlocks <= INT32_MAX / blockSize;
+                      group.headDim <= kMaxHeadDim && group.numBlocks > 0 && group.numBlocks <= INT32_MAX / blockSize && (!group.isLatent || group.numKvHeads == 1);
     require(sane, "CONFIG_INVALID", "A cache group has sizes that make no cache.");
-    const double bytes = static_cast<double>(kernels.kvBlockBytes(dtype, blockSize, group.numKvHeads, group.headDim)) * group.numBlocks * group.numLayers;
+    const size_t blockBytes = kernels.kvBlockBytes({nullptr, dtype, blockSize, group.numKvHeads, group.headDim, group.isLatent});
+    const double bytes = static_cast<double>(blockBytes) * group.numBlocks * group.numLayers;
     require(bytes < 1e15, "MEMORY_INSUFFICIENT", "A cache group is larger than any memory.");
-    layerBytes_.push_back(kernels.kvBlockBytes(dtype, blockSize, group.numKvHeads, group.headDim) * static_cast<size_t>(group.numBlocks));
+    layerBytes_.push_back(blockBytes * static_cast<size_t>(group.numBlocks));
     memory_.emplace_back(layerBytes_.back() * static_cast<size_t>(group.numLayers), "the KV cache");
     sizeBytes_ += memory_.back().size();
   }
@@ -24,7 +25,7 @@ Cache::Cache(const std::vector<CacheGroupSpec>& groups, int32_t blockSize, KvDty
 KvLayer Cache::layer(int32_t group, int32_t layer) const {
   const CacheGroupSpec& spec = groups_[static_cast<size_t>(group)];
   uint8_t* data = memory_[static_cast<size_t>(group)].data() + layerBytes_[static_cast<size_t>(group)] * static_cast<size_t>(layer);
-  return KvLayer{data, dtype_, blockSize_, spec.numKvHeads, spec.headDim};
+  return KvLayer{data, dtype_, blockSize_, spec.numKvHeads, spec.headDim, spec.isLatent};
 }
 
 size_t Cache::blockBytes(int32_t group) const { return layerBlockBytes(group) * static_cast<size_t>(groups_[static_cast<size_t>(group)].numLayers); }

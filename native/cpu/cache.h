@@ -11,6 +11,7 @@ namespace millrace::cpu {
 
 struct CacheGroupSpec {
   int32_t numLayers, numKvHeads, headDim, numBlocks;
+  bool isLatent;  // one row of headDim a token in place of K and V
 };
 
 class Cache {

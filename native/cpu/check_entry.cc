@@ -45,7 +45,7 @@ void checkCache(const StepEntry& entry) {
   check(entry.cache != nullptr && entry.cache->groups().size() == wanted.size(), "its cache is not one for this program");
   for (size_t g = 0; g < wanted.size(); g++) {
     const CacheGroupSpec& given = entry.cache->groups()[g];
-    check(given.numLayers >= wanted[g].numLayers && given.numKvHeads == wanted[g].numKvHeads && given.headDim == wanted[g].headDim,
+    check(given.numLayers >= wanted[g].numLayers && given.numKvHeads == wanted[g].numKvHeads && given.headDim == wanted[g].headDim && given.isLatent == wanted[g].isLatent,
           "its cache is not one for this program");
   }
 }

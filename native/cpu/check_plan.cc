@@ -23,6 +23,9 @@ Arity arityOf(Op op) {
     case Op::rope: return {1, 1, 0, 0, 1};
     case Op::kvWrite: return {2, 0, 0, 0, 0};
     case Op::ropeKvWrite: return {3, 1, 0, 0, 1};
+    case Op::headLinear: return {1, 1, 1, 1, 0};
+    case Op::latentWrite: return {2, 0, 0, 0, 0};
+    case Op::latentAttention: return {2, 1, 0, 0, 0};
     case Op::attention: return {1, 1, 0, 1, 0, 1};
     case Op::layerNorm: return {1, 1, 1, 2, 0};
     case Op::positionEmbedding: return {1, 1, 1, 1, 0};
@@ -77,12 +80,13 @@ class NodeCheck {
   // What most ops have in common: rows of one axis and width. The others say their own rule in rules().
   void shapes() const {
     const Op op = node_.op;
-    const bool reshapes = op == Op::embedding || op == Op::linear || op == Op::selectRows || op == Op::ropeKvWrite;
+    const bool reshapes = op == Op::embedding || op == Op::linear || op == Op::selectRows || op == Op::ropeKvWrite || op == Op::headLinear;
+    const bool ownWidths = op == Op::ropeKvWrite || op == Op::latentWrite || op == Op::latentAttention;
     const PlanValue& x = input(0);
     for (size_t i = 0; i < node_.inputs.size(); i++) {
       that(input(i).isIds == (op == Op::embedding), "its inputs have the right dtype");
       that(input(i).perLogit == x.perLogit, "its inputs have one axis");
-      that(op == Op::ropeKvWrite || input(i).width == x.width, "its inputs are of one width");
+      that(ownWidths || input(i).width == x.width, "its inputs are of one width");
     }
     for (size_t i = 0; i < node_.outputs.size(); i++) {
       that(!output(i).isIds, "its outputs are f32");
@@ -125,6 +129,23 @@ class NodeCheck {
         that(group(4).headDim == node_.intAttr(0), "the head size is that of the cache group");
         break;
       case Op::attention: attention(); break;
+      case Op::headLinear: {
+        const int32_t numHeads = node_.intAttr(0);
+        that(numHeads > 0 && x.width % numHeads == 0 && output(0).width % numHeads == 0 && x.width / numHeads % 4 == 0, "its heads fit");
+        that(isMatrix(output(0).width, x.width / numHeads), "the matrix has the outputs of all heads by the inputs of one");
+        that(node_.intAttr(1) >= 0 && node_.intAttr(1) <= 3 && (node_.intAttr(1) != 2 || x.width / numHeads % 32 == 0), "the activation is known and fits");
+        break;
+      }
+      case Op::latentWrite:
+        latentLayer();
+        that(int64_t{x.width} + input(1).width == group(0).headDim, "its parts are a row of the cache group");
+        break;
+      case Op::latentAttention: {
+        latentLayer();
+        const int64_t numHeads = node_.intAttr(2);
+        that(numHeads > 0 && x.width % numHeads == 0 && int64_t{x.width} + input(1).width == numHeads * group(0).headDim, "its heads fit the cache group");
+        break;
+      }
       case Op::selectRows: that(!x.perLogit && output(0).perLogit && output(0).width == x.width, "it selects rows"); break;
       default: break;
     }
@@ -147,7 +168,14 @@ class NodeCheck {
     that(!input(0).perLogit, "it works on tokens");
     that(node_.intAttr(at) >= 0 && static_cast<size_t>(node_.intAttr(at)) < plan_.groups.size(), "its cache group exists");
     that(node_.intAttr(at + 1) >= 0 && node_.intAttr(at + 1) < group(at).numLayers, "its layer is one of the cache group");
-    that(kvWidth == kvWidthOf(group(at)), "K and V have the width of the cache group");
+    that(!group(at).isLatent && kvWidth == kvWidthOf(group(at)), "K and V have the width of the cache group");
+  }
+
+  void latentLayer() const {
+    that(!input(0).perLogit, "it works on tokens");
+    that(node_.intAttr(0) >= 0 && static_cast<size_t>(node_.intAttr(0)) < plan_.groups.size(), "its cache group exists");
+    that(group(0).isLatent && group(0).numKvHeads == 1, "its cache group is a latent one");
+    that(node_.intAttr(1) >= 0 && node_.intAttr(1) < group(0).numLayers, "its layer is one of the cache group");
   }
 
   void attention() const {

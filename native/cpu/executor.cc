@@ -40,7 +40,8 @@ class EntryRun {
   void run(const PlanNode& node) {
     switch (node.op) {
       case Op::embedding: embedding(node); break;
-      case Op::linear: linear(node); break;
+      case Op::linear:
+      case Op::headLinear: linear(node); break;
       case Op::rmsNorm:
         c_.kernels.rmsNorm(in(node, 0), out(node, 0), rowsOf(node), width(node), node.intAttr(2), vector(node, 0), node.floatAttr(1), node.floatAttr(0), c_.pool);
         break;
@@ -65,7 +66,9 @@ class EntryRun {
         c_.kernels.ropeKvWrite(ropeArgs(node, 0, out(node, 0)), ropeArgs(node, 1, Rows{nullptr, 0}), kvArgs(node, 1, node.intAttr(4), node.intAttr(5)),
                                c_.pool);
         break;
-      case Op::attention: attention(node); break;
+      case Op::latentWrite: latentWrite(node); break;
+      case Op::attention:
+      case Op::latentAttention: attention(node); break;
       case Op::selectRows: selectRows(node); break;
       default: copyRows(in(node, 0), out(node, 0), rowsOf(node), width(node)); break;  // collectives of one rank
     }
@@ -128,11 +131,12 @@ class EntryRun {
     args.rows = rowsOf(node);
     args.weight = &program_.weight(node.weights[0])->matrix();
     args.bias = vector(node, 1);
-    args.activation = static_cast<Activation>(node.intAttr(0));
+    args.activation = static_cast<Activation>(node.intAttr(node.op == Op::linear ? 0 : 1));
     args.scratch = program_.linearScratch();
     args.counters = &c_.counters;
     args.plantedOrderFault = c_.plantedOrderFault;
-    c_.kernels.linear(args, c_.pool);
+    if (node.op == Op::linear) c_.kernels.linear(args, c_.pool);
+    else c_.kernels.headLinear(args, node.intAttr(0), c_.pool);
   }
 
   RopeArgs ropeArgs(const PlanNode& node, size_t i, Rows y) const {
@@ -161,7 +165,19 @@ class EntryRun {
     return args;
   }
 
+  void latentWrite(const PlanNode& node) {
+    LatentWriteArgs args;
+    args.latent = in(node, 0);
+    args.key = in(node, 1);
+    args.tokens = b_.numTokens;
+    args.rank = input(node).width;
+    args.slotMapping = b_.slotMapping.data + int64_t{node.intAttr(0)} * b_.numTokens;
+    args.cache = entry_.cache->layer(node.intAttr(0), node.intAttr(1));
+    c_.kernels.latentWrite(args, c_.pool);
+  }
+
   void attention(const PlanNode& node) {
+    const bool isLatent = node.op == Op::latentAttention;
     const int32_t group = node.intAttr(0);
     AttentionArgs args;
     args.q = in(node, 0);
@@ -169,9 +185,13 @@ class EntryRun {
     args.tokens = b_.numTokens;
     args.rows = b_.numRows;
     args.numHeads = node.intAttr(2);
-    args.scale = node.floatAttr(4);
-    args.softCap = node.floatAttr(5);
-    args.window = node.intAttr(6);
+    args.scale = node.floatAttr(isLatent ? 3 : 4);
+    args.softCap = isLatent ? 0.0f : node.floatAttr(5);
+    args.window = isLatent ? 0 : node.intAttr(6);
+    if (isLatent) {
+      args.qRotary = in(node, 1);
+      args.rank = input(node).width / args.numHeads;
+    }
     args.sinks = vector(node, 0);
     args.slopes = node.constants.empty() ? nullptr : plan_.constants[static_cast<size_t>(node.constants[0])].data();
     args.cache = entry_.cache->layer(group, node.intAttr(1));

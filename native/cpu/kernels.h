@@ -80,11 +80,19 @@ struct KvLayer {
   uint8_t* data;
   KvDtype dtype;
   int32_t blockSize, numKvHeads, headDim;
+  bool isLatent = false;  // one row of headDim elements a token, which is key and value of all heads; numKvHeads 1
 };
 
 struct KvWriteArgs {
   ConstRows k, v;               // [tokens, numKvHeads * headDim]
   int32_t tokens;
+  const int32_t* slotMapping;   // [tokens]
+  KvLayer cache;
+};
+
+struct LatentWriteArgs {
+  ConstRows latent, key;        // [tokens, rank], [tokens, headDim - rank]
+  int32_t tokens, rank;
   const int32_t* slotMapping;   // [tokens]
   KvLayer cache;
 };
@@ -117,6 +125,9 @@ struct AttentionArgs {
   const int32_t* ancestorSlots;
   uint8_t* scratch;             // attentionScratchBytes(...) bytes, 64-byte aligned
   Counters* counters;
+  // Of a latent cache: q is [tokens, numHeads * rank], against the first `rank` elements of a row, which are also the value; out is as wide.
+  ConstRows qRotary = {nullptr, 0};  // [tokens, numHeads * (headDim - rank)]
+  int32_t rank = 0;
 };
 
 struct KernelTable {
@@ -132,13 +143,16 @@ struct KernelTable {
   void (*unpackRow)(const PackedMatrix& w, int32_t row, float* out);
   size_t (*linearScratchBytes)(int32_t maxRows, int32_t k);
   void (*linear)(const LinearArgs&, ThreadPool&);
+  // A matrix for each of numHeads heads: x [rows, numHeads * k], weight [n, k], y [rows, n]; head h has outputs [h * n / numHeads, ...). No bias.
+  void (*headLinear)(const LinearArgs&, int32_t numHeads, ThreadPool&);
   // For inspect and docs: such as "linear_bf16_avx512bf16".
   const char* (*linearName)(WeightFormat format, Activation activation);
   bool (*linearSupports)(WeightFormat format, Activation activation);
 
   // attention.cc
-  size_t (*kvBlockBytes)(KvDtype dtype, int32_t blockSize, int32_t numKvHeads, int32_t headDim);
+  size_t (*kvBlockBytes)(const KvLayer& cache);  // of its shape alone
   void (*kvWrite)(const KvWriteArgs&, ThreadPool&);
+  void (*latentWrite)(const LatentWriteArgs&, ThreadPool&);
   void (*kvCopyBlock)(const KvLayer& cache, int32_t source, int32_t destination, int32_t tokens);
   size_t (*attentionScratchBytes)(int32_t maxTokens, int32_t numHeads, int32_t headDim, int32_t numThreads);
   void (*attention)(const AttentionArgs&, ThreadPool&);

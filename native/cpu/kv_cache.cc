@@ -100,9 +100,7 @@ void widenValues(const KeySource& source, int kvHead, int32_t tileStart, int32_t
   });
 }
 
-size_t kvBlockBytes(KvDtype dtype, int32_t blockSize, int32_t numKvHeads, int32_t headDim) {
-  return static_cast<size_t>(kvBlockStride({nullptr, dtype, blockSize, numKvHeads, headDim}));
-}
+size_t kvBlockBytes(const KvLayer& cache) { return static_cast<size_t>(kvBlockStride(cache)); }
 
 void kvWrite(const KvWriteArgs& args, ThreadPool& pool) {
   const KvLayer& cache = args.cache;
@@ -119,13 +117,31 @@ void kvWrite(const KvWriteArgs& args, ThreadPool& pool) {
                 [&](int64_t tile, int) { write(tile * kTokensPerTile, smaller<int64_t>(args.tokens, (tile + 1) * kTokensPerTile)); });
 }
 
+void latentWrite(const LatentWriteArgs& args, ThreadPool& pool) {
+  const KvLayer& cache = args.cache;
+  const int keyWidth = cache.headDim - args.rank;
+  constexpr int64_t kTokensPerTile = 64;
+  pool.parallel(ceilDiv(args.tokens, kTokensPerTile), [&](int64_t tile, int) {
+    withStorage(cache.dtype, [&](auto storage) {
+      using Storage = decltype(storage);
+      for (int64_t t = tile * kTokensPerTile; t < smaller<int64_t>(args.tokens, (tile + 1) * kTokensPerTile); t++) {
+        const int32_t slot = args.slotMapping[t];
+        if (slot < 0) continue;
+        auto* row = reinterpret_cast<typename Storage::Element*>(valuesOf(cache, slot / cache.blockSize, 0)) + int64_t{slot % cache.blockSize} * cache.headDim;
+        roundRow<Storage>(args.latent.data + t * args.latent.stride, args.rank, row);
+        roundRow<Storage>(args.key.data + t * args.key.stride, keyWidth, row + args.rank);
+      }
+    });
+  });
+}
+
 void kvCopyBlock(const KvLayer& cache, int32_t source, int32_t destination, int32_t tokens) {
   const int64_t bytes = kvElementBytes(cache.dtype);
   const int64_t keyRow = cache.blockSize * bytes;
   for (int h = 0; h < cache.numKvHeads; h++) {
     const uint8_t* from = keysOf(cache, source, h);
     uint8_t* to = keysOf(cache, destination, h);
-    for (int d = 0; d < cache.headDim; d++) std::memcpy(to + d * keyRow, from + d * keyRow, static_cast<size_t>(tokens * bytes));
+    for (int d = 0; d < cache.headDim && !cache.isLatent; d++) std::memcpy(to + d * keyRow, from + d * keyRow, static_cast<size_t>(tokens * bytes));
     std::memcpy(valuesOf(cache, destination, h), valuesOf(cache, source, h), static_cast<size_t>(tokens * cache.headDim * bytes));
   }
 }

@@ -3,6 +3,7 @@
 //
 // Block: K [numKvHeads][headDim][blockSize], then V [numKvHeads][blockSize][headDim], in the cache dtype. K is transposed so that in q . k the
 // lanes are keys, and in p . v they are elements of the head: neither needs a sum across lanes.
+// A latent block is [blockSize][headDim], nothing before it: rows that are K and V at once.
 #pragma once
 
 #include "kernels.h"
@@ -14,11 +15,13 @@ namespace millrace::cpu::MILLRACE_ISA {
 constexpr int kKeyTile = 64;
 
 MILLRACE_INLINE int64_t kvElementBytes(KvDtype dtype) { return dtype == KvDtype::f32 ? 4 : 2; }
+// Bytes of K, which stands before V.
 MILLRACE_INLINE int64_t kvHalfBlockBytes(const KvLayer& cache) {
-  return int64_t{cache.blockSize} * cache.numKvHeads * cache.headDim * kvElementBytes(cache.dtype);
+  return cache.isLatent ? 0 : int64_t{cache.blockSize} * cache.numKvHeads * cache.headDim * kvElementBytes(cache.dtype);
 }
 // Keys are read a vector at a time, which may reach into V behind them: V has at least a vector's length, or padding does.
 MILLRACE_INLINE int64_t kvBlockStride(const KvLayer& cache) {
+  if (cache.isLatent) return roundUp(int64_t{cache.blockSize} * cache.headDim * kvElementBytes(cache.dtype), 64);
   const int64_t half = kvHalfBlockBytes(cache);
   return roundUp(2 * half + (half < 64 ? 64 : 0), 64);
 }
@@ -45,8 +48,9 @@ struct KeySource {
 void widenKeys(const KeySource& source, int kvHead, int32_t tileStart, int32_t begin, int32_t end, float* out);
 void widenValues(const KeySource& source, int kvHead, int32_t tileStart, int32_t begin, int32_t end, float* out, int64_t stride);
 
-size_t kvBlockBytes(KvDtype dtype, int32_t blockSize, int32_t numKvHeads, int32_t headDim);
+size_t kvBlockBytes(const KvLayer& cache);
 void kvWrite(const KvWriteArgs&, ThreadPool&);
+void latentWrite(const LatentWriteArgs&, ThreadPool&);
 void kvCopyBlock(const KvLayer& cache, int32_t source, int32_t destination, int32_t tokens);
 
 }  // namespace millrace::cpu::MILLRACE_ISA

@@ -19,13 +19,6 @@ constexpr int64_t kRowBlockBytes = 384 * 1024;
 constexpr int64_t kPieceBytes = 16 * 1024;   // of weights, when few rows come in several blocks: the later blocks find them in L1
 constexpr int64_t kStreamAhead = 2048;       // bytes fetched ahead when each weight is used once
 
-struct Choice {
-  TileKernel kernel;
-  Stored stored;
-  int32_t offset;  // of int8 weights
-  const char* name;
-};
-
 bool isInt8(Activation activation) { return activation == Activation::int8Group32 || activation == Activation::int8Token; }
 
 #define MILLRACE_TEXT_OF(x) #x
@@ -66,6 +59,8 @@ const char* unpackName(WeightFormat format, bool int8) {
   return "";
 }
 
+}  // namespace
+
 Choice choose(WeightFormat format, Activation activation) {
   if (format == WeightFormat::bf16 && activation == Activation::bf16 && bf16Kernel() != nullptr)
     return {bf16Kernel(), Stored::bf16, 0, MILLRACE_KERNEL_NAME("bf16_by_bf16")};
@@ -84,6 +79,8 @@ Choice choose(WeightFormat format, Activation activation) {
   }
   return {floatKernel(format), Stored::f32, 0, floatName(format)};
 }
+
+namespace {
 
 // One call, with what its tiles share.
 struct Call {

@@ -103,6 +103,15 @@ void unpackFields(WeightFormat format, const uint8_t* tile, int lane, int32_t k,
 // A row of stored blocks as f32.
 void unpackBlockRow(WeightFormat format, const uint8_t* row, int32_t k, float* out);
 
+// The kernel of a format and activation, and how it wants x (linear.cc).
+struct Choice {
+  TileKernel kernel;
+  Stored stored;
+  int32_t offset;  // of int8 weights
+  const char* name;
+};
+Choice choose(WeightFormat format, Activation activation);
+
 template <int MR, int NR>
 MILLRACE_INLINE void startRows(const TileJob& job, int row, int column, Vec (&sums)[MR][NR]) {
   MILLRACE_UNROLL

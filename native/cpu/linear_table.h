@@ -10,6 +10,7 @@ void packRows(PackedMatrix* w, int32_t rowBegin, int32_t numRows, const uint8_t*
 void unpackRow(const PackedMatrix& w, int32_t row, float* out);
 size_t linearScratchBytes(int32_t maxRows, int32_t k);
 void linear(const LinearArgs&, ThreadPool&);
+void headLinear(const LinearArgs&, int32_t numHeads, ThreadPool&);
 const char* linearName(WeightFormat format, Activation activation);
 bool linearSupports(WeightFormat format, Activation activation);
 

@@ -39,12 +39,13 @@ void Program::checkSupport() const {
     missing += (missing.empty() ? "" : ", ") + std::to_string(&node - plan_.nodes.data()) + ":" + what;
   };
   for (const PlanNode& node : plan_.nodes) {
-    if (node.op == Op::linear) {
+    if (node.op == Op::linear || node.op == Op::headLinear) {
       const WeightFormat format = static_cast<WeightFormat>(plan_.weights[node.weights[0]].format);
-      if (!kernels_.linearSupports(format, static_cast<Activation>(node.intAttr(0)))) lacks(node, "linear of this format and activation");
+      if (!kernels_.linearSupports(format, static_cast<Activation>(node.intAttr(node.op == Op::linear ? 0 : 1)))) lacks(node, "linear of this format and activation");
     }
     const bool hasHeads = node.op == Op::rope || node.op == Op::ropeKvWrite || node.op == Op::attention;
     if (hasHeads && node.intAttr(node.op == Op::attention ? 3 : 0) > kMaxHeadDim) lacks(node, "heads wider than 1024");
+    if (node.op == Op::latentAttention && plan_.groups[static_cast<size_t>(node.intAttr(0))].headDim > kMaxHeadDim) lacks(node, "latent rows wider than 1024");
     const bool collective = node.op >= Op::allReduce && node.op <= Op::recv;
     if (collective && plan_.worldSize != 1) lacks(node, std::string(opName(node.op)) + " between ranks");
   }
@@ -57,6 +58,11 @@ void Program::allocateScratch(int numThreads) {
     if (node.op == Op::linear) {
       const int32_t rows = plan_.values[static_cast<size_t>(node.inputs[0])].perLogit ? maxLogitRows_ : maxTokens_;
       linear = std::max(linear, kernels_.linearScratchBytes(rows, plan_.weights[node.weights[0]].columns));
+    } else if (node.op == Op::headLinear) {
+      linear = std::max(linear, kernels_.linearScratchBytes(maxTokens_, plan_.values[static_cast<size_t>(node.inputs[0])].width));
+    } else if (node.op == Op::latentAttention) {
+      const int32_t rowWidth = plan_.groups[static_cast<size_t>(node.intAttr(0))].headDim;
+      attention = std::max(attention, kernels_.attentionScratchBytes(maxTokens_, node.intAttr(2), rowWidth, numThreads));
     } else if (node.op == Op::attention) {
       attention = std::max(attention, kernels_.attentionScratchBytes(maxTokens_, node.intAttr(2), node.intAttr(3), numThreads));
     } else if (node.op == Op::embedding) {
@@ -83,8 +89,9 @@ ConstRows Program::constRows(int32_t id) const {
 std::vector<std::string> Program::kernelNames() const {
   std::vector<std::string> names;
   for (const PlanNode& node : plan_.nodes) {
-    if (node.op == Op::linear) {
-      names.push_back(kernels_.linearName(static_cast<WeightFormat>(plan_.weights[node.weights[0]].format), static_cast<Activation>(node.intAttr(0))));
+    if (node.op == Op::linear || node.op == Op::headLinear) {
+      const Activation activation = static_cast<Activation>(node.intAttr(node.op == Op::linear ? 0 : 1));
+      names.push_back(std::string(node.op == Op::linear ? "" : "head_") + kernels_.linearName(static_cast<WeightFormat>(plan_.weights[node.weights[0]].format), activation));
     } else {
       names.push_back(std::string(opName(node.op)) + "_" + kernels_.isa);
     }

@@ -220,7 +220,7 @@ function runRandomLife(groups: ConstructorParameters<typeof KvCache>[0]['groups'
 }
 
 function checkReads(
-  groups: readonly { kind: 'full' | 'window'; window?: number }[],
+  groups: readonly { kind: 'full' | 'window' | 'latent'; window?: number }[],
   blockSize: number,
   content: string[][],
   { sequence, ids, computed }: { sequence: KvSequence; ids: Int32Array; computed: number },
@@ -233,7 +233,7 @@ function checkReads(
       expect(slot(index)).toBeGreaterThanOrEqual(0);
       content[g][slot(index)] = contextAt(ids, index);
     }
-    const first = group.kind === 'full' ? 0 : Math.max(0, computed + 1 - (group.window ?? 0));
+    const first = group.kind !== 'window' ? 0 : Math.max(0, computed + 1 - (group.window ?? 0));
     for (let index = first; index < target; index++) expect(content[g][slot(index)]).toBe(contextAt(ids, index));
   });
 }

@@ -4,7 +4,7 @@ import { type Dtype, dtypes } from '../base/dtype.ts';
 /** What this room must know of a cache group (S3); `CacheGroup` of a plan is one. */
 export interface KvGroup {
   readonly name: string;
-  readonly kind: 'full' | 'window';
+  readonly kind: 'full' | 'window' | 'latent';
   /** Keys that a token of a `window` group sees, its own included. */
   readonly window?: number;
   readonly numLayers: number;
@@ -12,9 +12,10 @@ export interface KvGroup {
   readonly headDim: number;
 }
 
-/** Bytes of K and V of one token over all layers of a group. */
+/** Bytes of K and V of one token over all layers of a group; of its rows where the group is `latent`. */
 export function bytesPerToken(group: KvGroup, dtype: Dtype): number {
-  return 2 * group.numLayers * group.numKvHeads * group.headDim * dtypes[dtype].bytes;
+  const rowsPerHead = group.kind === 'latent' ? 1 : 2;
+  return rowsPerHead * group.numLayers * group.numKvHeads * group.headDim * dtypes[dtype].bytes;
 }
 
 /** Bytes of one block of a group, without a backend's own padding. */
@@ -28,13 +29,13 @@ export function blocksForTokens(numTokens: number, blockSize: number): number {
 
 /** Lowest cache index that the token at `cacheIndex` reads in a group. */
 export function firstKeyIndex(group: KvGroup, cacheIndex: number): number {
-  return group.kind === 'full' ? 0 : Math.max(0, cacheIndex + 1 - windowOf(group));
+  return group.kind !== 'window' ? 0 : Math.max(0, cacheIndex + 1 - windowOf(group));
 }
 
 /** Most blocks that one sequence of `numTokens` holds at once when it advances by at most `chunk` tokens a step. */
 export function peakBlocks(group: KvGroup, blockSize: number, numTokens: number, chunk: number): number {
   const all = blocksForTokens(numTokens, blockSize);
-  if (group.kind === 'full') return all;
+  if (group.kind !== 'window') return all;
   // the window before the chunk and the chunk itself, plus one block because neither end need be aligned
   return Math.min(all, blocksForTokens(windowOf(group) - 1 + chunk, blockSize) + 1);
 }
@@ -48,20 +49,20 @@ export interface SizingLimits {
 }
 
 /**
- * Blocks of each group that `memoryBytes` holds. A full group gets the most it can; a window group no more than all rows can hold at once,
- * since what has slid out is freed. Without a full group the window groups share everything.
+ * Blocks of each group that `memoryBytes` holds. A group that keeps every token gets the most it can; a window group no more than all rows can hold at once,
+ * since what has slid out is freed. Without such a group the window groups share everything.
  */
 export function numBlocksForMemory(groups: readonly KvGroup[], memoryBytes: number, limits: SizingLimits): number[] {
   const sizes = groups.map((group) => bytesPerBlock(group, limits.blockSize, limits.dtype));
   const perBlockOfAll = sizes.reduce((sum, bytes) => sum + bytes, 0);
   const even = Math.floor(memoryBytes / perBlockOfAll);
-  if (!groups.some((group) => group.kind === 'full')) return groups.map(() => even);
-  const caps = groups.map((group) => (group.kind === 'full' ? Infinity : windowCap(group, limits)));
+  if (groups.every((group) => group.kind === 'window')) return groups.map(() => even);
+  const caps = groups.map((group) => (group.kind !== 'window' ? Infinity : windowCap(group, limits)));
   const counts = groups.map((_, g) => Math.min(even, caps[g]));
   const used = counts.reduce((sum, count, g) => sum + count * sizes[g], 0);
-  const fullBytes = groups.reduce((sum, group, g) => sum + (group.kind === 'full' ? sizes[g] : 0), 0);
+  const fullBytes = groups.reduce((sum, group, g) => sum + (group.kind !== 'window' ? sizes[g] : 0), 0);
   const extra = Math.floor((memoryBytes - used) / fullBytes);
-  return counts.map((count, g) => (groups[g].kind === 'full' ? count + extra : count));
+  return counts.map((count, g) => (groups[g].kind !== 'window' ? count + extra : count));
 }
 
 /** Tokens of one sequence that fit: the shortest of all groups. */

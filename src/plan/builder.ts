@@ -71,10 +71,12 @@ export class PlanBuilder {
     return this.#weight(tensor, [rows, columns], this.#options.formatOf(tensor), [{ tensor, shape: [rows, columns] }]);
   }
 
-  /** A weight of parts of checkpoint tensors, in their order; a vector where `columns` is null. */
-  weightOf(name: string, rows: number, columns: number | null, parts: readonly WeightPart[]): Weight {
+  /** A weight of parts of checkpoint tensors, in their order; a vector where `columns` is null. `unblocked`: f16 where the tensor has a block format. */
+  weightOf(name: string, rows: number, columns: number | null, parts: readonly WeightPart[], { unblocked = false } = {}): Weight {
     if (columns === null) return this.#weight(name, [rows], 'f32', parts);
-    return this.#weight(name, [rows, columns], this.#options.formatOf(parts[0].tensor), parts);
+    const format = this.#options.formatOf(parts[0].tensor);
+    const isFloat = format === 'f32' || format === 'f16' || format === 'bf16';
+    return this.#weight(name, [rows, columns], unblocked && !isFloat ? 'f16' : format, parts);
   }
 
   constant(name: string, data: Float32Array): Constant {
@@ -119,6 +121,14 @@ export class PlanBuilder {
     const output = this.value(name, input.axis, weight.shape[0]);
     const activation = this.#options.activationFor(weight.format, input.width);
     this.emit('linear', name, { inputs: [input], outputs: [output], weights: [weight, bias], attrs: { activation } });
+    return output;
+  }
+
+  /** A matrix for each head: `[numHeads * outputs of a head, inputs of a head]`. */
+  headLinear(name: string, input: Value, numHeads: number, weight: Weight): Value {
+    const output = this.value(name, input.axis, weight.shape[0]);
+    const activation = this.#options.activationFor(weight.format, input.width / numHeads);
+    this.emit('head-linear', name, { inputs: [input], outputs: [output], weights: [weight], attrs: { numHeads, activation } });
     return output;
   }
 

@@ -9,7 +9,7 @@
  * - per constant: length, then its f32 bit patterns
  * - per node: opcode, then five counted lists: inputs, outputs, weights (-1 where absent), constants, attribute words. Attributes come in the order
  *   of the op's `attrs`: integers as they are, floats as f32 bits, words as their index
- * - per cache group: kind (0 full, 1 window), window or 0, numLayers, numKvHeads, headDim
+ * - per cache group: kind (0 full, 1 window, 2 latent), window or 0, numLayers, numKvHeads, headDim
  * - outputs: value ids in the order of `Object.keys(plan.outputs)`
  *
  * Names stay on the TypeScript side: native errors speak of indices, which `NativeBackend` turns into names.
@@ -23,6 +23,8 @@ import type { AnyNode, Constant, Plan, Value, WeightFormat } from './plan.ts';
 /** `MLRP`, little end first. */
 export const ENCODED_PLAN_MAGIC = 0x4d4c5250;
 export const ENCODED_PLAN_VERSION = 1;
+
+const groupKinds = ['full', 'window', 'latent'] as const;
 
 /** Formats in the order of their index on the wire (`native/common/weight_formats.h`). */
 export const weightFormats = [
@@ -96,7 +98,7 @@ export function encodePlan(plan: Plan, memory: MemoryLayout): Int32Array {
   for (const constant of plan.constants) pushConstant(words, constant);
   for (const node of plan.nodes) pushNode(words, node);
   for (const group of plan.cacheGroups) {
-    words.push(group.kind === 'full' ? 0 : 1, group.window ?? 0, group.numLayers, group.numKvHeads, group.headDim);
+    words.push(groupKinds.indexOf(group.kind), group.window ?? 0, group.numLayers, group.numKvHeads, group.headDim);
   }
   words.push(...Object.values(plan.outputs));
   return Int32Array.from(words, (word) => word | 0);

@@ -90,9 +90,9 @@ export interface WeightPart {
   readonly tensor: string;
   /** Shape of the tensor in the checkpoint. */
   readonly shape: readonly number[];
-  /** Rows `[from, to)` of the tensor only: q, k and v of a fused one. All by default. */
+  /** Rows `[from, to)` of the tensor only: q, k and v of a fused one. All by default. Taken before the tensor is turned. */
   readonly rows?: readonly [from: number, to: number];
-  /** The checkpoint stores `[inputs, outputs]`. Never together with `rows`. */
+  /** The checkpoint stores `[inputs, outputs]`. */
   readonly transposed?: boolean;
 }
 
@@ -106,12 +106,15 @@ export interface Constant {
 /** Layers that share one way of keeping K and V (S3). Each group has its own block tables and slots. */
 export interface CacheGroup {
   readonly name: string;
-  /** `full` keeps every token; `window` keeps the last `window` tokens and frees what has slid out. */
-  readonly kind: 'full' | 'window';
+  /**
+   * `full` keeps every token; `window` keeps the last `window` tokens and frees what has slid out. `latent` keeps every token, as one row of `headDim`
+   * elements that all heads share in place of K and V (multi-head latent attention); `numKvHeads` is 1.
+   */
+  readonly kind: 'full' | 'window' | 'latent';
   readonly window?: number;
   readonly numLayers: number;
   readonly numKvHeads: number;
-  /** Elements of one head of K and of V. */
+  /** Elements of one head of K and of V; of the row of a `latent` group. */
   readonly headDim: number;
 }
 

@@ -51,5 +51,6 @@ function printPart({ tensor, shape, rows, transposed }: WeightPart): string {
 }
 
 function printGroup({ name, kind, window, numLayers, numKvHeads, headDim }: CacheGroup): string {
+  if (kind === 'latent') return `${name}: latent, ${numLayers} layers, rows of ${headDim}`;
   return `${name}: ${kind}${window === undefined ? '' : ` ${window}`}, ${numLayers} layers, ${numKvHeads} KV heads of ${headDim}`;
 }

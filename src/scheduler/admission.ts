@@ -65,7 +65,7 @@ export class PeakEstimate {
   constructor(kv: KvCache, lengths: OutputLengths, maxNumSeqs: number) {
     this.#kv = kv;
     this.#lengths = lengths;
-    this.#group = kv.groups.findIndex(({ kind }) => kind === 'full');
+    this.#group = kv.groups.findIndex(({ kind }) => kind !== 'window');
     this.#keys = new Float64Array(maxNumSeqs + 1);
   }
 

@@ -102,7 +102,7 @@ void benchAttention(const KernelTable& table, ThreadPool& pool) {
   const int kvHeads = 2, group = 7, headDim = 64, blockSize = 16;
   for (const Shape& shape : {Shape{1, 512, 512}, Shape{1, 2048, 512}, Shape{8, 256, 1}, Shape{8, 2048, 1}, Shape{1, 8192, 1}}) {
     const int blocks = (shape.context + blockSize - 1) / blockSize, heads = kvHeads * group, width = heads * headDim, tokens = shape.sequences * shape.queries;
-    const size_t blockBytes = table.kvBlockBytes(KvDtype::f16, blockSize, kvHeads, headDim);
+    const size_t blockBytes = table.kvBlockBytes({nullptr, KvDtype::f16, blockSize, kvHeads, headDim});
     Buffer memory(blockBytes * blocks * shape.sequences);
     for (size_t i = 0; i < blockBytes * blocks * shape.sequences / 2; i++) memory.as<uint16_t>()[i] = static_cast<uint16_t>(0x3000 + i % 500);
     std::vector<float> q(static_cast<size_t>(tokens) * width, 0.01f), out(q.size());

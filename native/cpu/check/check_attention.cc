@@ -37,7 +37,7 @@ class Bench {
       : table_(table), c_(c), numHeads_(c.numKvHeads * c.groupSize), qWidth_(numHeads_ * c.headDim), kvWidth_(c.numKvHeads * c.headDim), random_(c.headDim * 131 + c.blockSize) {
     for (int length : c.lengths) maxBlocks_ += (length + c.blockSize - 1) / c.blockSize + 2;
     cache_ = {nullptr, c.dtype, c.blockSize, c.numKvHeads, c.headDim};
-    blockBytes_ = table.kvBlockBytes(c.dtype, c.blockSize, c.numKvHeads, c.headDim);
+    blockBytes_ = table.kvBlockBytes({nullptr, c.dtype, c.blockSize, c.numKvHeads, c.headDim});
     memory_ = std::make_unique<Buffer>(blockBytes_ * maxBlocks_ * 2);
     cache_.data = memory_->data();
     for (int h = 0; h < numHeads_; h++) sinks_.push_back(random_.normal() * 2);
@@ -238,7 +238,7 @@ void checkRope(const KernelTable& table) {
     expect(worst < 2e-6, "rope error", std::string(table.isa) + " " + std::to_string(worst * 1e6) + "e-6");
 
     // Fused equals rope, rope, kvWrite: compared through the bytes of the cache.
-    const size_t bytes = table.kvBlockBytes(KvDtype::bf16, 16, heads, headDim) * 4;
+    const size_t bytes = table.kvBlockBytes({nullptr, KvDtype::bf16, 16, heads, headDim}) * 4;
     Buffer fused(bytes), plain(bytes);
     KvLayer cache{fused.data(), KvDtype::bf16, 16, heads, headDim};
     std::vector<float> q(y.size()), k(y.size());

@@ -14,7 +14,7 @@ compile() {
     "$cxx" -std=c++17 -O3 -ffp-contract=off -Wall -Wextra "$@" -c "$source" -o "$object"
   fi
 }
-for name in linear linear_float linear_bf16 linear_q8_0 linear_q4_0 linear_blocks linear_fields linear_pack quantize_activation kv_cache attention attention_split attention_direct rope kernel_table elementwise; do
+for name in linear linear_float linear_bf16 linear_q8_0 linear_q4_0 linear_blocks linear_fields linear_pack quantize_activation kv_cache attention attention_split attention_direct attention_latent head_linear rope kernel_table elementwise; do
   compile "$out/portable.$name.o" "$name.cc" -DMILLRACE_ISA=portable
   compile "$out/avx2.$name.o" "$name.cc" -DMILLRACE_ISA=avx2 $avx2
   compile "$out/avx512.$name.o" "$name.cc" -DMILLRACE_ISA=avx512 $avx512

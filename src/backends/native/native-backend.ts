@@ -101,7 +101,13 @@ export class NativeBackend implements Backend {
 
   async createCache(spec: CacheSpec): Promise<NativeCache> {
     this.#checkOpen();
-    const groups = spec.groups.flatMap(({ numLayers, numKvHeads, headDim, numBlocks }) => [numLayers, numKvHeads, headDim, numBlocks]);
+    const groups = spec.groups.flatMap(({ kind, numLayers, numKvHeads, headDim, numBlocks }) => [
+      numLayers,
+      numKvHeads,
+      headDim,
+      numBlocks,
+      kind === 'latent' ? 1 : 0,
+    ]);
     try {
       const { cache, sizeBytes } = this.#addon.createCache(this.#device, Int32Array.from(groups), spec.blockSize, DTYPES.indexOf(spec.dtype));
       const close = () => this.#addon.closeHandle(cache);

@@ -1,8 +1,7 @@
 import { invariant } from '../../base/errors.ts';
-import type { AttentionAttrs } from '../../plan/ops/attention.ts';
 import { ATTENTION_SPLIT } from '../../plan/ops/attention.ts';
 import type { ForwardBatch } from '../backend.ts';
-import type { CacheLayer, ReferenceCache } from './cache.ts';
+import type { ReferenceCache } from './cache.ts';
 import type { ReferenceKernel } from './kernel.ts';
 
 /**
@@ -18,23 +17,26 @@ export const attention: ReferenceKernel<'attention'> = ({ inputs: [q], outputs: 
   const sinks = weights[0] ?? null;
   const slopes = constants[0] ?? null;
   const headsPerKvHead = attrs.numHeads / layer.numKvHeads;
+  const stored = { ...layer, at: 0 };
+  const head = { ...attrs, valueDim: attrs.headDim };
   for (let row = 0; row < batch.numRows; row++) {
     for (let token = batch.rowStart[row]; token < Math.min(numRows, batch.rowStart[row + 1]); token++) {
       const keys = keysOf(batch, cache, attrs, row, token);
-      for (let head = 0; head < attrs.numHeads; head++) {
-        const kvHead = Math.floor(head / headsPerKvHead);
-        const at = q.offset + token * q.stride + head * attrs.headDim;
-        const to = out.offset + token * out.stride + head * attrs.headDim;
-        keys.slope = slopes === null ? 0 : slopes[head];
+      for (let h = 0; h < attrs.numHeads; h++) {
+        const kvHead = Math.floor(h / headsPerKvHead);
+        const at = q.offset + token * q.stride + h * attrs.headDim;
+        const to = out.offset + token * out.stride + h * attrs.headDim;
+        keys.slope = slopes === null ? 0 : slopes[h];
         keys.own = batch.cacheIndex[token];
-        attend(q.data, at, keys, layer, kvHead, attrs, sinks === null ? null : sinks[head], out.data, to);
+        stored.at = kvHead * attrs.headDim;
+        attend(q.data, at, keys, stored, head, sinks === null ? null : sinks[h], out.data, to);
       }
     }
   }
 };
 
 /** Slots of the keys of one token, and the index of the first: index `first + i` lies in slot `slots[i]`. Reused by the next call. */
-interface Keys {
+export interface Keys {
   slots: Int32Array;
   first: number;
   count: number;
@@ -45,8 +47,13 @@ interface Keys {
 
 const keysScratch: Keys = { slots: new Int32Array(1024), first: 0, count: 0, slope: 0, own: 0 };
 
-function keysOf(batch: ForwardBatch, cache: ReferenceCache, attrs: AttentionAttrs, row: number, token: number): Keys {
-  const { group, window } = attrs;
+export function keysOf(
+  batch: ForwardBatch,
+  cache: ReferenceCache,
+  { group, window }: { readonly group: number; readonly window: number },
+  row: number,
+  token: number,
+): Keys {
   const { blockSize } = cache.spec;
   const visibleEnd = batch.visibleEnd[token];
   const first = window > 0 ? Math.max(0, batch.cacheIndex[token] + 1 - window) : 0;
@@ -73,40 +80,56 @@ const scores = new Float64Array(ATTENTION_SPLIT);
 let splitSum = new Float64Array(256);
 let total = new Float64Array(256);
 
-function attend(
+/** Where a head's keys and values are: key of a slot at `k[slot * width + at]`, value at the same place of `v`. */
+interface Stored {
+  readonly k: Float32Array;
+  readonly v: Float32Array;
+  readonly width: number;
+  readonly at: number;
+}
+
+interface HeadAttrs {
+  readonly headDim: number;
+  /** Elements of a value. */
+  readonly valueDim: number;
+  readonly scale: number;
+  readonly softCap: number;
+}
+
+/** Attention of one query head over its keys, into `out[to ...]`. */
+export function attend(
   q: Float32Array,
   atQ: number,
   keys: Keys,
-  layer: CacheLayer,
-  kvHead: number,
-  attrs: AttentionAttrs,
+  stored: Stored,
+  attrs: HeadAttrs,
   sink: number | null,
   out: Float32Array,
   to: number,
 ): void {
-  const { headDim } = attrs;
-  if (total.length < headDim) {
-    total = new Float64Array(headDim);
-    splitSum = new Float64Array(headDim);
+  const { valueDim } = attrs;
+  if (total.length < valueDim) {
+    total = new Float64Array(valueDim);
+    splitSum = new Float64Array(valueDim);
   }
-  total.fill(0, 0, headDim);
+  total.fill(0, 0, valueDim);
   let maximum = -Infinity;
   let denominator = 0;
   const end = keys.first + keys.count;
   for (let begin = keys.first; begin < end; ) {
     const splitEnd = Math.min(end, (Math.floor(begin / ATTENTION_SPLIT) + 1) * ATTENTION_SPLIT);
-    const splitMaximum = scoreSplit(q, atQ, keys, begin, splitEnd, layer, kvHead, attrs);
-    const weight = sumSplit(keys, begin, splitEnd, layer, kvHead, headDim, splitMaximum);
+    const splitMaximum = scoreSplit(q, atQ, keys, begin, splitEnd, stored, attrs);
+    const weight = sumSplit(keys, begin, splitEnd, stored, valueDim, splitMaximum);
     const merged = Math.max(maximum, splitMaximum);
     const keep = maximum === -Infinity ? 0 : Math.exp(maximum - merged);
     const join = Math.exp(splitMaximum - merged);
-    for (let i = 0; i < headDim; i++) total[i] = total[i] * keep + splitSum[i] * join;
+    for (let i = 0; i < valueDim; i++) total[i] = total[i] * keep + splitSum[i] * join;
     denominator = denominator * keep + weight * join;
     maximum = merged;
     begin = splitEnd;
   }
   if (sink !== null && denominator > 0) denominator += Math.exp(sink - maximum);
-  for (let i = 0; i < headDim; i++) out[to + i] = denominator === 0 ? 0 : total[i] / denominator;
+  for (let i = 0; i < valueDim; i++) out[to + i] = denominator === 0 ? 0 : total[i] / denominator;
 }
 
 /** Fills `scores` with those of indices [begin, end) and returns the largest; NaN if any is. */
@@ -116,17 +139,16 @@ function scoreSplit(
   keys: Keys,
   begin: number,
   end: number,
-  layer: CacheLayer,
-  kvHead: number,
-  { headDim, scale, softCap }: AttentionAttrs,
+  stored: Stored,
+  { headDim, scale, softCap }: HeadAttrs,
 ): number {
   const factor = Math.fround(scale);
   const cap = Math.fround(softCap);
   let maximum = -Infinity;
   for (let index = begin; index < end; index++) {
-    const at = keys.slots[index - keys.first] * layer.width + kvHead * headDim;
+    const at = keys.slots[index - keys.first] * stored.width + stored.at;
     let dot = 0;
-    for (let i = 0; i < headDim; i++) dot += q[atQ + i] * layer.k[at + i];
+    for (let i = 0; i < headDim; i++) dot += q[atQ + i] * stored.k[at + i];
     let score = dot * factor;
     if (cap > 0) score = cap * Math.tanh(score / cap);
     if (keys.slope !== 0) score += keys.slope * (index - keys.own);
@@ -137,13 +159,13 @@ function scoreSplit(
 }
 
 /** Fills `splitSum` with the weighted values of a split and returns the sum of its weights. */
-function sumSplit(keys: Keys, begin: number, end: number, layer: CacheLayer, kvHead: number, headDim: number, maximum: number): number {
-  splitSum.fill(0, 0, headDim);
+function sumSplit(keys: Keys, begin: number, end: number, stored: Stored, valueDim: number, maximum: number): number {
+  splitSum.fill(0, 0, valueDim);
   let sum = 0;
   for (let index = begin; index < end; index++) {
     const weight = Math.exp(scores[index - begin] - maximum);
-    const at = keys.slots[index - keys.first] * layer.width + kvHead * headDim;
-    for (let i = 0; i < headDim; i++) splitSum[i] += weight * layer.v[at + i];
+    const at = keys.slots[index - keys.first] * stored.width + stored.at;
+    for (let i = 0; i < valueDim; i++) splitSum[i] += weight * stored.v[at + i];
     sum += weight;
   }
   return sum;

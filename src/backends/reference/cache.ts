@@ -4,11 +4,11 @@ import { MillraceError } from '../../base/errors.ts';
 import type { Cache, CacheSpec, KvDtype } from '../backend.ts';
 import { checkBlockBytes, layoutName } from '../block-bytes.ts';
 
-/** One layer of one group: `[slots, width]`. */
+/** One layer of one group: `[slots, width]`. In a latent group `k` and `v` are the same rows. */
 export interface CacheLayer {
   readonly k: Float32Array;
   readonly v: Float32Array;
-  /** `numKvHeads * headDim`. */
+  /** `numKvHeads * headDim`: of a row. */
   readonly width: number;
   readonly numKvHeads: number;
 }
@@ -32,11 +32,12 @@ export class ReferenceCache implements Cache {
     this.spec = spec;
     this.#round = rounding[spec.dtype];
     try {
-      this.#layers = spec.groups.map(({ numBlocks, numLayers, numKvHeads, headDim }) =>
+      this.#layers = spec.groups.map(({ kind, numBlocks, numLayers, numKvHeads, headDim }) =>
         Array.from({ length: numLayers }, () => {
           const width = numKvHeads * headDim;
           const length = numBlocks * spec.blockSize * width;
-          return { k: new Float32Array(length), v: new Float32Array(length), width, numKvHeads };
+          const k = new Float32Array(length);
+          return { k, v: kind === 'latent' ? k : new Float32Array(length), width, numKvHeads };
         }),
       );
     } catch (cause) {
@@ -63,6 +64,14 @@ export class ReferenceCache implements Cache {
       target.k[at + i] = this.#round(k[atK + i]);
       target.v[at + i] = this.#round(v[atV + i]);
     }
+  }
+
+  /** Stores one token's row of a latent group, its two parts side by side. */
+  writeLatent(group: number, layer: number, slot: number, latent: Float32Array, key: Float32Array): void {
+    const { k, width } = this.#layers[group][layer];
+    const at = slot * width;
+    for (let i = 0; i < latent.length; i++) k[at + i] = this.#round(latent[i]);
+    for (let i = 0; i < key.length; i++) k[at + latent.length + i] = this.#round(key[i]);
   }
 
   /** Copies the first `numTokens` tokens of a block, in all layers of its group. */

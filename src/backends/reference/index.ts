@@ -7,8 +7,11 @@ import { attention } from './attention.ts';
 import { identity } from './collectives.ts';
 import { embedding } from './embedding.ts';
 import { gatedActivation } from './gated-activation.ts';
+import { headLinear } from './head-linear.ts';
 import type { ReferenceKernel } from './kernel.ts';
 import { kvWrite } from './kv-write.ts';
+import { latentAttention } from './latent-attention.ts';
+import { latentWrite } from './latent-write.ts';
 import { layerNorm } from './layer-norm.ts';
 import { linear } from './linear.ts';
 import { positionEmbedding } from './position-embedding.ts';
@@ -41,4 +44,7 @@ export const kernels = {
   'layer-norm': layerNorm,
   activation,
   'position-embedding': positionEmbedding,
+  'head-linear': headLinear,
+  'latent-write': latentWrite,
+  'latent-attention': latentAttention,
 } as const satisfies { [Name in OpName]: ReferenceKernel<Name> };

@@ -2,7 +2,7 @@ import { roundToBf16 } from '../../base/dtype.ts';
 import { invariant } from '../../base/errors.ts';
 import { LINEAR_SEGMENT } from '../../plan/ops/linear.ts';
 import type { Activation } from '../../plan/plan.ts';
-import type { ReferenceKernel } from './kernel.ts';
+import type { Matrix, ReferenceKernel } from './kernel.ts';
 
 /**
  * `x` rounded as the activation says; the weight expanded to f32. Each segment of K is summed from zero in f64, segments are added in order in
@@ -10,24 +10,51 @@ import type { ReferenceKernel } from './kernel.ts';
  */
 export const linear: ReferenceKernel<'linear'> = ({ inputs: [x], outputs: [out], weights: [weight, bias], attrs }, numRows) => {
   invariant(weight !== null, 'linear needs its weight');
+  const values = roundRows(x, numRows, attrs.activation);
+  multiplyRows({ rounded: values, stride: x.width, at: 0, k: x.width }, weight, bias ?? null, out, 0, out.width, numRows);
+};
+
+/** The rows of `x` as the activation rounds them, `[numRows, x.width]`. The array is reused by the next call. */
+export function roundRows(x: Matrix, numRows: number, activation: Activation): Float64Array {
   const k = x.width;
   if (rounded.length < numRows * k) rounded = new Float64Array(numRows * k);
   for (let row = 0; row < numRows; row++) {
     const from = x.offset + row * x.stride;
-    roundActivation(attrs.activation, x.data.subarray(from, from + k), rounded.subarray(row * k, (row + 1) * k));
+    roundActivation(activation, x.data.subarray(from, from + k), rounded.subarray(row * k, (row + 1) * k));
   }
+  return rounded;
+}
+
+/** Columns `[at, at + k)` of rounded rows that are `stride` apart. */
+interface RoundedColumns {
+  readonly rounded: Float64Array;
+  readonly stride: number;
+  readonly at: number;
+  readonly k: number;
+}
+
+/** Outputs `[begin, end)` of all rows: the columns times rows `[begin, end)` of the weight `[outputs, k]`, and the bias. */
+export function multiplyRows(
+  { rounded, stride, at, k }: RoundedColumns,
+  weight: Float32Array,
+  bias: Float32Array | null,
+  out: Matrix,
+  begin: number,
+  end: number,
+  numRows: number,
+): void {
   if (weightRow.length < k) weightRow = new Float64Array(k);
-  for (let n = 0; n < out.width; n++) {
-    const start = bias === null || bias === undefined ? 0 : bias[n];
+  for (let n = begin; n < end; n++) {
+    const start = bias === null ? 0 : bias[n];
     for (let i = 0; i < k; i++) weightRow[i] = weight[n * k + i];
     for (let row = 0; row < numRows; row++) {
       let sum = 0;
-      for (let begin = 0; begin < k; begin += LINEAR_SEGMENT)
-        sum += dot(weightRow, rounded, begin, row * k + begin, Math.min(LINEAR_SEGMENT, k - begin));
+      for (let from = 0; from < k; from += LINEAR_SEGMENT)
+        sum += dot(weightRow, rounded, from, row * stride + at + from, Math.min(LINEAR_SEGMENT, k - from));
       out.data[out.offset + row * out.stride + n] = sum + start;
     }
   }
-};
+}
 
 /** Rounded activations of a call, and one row of the weight: they grow to the largest and are kept for the next call. */
 let rounded = new Float64Array(0);

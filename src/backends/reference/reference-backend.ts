@@ -158,7 +158,13 @@ function referenceCache(cache: Cache): ReferenceCache {
 function checkGroups(plan: Plan, spec: CacheSpec): void {
   const same = plan.cacheGroups.every((group, i) => {
     const held = spec.groups[i];
-    return held !== undefined && held.numLayers >= group.numLayers && held.numKvHeads === group.numKvHeads && held.headDim === group.headDim;
+    return (
+      held !== undefined &&
+      (held.kind === 'latent') === (group.kind === 'latent') &&
+      held.numLayers >= group.numLayers &&
+      held.numKvHeads === group.numKvHeads &&
+      held.headDim === group.headDim
+    );
   });
   if (!same) throw new MillraceError('BACKEND_STEP_FAILED', `The cache was not made for the groups of plan ${plan.name}.`);
 }

@@ -64,7 +64,7 @@ function inspectText(report: InspectReport, wholePlan: boolean): string {
     `memory   weights ${mebibytes(memory.weightBytes)}, KV cache ${mebibytes(memory.cacheBytes)}, activations ${mebibytes(memory.arenaBytes)}`,
     ...cacheGroups.map(
       (group) =>
-        `cache    ${group.name}: ${group.kind}${group.window === undefined ? '' : ` ${group.window}`}, ${group.numLayers} layers, ${group.numKvHeads} heads of ${group.headDim}`,
+        `cache    ${group.name}: ${group.kind}${group.window === undefined ? '' : ` ${group.window}`}, ${group.numLayers} layers, ${group.kind === 'latent' ? 'rows' : `${group.numKvHeads} heads`} of ${group.headDim}`,
     ),
     ...config.reasons.map((reason) => `chosen   ${reason}`),
   ];

@@ -9,7 +9,10 @@ import { attention } from './attention.ts';
 import { allGather, allReduce, allToAll, recv, send } from './collectives.ts';
 import { embedding } from './embedding.ts';
 import { gatedActivation } from './gated-activation.ts';
+import { headLinear } from './head-linear.ts';
 import { kvWrite } from './kv-write.ts';
+import { latentAttention } from './latent-attention.ts';
+import { latentWrite } from './latent-write.ts';
 import { layerNorm } from './layer-norm.ts';
 import { linear } from './linear.ts';
 import type { OpDefinition } from './op.ts';
@@ -43,6 +46,9 @@ export const ops = {
   'layer-norm': layerNorm,
   activation,
   'position-embedding': positionEmbedding,
+  'head-linear': headLinear,
+  'latent-write': latentWrite,
+  'latent-attention': latentAttention,
 } as const;
 
 export type OpName = keyof typeof ops;
