@@ -20,6 +20,8 @@ export interface GenerateOptions {
   readonly priority?: number | undefined;
   /** Whom it counts for, under the policy `fair` and the limit per tenant. */
   readonly tenant?: string | undefined;
+  /** Only requests with an equal one share prefixes in the KV cache: a tenant's secret keeps others from finding out what it has asked. */
+  readonly cacheSalt?: string | undefined;
   /** Milliseconds from now after which it is ended with DEADLINE_EXCEEDED, wherever it stands. */
   readonly deadlineMs?: number | undefined;
   /** Milliseconds from now by which the first token is wanted: the policy `deadline` goes by it. */

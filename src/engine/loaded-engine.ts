@@ -6,7 +6,10 @@ import { MillraceError, toMillraceError } from '../base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
 import { renderToIds } from '../chat/prompt.ts';
 import type { ChatTemplate } from '../chat/template.ts';
+import { type EvictionPolicyName, evictionPolicies } from '../kv/eviction/index.ts';
 import { KvCache } from '../kv/kv-cache.ts';
+import { namespaceOf } from '../kv/namespace.ts';
+import type { TierStack } from '../kv/tiers/tier-stack.ts';
 import type { Plan } from '../plan/plan.ts';
 import { resolveSamplingParams, type SamplingParams } from '../sampling/params.ts';
 import { type PolicyName, policies } from '../scheduler/policies/index.ts';
@@ -15,6 +18,7 @@ import { Scheduler } from '../scheduler/scheduler.ts';
 import { IncrementalDetokenizer } from '../tokenizer/detokenizer.ts';
 import { StopStringMatcher } from '../tokenizer/stop-strings.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { BlockMover } from './block-mover.ts';
 import type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo, RequestReport } from './engine.ts';
 import { Generation } from './generation.ts';
 import { GenerationStream } from './generation-stream.ts';
@@ -39,6 +43,9 @@ export interface EngineLimits {
   /** Default: true. */
   readonly estimatePeak?: boolean;
   readonly enablePrefixCaching: boolean;
+  readonly evictionPolicy?: EvictionPolicyName;
+  /** For the eviction policy `ttl`. */
+  readonly prefixTtlSeconds?: number;
   /** Default: true. */
   readonly jumpForward?: boolean;
 }
@@ -51,6 +58,8 @@ export interface EngineParts {
   readonly backend: Backend;
   readonly program: Program;
   readonly cache: Cache;
+  /** Where blocks go beyond the device. */
+  readonly tiers?: TierStack | null;
   readonly limits: EngineLimits;
   readonly config: Engine['config'];
   /** From generation_config.json; what a request says goes before. */
@@ -74,7 +83,7 @@ const noTokens: ReadonlySet<number> = new Set();
 
 /** What the scheduler is told of a request, its times on the engine's clock. @throws REQUEST_INVALID */
 function schedulingOf(options: GenerateOptions, nowMs: number): Omit<RequestOptions, 'id' | 'promptTokenIds' | 'params'> {
-  const { priority = 0, tenant = '', deadlineMs, targetFirstTokenMs } = options;
+  const { priority = 0, tenant = '', deadlineMs, targetFirstTokenMs, cacheSalt } = options;
   if (!Number.isInteger(priority) || Math.abs(priority) > MAX_PRIORITY) {
     throw new MillraceError('REQUEST_INVALID', {
       message: 'The priority cannot be that.',
@@ -87,6 +96,7 @@ function schedulingOf(options: GenerateOptions, nowMs: number): Omit<RequestOpti
     arrivalMs: nowMs,
     priority,
     tenant,
+    cacheSalt: namespaceOf({ cacheSalt }),
     deadlineMs: due(deadlineMs, nowMs, 'deadline_ms'),
     firstTokenDueMs: due(targetFirstTokenMs, nowMs, 'target_first_token_ms'),
   };
@@ -104,6 +114,7 @@ function due(ms: number | undefined, nowMs: number, param: string): number | nul
 }
 
 const MAX_PRIORITY = 1_000_000;
+const DEFAULT_TTL_SECONDS = 3600;
 
 export class LoadedEngine implements Engine {
   readonly model: ModelInfo;
@@ -116,6 +127,7 @@ export class LoadedEngine implements Engine {
   readonly #clock: Clock;
   readonly #counters = new EngineCounters();
   readonly #output: OutputStage;
+  readonly #mover: BlockMover | null;
   readonly #loop: EngineLoop;
   readonly #grammars: GrammarCache;
   readonly #listeners = new Set<(event: FinishedRequest) => void>();
@@ -135,7 +147,9 @@ export class LoadedEngine implements Engine {
     this.#eosTokenIds = parts.eosTokenIds ?? parts.tokenizer.eosTokenIds;
     this.#grammars = new GrammarCache(parts.tokenizer, parts.model.vocabSize, this.#eosTokenIds);
     const { groups, blockSize } = cache.spec;
-    const kv = new KvCache({ groups, blockSize, enablePrefixCaching: limits.enablePrefixCaching });
+    const { enablePrefixCaching, evictionPolicy = 'lru', prefixTtlSeconds = DEFAULT_TTL_SECONDS } = limits;
+    const eviction = evictionPolicies[evictionPolicy]({ ttlMs: prefixTtlSeconds * 1000 });
+    const kv = new KvCache({ groups, blockSize, enablePrefixCaching, eviction, tiers: parts.tiers ?? null });
     const { maxQueueMs, maxTenantSeqs } = limits;
     this.scheduler = new Scheduler({
       ...limits,
@@ -151,7 +165,11 @@ export class LoadedEngine implements Engine {
       jumpForward: limits.jumpForward ?? true,
       onFinished: (event) => this.#announce(event),
     });
+    const { tiers = null } = parts;
+    const onLoaded = () => this.#loop.wake();
+    this.#mover = tiers === null ? null : new BlockMover({ backend, cache, tiers, scheduler: this.scheduler, clock: this.#clock, onLoaded });
     this.#loop = new EngineLoop({
+      mover: this.#mover,
       scheduler: this.scheduler,
       output: this.#output,
       counters: this.#counters,
@@ -256,6 +274,7 @@ export class LoadedEngine implements Engine {
     for (const stream of this.#arriving) stream.abort(reason);
     this.#output.failAll(reason, this.#clock.nowMs());
     await this.#loop.stop();
+    await this.#mover?.close();
     this.#counters.isStopped = true;
     this.#parts.program.close();
     this.#parts.cache.close();

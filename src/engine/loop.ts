@@ -6,6 +6,7 @@ import { MillraceError, toMillraceError } from '../base/errors.ts';
 import type { Request } from '../scheduler/request.ts';
 import type { ScheduledBatch } from '../scheduler/scheduled-batch.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { BlockMover } from './block-mover.ts';
 import { FilledForwardBatch, type ForwardBatchLimits } from './forward-batch.ts';
 import { MaskStage } from './mask-stage.ts';
 import type { OutputStage } from './output.ts';
@@ -24,6 +25,8 @@ export interface LoopParts {
   readonly cache: Cache;
   readonly limits: ForwardBatchLimits;
   readonly clock: Clock;
+  /** Null without tiers. */
+  readonly mover?: BlockMover | null;
   /** Steps that the backend may have been given and whose results are not worked up: 1 or 2. */
   readonly maxInFlight: number;
   readonly captureLogits?: LogitsListener | undefined;
@@ -125,17 +128,22 @@ export class EngineLoop {
 
   /** Schedules a step and hands it to the backend. @returns false when there was nothing to do */
   #launch(): boolean {
-    const { scheduler, output, clock, backend } = this.#parts;
+    const { scheduler, output, clock, backend, mover } = this.#parts;
     const startMs = clock.nowMs();
     const batch = scheduler.schedule(startMs);
+    mover?.store();
     for (const request of batch.failed) {
       if (request.error !== null) output.failRequest(request, request.error, startMs);
     }
-    if (batch.numRows === 0) return batch.failed.length > 0;
+    if (batch.numRows === 0) {
+      mover?.load(batch.loads);
+      return batch.failed.length > 0;
+    }
     const host = MaskStage.of(batch, (request) => output.choiceOf(request)?.grammar ?? null, this.#vocabSize);
     const step = this.#fill(batch, this.#buffers[batch.step % this.#buffers.length], host);
     const outcome = backend.execute(step).catch((thrown: unknown) => toMillraceError(thrown, 'BACKEND_STEP_FAILED'));
     void host?.begin();
+    mover?.load(batch.loads);
     this.#flights.push({ batch, outcome, fillMs: clock.nowMs() - startMs });
     return true;
   }
@@ -158,6 +166,7 @@ export class EngineLoop {
     if (batch.totalLogitRows > 0) this.#parts.captureLogits?.(batch, outcome.outputs.logits);
     output.failCorrupted(batch, outcome, doneMs);
     output.deliver(batch, scheduler.commit(batch, outcome.tokenIds), outcome, doneMs);
+    scheduler.rates.noteStep(batch.totalTokens, outcome.forwardMs);
     counters.numSteps++;
     counters.stepTokens.add(batch.totalTokens);
     counters.totalForwardMs += outcome.forwardMs + outcome.sampleMs;

@@ -106,7 +106,7 @@ export class KvCache {
     const { tree } = this.#memory;
     const length = this.#memory.resumableLength(this.#memory.walk(tokenIds, limit, namespace));
     const numShared = Math.floor(length / this.blockSize);
-    const node = numShared === 0 ? tree.root(namespace) : this.#memory.pathNode(numShared - 1);
+    const node = numShared === 0 ? this.#memory.root(namespace) : this.#memory.pathNode(numShared - 1);
     this.#share(sequence, length, (g, i) => tree.block(this.#memory.pathNode(i), g));
     sequence.node = node;
     sequence.numPublished = numShared;
@@ -248,7 +248,6 @@ export class KvCache {
     const target = length / this.blockSize;
     const firsts = this.groups.map((_, g) => Math.max(sequence.numBlocks, Math.min(target, this.#memory.firstNeeded(g, length))));
     if (firsts.some((first, g) => this.#memory.pools[g].numAvailable < target - first)) return false;
-    this.#releaseCopySources(sequence);
     sequence.reserve(target);
     for (let g = 0; g < this.groups.length; g++) {
       const table = sequence.tables[g];
@@ -259,18 +258,20 @@ export class KvCache {
   }
 
   /**
-   * Blocks up to the `numLoaded`-th of the table have come, none behind it. Keeps what can be resumed at, gives the rest back and remembers it.
-   * @returns tokens computed now
+   * The first `numLoaded` blocks of the table hold what they should now, none behind them. Keeps what can be resumed at, gives the rest back, remembers it.
+   * @returns tokens from the start that are computed now; `numComputed` as before where the load added nothing
    */
-  endLoad(sequence: KvSequence, tokenIds: Int32Array, numLoaded: number): number {
+  endLoad(sequence: KvSequence, tokenIds: Int32Array, numComputed: number, numLoaded: number): number {
     const { blockSize } = this;
     const length = this.#memory.longestResumable(numLoaded * blockSize, (g, i) => sequence.tables[g][i] !== NO_BLOCK);
-    const kept = Math.max(length / blockSize, sequence.numPublished);
+    const kept = length > numComputed ? length / blockSize : Math.floor(numComputed / blockSize);
     for (let i = sequence.numBlocks - 1; i >= kept; i--) for (let g = 0; g < this.groups.length; g++) this.#releaseEntry(sequence, g, i);
     sequence.numBlocks = kept;
     for (let g = 0; g < this.groups.length; g++) sequence.firstHeld[g] = Math.min(sequence.firstHeld[g], kept);
-    this.publish(sequence, tokenIds, kept * blockSize);
-    return kept * blockSize;
+    if (length <= numComputed) return numComputed;
+    this.#releaseCopySources(sequence);
+    this.publish(sequence, tokenIds, length);
+    return length;
   }
 
   /** Compares every count with the holders given, who must be all. @throws INTERNAL */

@@ -14,6 +14,8 @@ export interface TierDirectory {
   readonly classDigest: string;
   /** Bit g: the bytes of group g's block are there. 0: nothing is. */
   find(key: string): number;
+  /** Whether a tier would keep those groups of a block. */
+  wants(key: string, groups: number, isEvicted: boolean): boolean;
   /** Whether blocks are stored as soon as they are computed (to outlive the process), and whether when they are evicted. */
   readonly storesPublished: boolean;
   readonly storesEvicted: boolean;
@@ -25,10 +27,12 @@ export interface BlockStore {
   readonly groups: number;
   /** `[numBlocks, 2]`: group, block. */
   readonly blocks: Int32Array;
+  /** Evicted from the device, rather than just computed. */
+  readonly isEvicted: boolean;
 }
 
 /** A block of tokens to fill: as a store, but the groups are those wanted, and the tier may hold more. */
-export type BlockLoad = BlockStore;
+export type BlockLoad = Omit<BlockStore, 'isEvicted'>;
 
 /** Blocks that one step may have read out; more is not kept: a tier is a cache and must not hold up steps. */
 const MAX_STORES = 1024;
@@ -58,11 +62,11 @@ export class Offload implements PrefixListener {
   }
 
   onPublished(node: number): void {
-    if (this.#tiers.storesPublished) this.#store(node);
+    if (this.#tiers.storesPublished) this.#store(node, false);
   }
 
   onEvicted(node: number): void {
-    if (this.#tiers.storesEvicted && this.keepsEvicted) this.#store(node);
+    if (this.#tiers.storesEvicted && this.keepsEvicted) this.#store(node, true);
   }
 
   /** Blocks to read out since the last call; they hold what they did until the next step has been handed over. */
@@ -107,18 +111,18 @@ export class Offload implements PrefixListener {
     return loads;
   }
 
-  #store(node: number): void {
+  #store(node: number, isEvicted: boolean): void {
     const { tree, groups } = this.#memory;
     let bits = 0;
     for (let g = 0; g < groups.length; g++) if (tree.block(node, g) !== NO_BLOCK) bits |= 1 << g;
     const key = keyText(this.#keys.digest(node));
-    if ((bits & ~this.#tiers.find(key)) === 0) return;
+    if (!this.#tiers.wants(key, bits, isEvicted)) return;
     if (this.#stores.length === MAX_STORES) {
       this.numDropped++;
       return;
     }
     const held = groups.flatMap((_, g) => (tree.block(node, g) === NO_BLOCK ? [] : [g, tree.block(node, g)]));
-    this.#stores.push({ key, groups: bits, blocks: Int32Array.from(held) });
+    this.#stores.push({ key, groups: bits, blocks: Int32Array.from(held), isEvicted });
   }
 }
 

@@ -49,6 +49,15 @@ export class PrefixMemory {
     this.#use.nowMs = nowMs;
   }
 
+  /** The root of a namespace, made when first asked for. */
+  root(namespace: string): number {
+    const known = this.tree.findRoot(namespace);
+    if (known !== NO_NODE) return known;
+    const root = this.tree.root(namespace);
+    this.listener?.onNewNode(root);
+    return root;
+  }
+
   /** Node of block `index` on the path of the last walk. */
   pathNode(index: number): number {
     return this.#path[index];

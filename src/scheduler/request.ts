@@ -66,6 +66,10 @@ export class Request {
   /** Proposed continuations, not yet verified. */
   readonly draftTokenIds: Int32Array;
   numDraftTokens = 0;
+  /** Tiers are being asked for blocks of it: it runs, and computes nothing until they have come. */
+  isLoading = false;
+  /** Tells its loads apart. */
+  loadId = 0;
   /** Blocks held; null while waiting. */
   sequence: KvSequence | null = null;
   /** Prompt tokens that the first admission took from the prefix cache. */

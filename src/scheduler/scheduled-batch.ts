@@ -1,5 +1,6 @@
 /** What one step computes: the plain value that `Scheduler.schedule` returns (idea 2). */
 import type { Request } from './request.ts';
+import type { LoadOrder } from './starter.ts';
 
 /** Rows in the order in which they are laid out. Arrays may be longer than their counts; the scheduler reuses them after `commit`. */
 export interface ScheduledBatch {
@@ -23,6 +24,8 @@ export interface ScheduledBatch {
   readonly preempted: readonly Request[];
   /** Requests that can never go on; their `error` says why. */
   readonly failed: readonly Request[];
+  /** What to fetch from tiers, once the step has been handed over; there may be some without rows. */
+  readonly loads: readonly LoadOrder[];
 }
 
 /** What a step did to each row: how many tokens it gained, in `commit`'s order of rows. */
@@ -66,6 +69,7 @@ export class ReusableBatch implements ScheduledBatch {
   numCopies = 0;
   preempted: Request[] = [];
   failed: Request[] = [];
+  loads: LoadOrder[] = [];
 
   constructor(maxRows: number) {
     this.numNewTokens = new Int32Array(maxRows);
@@ -81,6 +85,7 @@ export class ReusableBatch implements ScheduledBatch {
     this.numCopies = 0;
     this.preempted.length = 0;
     this.failed.length = 0;
+    this.loads.length = 0;
   }
 
   clearRows(): void {

@@ -12,51 +12,37 @@
  */
 import { invariant, MillraceError } from '../base/errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
-import { blocksForTokens } from '../kv/layout.ts';
-import { type AdmissionLimits, canStart, checkAdmissible, PeakEstimate } from './admission.ts';
+import { type AdmissionLimits, checkAdmissible, PeakEstimate } from './admission.ts';
 import { Expiry, TenantCounts } from './limits.ts';
 import { OutputLengths } from './output-lengths.ts';
 import { fcfs } from './policies/fcfs.ts';
 import { compareRanks, type PolicyView, type SchedulingPolicy } from './policies/policy.ts';
 import type { Request } from './request.ts';
 import { type CommittedBatch, ReusableBatch, type ScheduledBatch } from './scheduled-batch.ts';
+import type { SchedulerOptions, SchedulerStats } from './scheduler-options.ts';
 import { sharedWork } from './shared-work.ts';
+import { type LoadOrder, Starter } from './starter.ts';
+import { TransferRates } from './transfer-rates.ts';
 import { type RequestReport, reportRequest, type WaitReason } from './wait-reasons.ts';
 import { WaitingLine } from './waiting-line.ts';
+
+export type { SchedulerOptions, SchedulerStats } from './scheduler-options.ts';
 
 /** Waiting requests that a step passes over at most because others are computing what they need: bounds the work of a step. */
 const MAX_PASSED_OVER = 64;
 
-export interface SchedulerOptions {
-  readonly kv: KvCache;
-  readonly maxNumSeqs: number;
-  readonly maxNumBatchedTokens: number;
-  readonly maxModelLen: number;
-  /** Requests that may wait; more are refused. */
-  readonly maxQueue: number;
-  /** Milliseconds that a request may wait for its first step. Default: any number. */
-  readonly maxQueueMs?: number;
-  /** Unfinished requests (choices) of one tenant. Default: any number. */
-  readonly maxTenantSeqs?: number;
-  readonly policy?: SchedulingPolicy;
-  /** Start requests only when all are expected to fit to their ends. Default: true. */
-  readonly estimatePeak?: boolean;
-  readonly watermark?: number;
-  /** Draft tokens of a request at most. */
-  readonly maxDraftTokens?: number;
-  /** Steps that may be scheduled and not yet committed. */
-  readonly maxInFlight?: number;
-}
-
-export interface SchedulerStats {
-  numPreemptions: number;
-  prefixQueriedTokens: number;
-  prefixHitTokens: number;
-}
-
 export class Scheduler {
   readonly kv: KvCache;
-  readonly stats: SchedulerStats = { numPreemptions: 0, prefixQueriedTokens: 0, prefixHitTokens: 0 };
+  readonly stats: SchedulerStats = {
+    numPreemptions: 0,
+    numSwaps: 0,
+    prefixQueriedTokens: 0,
+    prefixHitTokens: 0,
+    tierQueriedTokens: 0,
+    tierHitTokens: 0,
+  };
+  /** What computing and moving take, as measured by whoever runs the steps. */
+  readonly rates = new TransferRates();
   readonly #limits: AdmissionLimits;
   readonly #maxNumSeqs: number;
   readonly #maxQueue: number;
@@ -64,7 +50,7 @@ export class Scheduler {
   readonly #maxTenantSeqs: number;
   readonly #tenants = new TenantCounts();
   readonly #lengths = new OutputLengths();
-  readonly #peak: PeakEstimate | null;
+  readonly #starter: Starter;
   readonly #view: PolicyView & { nowMs: number; numWaiting: number };
   readonly #waiting: WaitingLine;
   /** In order of rank: the last is preempted first. */
@@ -81,7 +67,8 @@ export class Scheduler {
     this.#maxQueue = options.maxQueue;
     this.#expiry = new Expiry(options.maxQueueMs ?? Infinity);
     this.#maxTenantSeqs = options.maxTenantSeqs ?? Infinity;
-    this.#peak = (options.estimatePeak ?? true) ? new PeakEstimate(options.kv, this.#lengths, options.maxNumSeqs) : null;
+    const peak = (options.estimatePeak ?? true) ? new PeakEstimate(options.kv, this.#lengths, options.maxNumSeqs) : null;
+    this.#starter = new Starter({ kv: this.kv, limits: this.#limits, peak, stats: this.stats, rates: this.rates });
     this.#view = {
       nowMs: 0,
       numWaiting: 0,
@@ -179,7 +166,7 @@ export class Scheduler {
       // one that was never added is in no queue
       if (request.order >= 0) this.#waiting.remove(request);
     } else this.#running.splice(this.#running.indexOf(request), 1);
-    this.#release(request);
+    this.#starter.release(request);
     request.status = 'finished';
   }
 
@@ -190,6 +177,7 @@ export class Scheduler {
     batch.clear(this.#step);
     this.#view.nowMs = nowMs;
     this.kv.tick(nowMs);
+    if (this.kv.offload !== null) this.kv.offload.keepsEvicted = this.rates.isSwapCheaper;
     this.#view.numWaiting = this.#waiting.size;
     for (const request of this.#expiry.due(() => this.unfinished(), nowMs)) this.#fail(batch, request);
     const needsPreemption = !this.#scheduleRunning(batch);
@@ -197,7 +185,7 @@ export class Scheduler {
     else if (batch.preempted.length === 0) this.#waiting.noteReasons(this.#admit(batch, nowMs));
     else this.#waiting.noteReasons('preemption');
     if (batch.numRows === 0) {
-      if (this.#numInFlight === 0 && batch.failed.length === 0) this.#failOldest(batch);
+      if (this.#numInFlight === 0 && batch.failed.length === 0 && !this.#running.some(({ isLoading }) => isLoading)) this.#failOldest(batch);
       return batch;
     }
     for (let row = 0; row < batch.numRows; row++)
@@ -234,6 +222,16 @@ export class Scheduler {
   extend(request: Request, tokenId: number): void {
     invariant(request.status === 'running' && request.numPendingTokens === 0, `request ${request.id} cannot be extended now`);
     request.append(tokenId);
+  }
+
+  /** Whether the blocks of a load that `schedule` asked for are still to be written: until they are, nobody else has them. */
+  isLoadWanted(order: LoadOrder): boolean {
+    return this.#starter.isWanted(order);
+  }
+
+  /** A load that `schedule` asked for has ended, with its first `numBlocks` blocks in their places. Of one that is not wanted any more, nothing. */
+  endLoad(order: LoadOrder, numBlocks: number): void {
+    this.#starter.endLoad(order, numBlocks);
   }
 
   /** A step that never completed: nothing it was to compute counts. The caller ends its rows. */
@@ -283,7 +281,7 @@ export class Scheduler {
   #scheduleRunning(batch: ReusableBatch): boolean {
     for (let i = 0; i < this.#running.length && batch.totalTokens < this.#limits.maxNumBatchedTokens; i++) {
       const request = this.#running[i];
-      if (request.mustWaitForSample) continue;
+      if (request.mustWaitForSample || request.isLoading) continue;
       // those behind in line keep one token each, so that a long prompt does not stop them
       const reserved = Math.min(this.#running.length - 1 - i, this.#limits.maxNumBatchedTokens - batch.totalTokens - 1);
       const budget = this.#limits.maxNumBatchedTokens - batch.totalTokens - reserved;
@@ -312,10 +310,11 @@ export class Scheduler {
 
   #preempt(batch: ReusableBatch, victim: Request): void {
     this.#running.pop();
-    this.#release(victim);
+    this.#starter.release(victim);
     victim.status = 'waiting';
     victim.numPreemptions++;
     this.stats.numPreemptions++;
+    if (this.kv.offload?.keepsEvicted === true) this.stats.numSwaps++;
     batch.preempted.push(victim);
     this.#waiting.enter(victim);
   }
@@ -326,7 +325,7 @@ export class Scheduler {
     let numPassedOver = 0;
     // not worth ranking for
     if (this.#running.length >= this.#maxNumSeqs) return 'rows';
-    for (const request of this.#running) owedBlocks += this.#owedBlocks(request);
+    for (const request of this.#running) owedBlocks += this.#starter.owedBlocks(request);
     for (let request = this.#waiting.rankedFirst(); request !== null; ) {
       const budget = this.#limits.maxNumBatchedTokens - batch.totalTokens;
       if (this.#running.length >= this.#maxNumSeqs) return 'rows';
@@ -337,20 +336,20 @@ export class Scheduler {
       if (producer !== null) {
         if (++numPassedOver > MAX_PASSED_OVER) return producer;
       } else {
-        const refusal = this.#start(request, owedBlocks);
+        const refusal = this.#starter.start(request, this.#running, owedBlocks);
         if (refusal !== null) return refusal; // head of the line: nobody behind overtakes it
-        const numNew = Math.min(request.numBehind, budget);
+        const numNew = this.#beginLoad(batch, request) ? 0 : Math.min(request.numBehind, budget);
         invariant(request.sequence !== null, 'a started request holds blocks');
-        if (!this.kv.allocate(request.sequence, request.numComputedTokens, request.numComputedTokens + numNew)) {
-          this.#release(request);
+        if (numNew > 0 && !this.kv.allocate(request.sequence, request.numComputedTokens, request.numComputedTokens + numNew)) {
+          this.#starter.release(request);
           return 'blocks';
         }
         this.#waiting.remove(request);
         request.status = 'running';
         request.scheduledMs ??= nowMs;
         this.#insertRunning(request);
-        batch.add(request, numNew);
-        owedBlocks += this.#owedBlocks(request);
+        if (numNew > 0) batch.add(request, numNew);
+        owedBlocks += this.#starter.owedBlocks(request);
         if (this.#waiting.policy.reranks === 'admission') {
           this.#waiting.policy.onScheduled?.(request, request.numComputedTokens, numNew);
           next = this.#waiting.rankedFirst();
@@ -361,59 +360,18 @@ export class Scheduler {
     return 'behind';
   }
 
+  /** @returns whether tiers hold more of the request, which then runs with no tokens until that has come */
+  #beginLoad(batch: ReusableBatch, request: Request): boolean {
+    // a copy that is yet to be made may read a block that the load writes: it goes with the rows of a step
+    if (this.kv.offload === null || (batch.numRows === 0 && this.kv.numPendingCopies > 0)) return false;
+    const order = this.#starter.load(request);
+    if (order !== null) batch.loads.push(order);
+    return order !== null;
+  }
+
   #fail(batch: ReusableBatch, request: Request): void {
     this.#end(request);
     batch.failed.push(request);
-  }
-
-  /** Takes the prefix of a waiting request if it may run: null. Otherwise says why not, and it holds nothing. */
-  #start(request: Request, owedBlocks: number): WaitReason | null {
-    const isFirstStart = request.scheduledMs === null;
-    this.#takePrefix(request, request.numTokens - 1);
-    if (!canStart(request, this.kv, this.#limits, owedBlocks, this.#running.length)) {
-      this.#release(request);
-      if (this.#running.length > 0) return 'blocks';
-      // alone, it may be the prefix itself that is in the way, holding a block to copy from
-      this.#takePrefix(request, 0);
-      if (!canStart(request, this.kv, this.#limits, 0, 0)) {
-        this.#release(request);
-        return 'blocks';
-      }
-    }
-    request.numSharedTokens = request.numComputedTokens;
-    if (this.#peak !== null && !this.#peak.fits(this.#running, request, this.#limits.watermark)) {
-      this.#release(request);
-      return 'peak';
-    }
-    this.stats.prefixQueriedTokens += request.numTokens;
-    this.stats.prefixHitTokens += request.numComputedTokens;
-    if (isFirstStart) request.numCachedTokens = request.numComputedTokens;
-    return null;
-  }
-
-  /** The last token is always computed: its logits are what is wanted. */
-  #takePrefix(request: Request, limit: number): void {
-    request.sequence = this.kv.open(request.priority);
-    const from = request.sibling?.sequence;
-    const length = Math.min(limit, request.numPromptTokens - 1);
-    const canFork =
-      request.numOutputTokens === 0 && from !== null && from !== undefined && length > 0 && (request.sibling?.numComputedTokens ?? 0) > length;
-    if (canFork && this.kv.fork(from, request.sequence, length)) request.numComputedTokens = length;
-    else request.numComputedTokens = this.kv.matchPrefix(request.sequence, request.tokenIds, limit, request.cacheSalt);
-  }
-
-  #owedBlocks(request: Request): number {
-    const held = request.sequence?.numBlocks ?? 0;
-    return Math.max(0, blocksForTokens(request.numTokens + request.numPendingTokens + 1, this.kv.blockSize) - held);
-  }
-
-  #release(request: Request): void {
-    if (request.sequence !== null) this.kv.free(request.sequence, request.tokenIds, request.numComputedTokens);
-    request.sequence = null;
-    request.numComputedTokens = 0;
-    request.numInFlightTokens = 0;
-    request.numPendingTokens = 0;
-    request.numDraftTokens = 0;
   }
 
   #failOldest(batch: ReusableBatch): void {

@@ -6,9 +6,10 @@ import type { Request, RequestStatus } from './request.ts';
 /**
  * `new`: no step has been scheduled since it came. `behind`: those before it in the line are not running yet. `rows`, `tokens`: a step has no more
  * of them. `blocks`: its tokens do not fit the free blocks. `peak`: they do, but not what it and the running ones are expected to grow by.
- * `sibling`, `prefix`: another request is computing what it begins with. `preemption`: somebody was just preempted, so nobody starts.
+ * `sibling`, `prefix`: another request is computing what it begins with. `preemption`: somebody was just preempted, so nobody starts. `tier`: it has its
+ * place, and blocks of it are on their way from a tier.
  */
-export type WaitReason = 'new' | 'behind' | 'rows' | 'tokens' | 'blocks' | 'peak' | 'sibling' | 'prefix' | 'preemption';
+export type WaitReason = 'new' | 'behind' | 'rows' | 'tokens' | 'blocks' | 'peak' | 'sibling' | 'prefix' | 'preemption' | 'tier';
 
 /** One unfinished request, as administrators see it. No text, no ids of tokens. */
 export interface RequestReport {
@@ -30,7 +31,7 @@ export interface RequestReport {
 
 /** @param ahead waiting requests that go before it */
 export function reportRequest(request: Request, ahead: number, nowMs: number, kv: KvCache): RequestReport {
-  const waitsFor = request.status === 'waiting' ? request.waitReason : null;
+  const waitsFor = request.isLoading ? 'tier' : request.status === 'waiting' ? request.waitReason : null;
   return {
     id: request.id,
     choice: request.choice,
@@ -58,4 +59,5 @@ const sentences: Readonly<Record<WaitReason, (request: Request, ahead: number, k
   sibling: () => 'A sibling is computing the prompt that they share.',
   prefix: () => 'Another request is computing what its prompt begins with.',
   preemption: () => 'A running request was just preempted for want of blocks.',
+  tier: () => 'What it begins with is being loaded from the host memory or disk tier.',
 };

@@ -91,7 +91,7 @@ export class NullCache implements Cache {
   writeBlocks(blocks: Int32Array, bytes: Uint8Array): void {
     const { blockSize } = this.spec;
     checkBlockBytes(this, blocks, bytes);
-    const words = new Int32Array(bytes.slice().buffer);
+    const words = new Int32Array(new Uint8Array(bytes).buffer);
     for (let i = 0; i < blocks.length / 2; i++) {
       const start = blocks[2 * i + 1] * blockSize;
       this.#hashes[blocks[2 * i]].set(words.subarray(2 * i * blockSize, (2 * i + 1) * blockSize), start);

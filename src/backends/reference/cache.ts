@@ -97,7 +97,7 @@ export class ReferenceCache implements Cache {
 
   writeBlocks(blocks: Int32Array, bytes: Uint8Array): void {
     checkBlockBytes(this, blocks, bytes);
-    const numbers = new Float32Array(bytes.slice().buffer);
+    const numbers = new Float32Array(new Uint8Array(bytes).buffer);
     let at = 0;
     this.#eachPart(blocks, (part) => {
       part.set(numbers.subarray(at, at + part.length));

@@ -109,7 +109,7 @@ export class WorkerReferenceBackend implements Backend {
   }
 
   async writeBlocks(cache: Cache, blocks: Int32Array, bytes: Uint8Array): Promise<void> {
-    await this.#request('writeBlocks', { handle: handleOf(cache), blocks: blocks.slice(), bytes: bytes.slice() });
+    await this.#request('writeBlocks', { handle: handleOf(cache), blocks: blocks.slice(), bytes: new Uint8Array(bytes) });
   }
 
   async close(): Promise<void> {
