@@ -30,6 +30,9 @@ class Weight {
   // Packs the parts, one under the other, on the pool. Pages of mapped files leave the process as they are packed.
   Weight(const PlanWeight& shape, const std::vector<WeightPart>& parts, const KernelTable& kernels, ThreadPool& pool);
 
+  // A shape alone, to be asked about and never run.
+  explicit Weight(const PlanWeight& shape) : shape_(shape) {}
+
   const PlanWeight& shape() const { return shape_; }
   const PackedMatrix& matrix() const { return matrix_; }                                       // rank 2
   const float* vector() const { return reinterpret_cast<const float*>(memory_.data()); }  // rank 1

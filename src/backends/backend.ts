@@ -12,6 +12,8 @@ export interface Backend {
   readonly info: BackendInfo;
   /** Binds a plan to weights. Plans compiled with the same source share packed weights by name (S1). @throws BACKEND_OP_UNSUPPORTED naming every missing op */
   compile(plan: Plan, weights: WeightSource, options: CompileOptions): Promise<Program>;
+  /** What `compile` would make of a plan, without weights: for `inspect`. @throws BACKEND_OP_UNSUPPORTED */
+  describe(plan: Plan, limits: ProgramLimits): Promise<ProgramDescription>;
   /** Allocates the paged cache that programs with these groups read and write. @throws MEMORY_INSUFFICIENT */
   createCache(spec: CacheSpec): Promise<Cache>;
   /** Runs one step: the one crossing. At most one step is in flight per backend; a second call waits for the first. */
@@ -56,6 +58,10 @@ export interface Program {
   readonly arenaBytes: number;
   close(): void;
 }
+
+/** What is known of a program before it has weights. */
+export type ProgramDescription = Pick<Program, 'kernels' | 'arenaBytes'>;
+export type ProgramLimits = Pick<CompileOptions, 'maxTokens' | 'maxLogitRows'>;
 
 export interface KernelChoice {
   readonly node: string;

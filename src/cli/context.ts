@@ -2,6 +2,7 @@
 import type { Readable, Writable } from 'node:stream';
 import type { LoadOptions } from '../engine/config.ts';
 import type { Engine } from '../engine/engine.ts';
+import type { ModelDescription } from '../engine/inspect.ts';
 import type { LoadHooks } from '../engine/load.ts';
 import type { EngineDescription } from '../engine/loaded-engine.ts';
 import type { ServerOptions } from '../server/options.ts';
@@ -26,6 +27,8 @@ export interface CliContext {
   readonly stdout: OutputStream;
   readonly stderr: OutputStream;
   loadEngine(options: LoadOptions, hooks?: LoadHooks): Promise<CliEngine>;
+  /** A model on the hub by its headers; null for one that is here. */
+  describeRemote(options: LoadOptions, hooks?: LoadHooks): Promise<ModelDescription | null>;
   createServer(what: { engines: Map<string, Engine>; options: ServerOptions }): Promise<ListeningServer>;
   /** Calls `listener` at each SIGINT and SIGTERM instead of dying. Returns the function that ends it. */
   onSignal(listener: (signal: NodeJS.Signals) => void): () => void;
@@ -40,6 +43,7 @@ export function processContext(): CliContext {
     stdout: process.stdout,
     stderr: process.stderr,
     loadEngine: async (options, hooks) => (await import('../engine/load.ts')).loadEngine(options, hooks),
+    describeRemote: async (options, hooks) => (await import('../engine/inspect.ts')).describeRemote(options, hooks),
     createServer: async (what) => (await import('../server/server.ts')).createServer(what),
     onSignal: (listener) => {
       process.on('SIGINT', listener);

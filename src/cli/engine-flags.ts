@@ -1,6 +1,7 @@
 /** The engine's flags: declared by `engine/config.ts`, shared by every command that loads a model. */
 import type { Command } from 'commander';
 import { engineOptions, type LoadOptions } from '../engine/config.ts';
+import type { ModelDescription } from '../engine/inspect.ts';
 import type { CliContext, CliEngine } from './context.ts';
 import { defaultModel } from './default-model.ts';
 import { addFlags, readFlags } from './flags.ts';
@@ -36,6 +37,25 @@ export async function loadWithProgress(
       onNotice: (line) => progress.line(line),
     });
     return { engine, notice: notice ?? engine.model.notice };
+  } finally {
+    progress.stop();
+  }
+}
+
+/** What is known of a model on the hub without its weights; null for one that must be loaded. */
+export async function describeWithProgress(
+  context: CliContext,
+  command: Command,
+  model: string | undefined,
+  { quiet = false }: { quiet?: boolean } = {},
+): Promise<ModelDescription | null> {
+  const { options } = readLoadOptions(command, model);
+  const progress = new Progress(context.stderr, { quiet });
+  try {
+    return await context.describeRemote(options, {
+      onProgress: (stage, done, total) => progress.update(stage, done, total),
+      onNotice: (line) => progress.line(line),
+    });
   } finally {
     progress.stop();
   }

@@ -8,6 +8,7 @@ import type { Clock } from '../base/clock.ts';
 import { MillraceError } from '../base/errors.ts';
 import { type MachineFacts, readMachine } from '../base/machine.ts';
 import { reasoningFormatOf } from '../chat/reasoning.ts';
+import type { ChatTemplate } from '../chat/template.ts';
 import { toolCallFormatOf } from '../chat/tool-calls/index.ts';
 import { fetchModel } from '../hub/fetch-model.ts';
 import { activationFor } from '../models/activation.ts';
@@ -16,10 +17,12 @@ import { fusePlan } from '../plan/passes/fuse.ts';
 import { planMemory } from '../plan/passes/memory.ts';
 import { shardPlan } from '../plan/passes/shard.ts';
 import type { Plan, WeightFormat } from '../plan/plan.ts';
+import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkWeights } from '../weights/check-weights.ts';
 import { createDummySource } from '../weights/dummy-source.ts';
 import type { WeightSource } from '../weights/weight-source.ts';
 import { type CheckedOptions, checkOptions, type LoadOptions } from './config.ts';
+import type { ModelInfo } from './engine.ts';
 import { LoadedEngine } from './loaded-engine.ts';
 import type { LogitsListener } from './loop.ts';
 import { type OpenedModel, openModel } from './open-model.ts';
@@ -31,7 +34,7 @@ export type { EngineDescription, LoadedEngine } from './loaded-engine.ts';
 export interface LoadHooks {
   /** Work done so far of a stage: `download` (bytes), `build` (sources compiled), `weights` (bytes). */
   onProgress?(stage: string, done: number, total: number): void;
-  /** A line for people: why the slower backend serves. */
+  /** A line for people: why the slower backend serves, or a cached copy of a model. */
   onNotice?(line: string): void;
   readonly signal?: AbortSignal;
   /** For tests: a backend that is there already. The engine will close it. */
@@ -68,14 +71,34 @@ async function findModel(model: string, useDummyWeights: boolean, hooks: LoadHoo
   return servedName === null ? opened : { ...opened, name: servedName };
 }
 
-async function compose(opened: OpenedModel, options: CheckedOptions, hooks: LoadHooks, closers: (() => unknown)[]): Promise<LoadedEngine> {
+/** What is known, and checked, of a model and this machine before the first weight is read. */
+export interface PlannedModel {
+  readonly plan: Plan;
+  readonly source: WeightSource;
+  readonly config: ResolvedConfig;
+  readonly backend: Backend;
+  /** As `LoadedEngine.config`. */
+  readonly shownConfig: LoadedEngine['config'];
+  readonly tokenizer: Tokenizer;
+  readonly chatTemplate: ChatTemplate | null;
+  readonly info: ModelInfo;
+}
+
+/** Everything that must be closed goes into `closers`. @throws any code of files, configuration and backends */
+export async function planModel(
+  opened: OpenedModel,
+  options: CheckedOptions,
+  hooks: LoadHooks,
+  closers: (() => unknown)[],
+  resolve: typeof resolveConfig = resolveConfig,
+): Promise<PlannedModel> {
   const machine = hooks.machine ?? readMachine();
   const { backend, reasons } = await openBackend(options, machine, hooks);
   closers.push(() => backend.close());
   const plan = fusePlan(shardPlan(buildPlan(opened.model, opened.source, options, opened.announcedDtype), { worldSize: 1, rank: 0 }));
   const source = opened.source ?? createDummySource(plan);
   checkWeights(plan, source);
-  const config = resolveConfig(options, {
+  const config = resolve(options, {
     machine,
     backend: backend.info,
     model: {
@@ -92,28 +115,34 @@ async function compose(opened: OpenedModel, options: CheckedOptions, hooks: Load
   closers.push(() => tokenizer.close());
   const chatTemplate = await opened.loadChatTemplate(tokenizer, options.chatTemplate ?? undefined);
   hooks.signal?.throwIfAborted();
+  const info = {
+    servedNames: options.servedModelName ?? [opened.name],
+    path: opened.path,
+    architecture: opened.architecture,
+    numParameters: numParameters(plan),
+    vocabSize: opened.model.features.vocabSize,
+    maxModelLen: config.maxModelLen,
+    hasChatTemplate: chatTemplate !== null,
+    outputFormats: outputFormatNames(chatTemplate?.source ?? '', options),
+    notice: opened.notice ?? (opened.source === null ? 'The weights are random: what it says means nothing.' : null),
+  };
+  return { plan, source, config, backend, shownConfig: describeConfig(options, config, backend, reasons), tokenizer, chatTemplate, info };
+}
+
+async function compose(opened: OpenedModel, options: CheckedOptions, hooks: LoadHooks, closers: (() => unknown)[]): Promise<LoadedEngine> {
+  const planned = await planModel(opened, options, hooks, closers);
+  const { plan, source, config, backend, tokenizer, chatTemplate } = planned;
   const { program, cache } = await prepare(backend, plan, source, config, hooks, closers);
   opened.close();
-  const servedNames = options.servedModelName ?? [opened.name];
   return new LoadedEngine({
-    model: {
-      servedNames,
-      path: opened.path,
-      architecture: opened.architecture,
-      numParameters: numParameters(plan),
-      vocabSize: opened.model.features.vocabSize,
-      maxModelLen: config.maxModelLen,
-      hasChatTemplate: chatTemplate !== null,
-      outputFormats: outputFormatNames(chatTemplate?.source ?? '', options),
-      notice: opened.notice ?? (opened.source === null ? 'The weights are random: what it says means nothing.' : null),
-    },
+    model: planned.info,
     tokenizer,
     chatTemplate,
     backend,
     program,
     cache,
     limits: config,
-    config: describeConfig(options, config, backend, reasons),
+    config: planned.shownConfig,
     samplingDefaults: options.generationConfig === 'none' ? {} : opened.samplingDefaults,
     eosTokenIds: [...new Set([...tokenizer.eosTokenIds, ...opened.eosTokenIds])],
     ...(options.seed === null ? {} : { seed: options.seed }),

@@ -9,7 +9,7 @@ import { ByteTokenizer } from '../tokenizer/byte-tokenizer.ts';
 import { tokenizerBytesOfFolder, tokenizerFromFolder, tokenizerFromGguf } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GgufFile } from '../weights/gguf.ts';
-import { type HuggingFaceFiles, openModelFiles } from '../weights/model-files.ts';
+import { type HuggingFaceFiles, type LargeFiles, openModelFiles } from '../weights/model-files.ts';
 import type { WeightSource } from '../weights/weight-source.ts';
 import { MAX_INLINE_TOKENIZER_BYTES, readTokenizerInWorker } from './read-tokenizer.ts';
 
@@ -36,9 +36,12 @@ export interface OpenedModel {
 
 type Fields = Readonly<Record<string, unknown>>;
 
-/** @throws MODEL_NOT_FOUND, MODEL_CONFIG_INVALID, MODEL_ARCHITECTURE_UNKNOWN, WEIGHTS_FILE_INVALID */
-export function openModel(path: string, useDummyWeights: boolean): OpenedModel {
-  const files = openModelFiles(path);
+/**
+ * @param large files that do not lie on this disk
+ * @throws MODEL_NOT_FOUND, MODEL_CONFIG_INVALID, MODEL_ARCHITECTURE_UNKNOWN, WEIGHTS_FILE_INVALID
+ */
+export function openModel(path: string, useDummyWeights: boolean, large?: LargeFiles): OpenedModel {
+  const files = openModelFiles(path, large);
   if (files.kind === 'huggingface') return openFolder(files, useDummyWeights);
   return closingOnError(files.gguf, () => openGguf(path, files.gguf, useDummyWeights));
 }

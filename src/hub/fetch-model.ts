@@ -102,7 +102,8 @@ async function findCached(id: HubModelId, cache: RepoCache): Promise<string | nu
   }
 }
 
-async function weightsOf(
+/** Paths of the weights; the index, if that says, is read. */
+export async function weightsOf(
   id: HubModelId,
   selection: Selection,
   paths: readonly string[],
@@ -132,7 +133,7 @@ export function filesOf(paths: readonly string[], files: HubListing['files']): H
   return paths.flatMap((path) => files.get(path) ?? []);
 }
 
-function smallFiles(id: HubModelId, paths: readonly string[], files: HubListing['files']): HubFile[] {
+export function smallFiles(id: HubModelId, paths: readonly string[], files: HubListing['files']): HubFile[] {
   const found = filesOf(paths, files);
   const large = found.find((file) => file.sizeBytes > MOST_SMALL_BYTES);
   if (large === undefined && found.length <= MOST_SMALL_FILES) return found;
@@ -144,7 +145,7 @@ function smallFiles(id: HubModelId, paths: readonly string[], files: HubListing[
 }
 
 /** Brings files into a snapshot, some at once. The first failure stops the others; what came stays. */
-async function bring(repository: Repository, { commit }: HubListing, files: readonly HubFile[], options: FetchOptions): Promise<void> {
+export async function bring(repository: Repository, { commit }: HubListing, files: readonly HubFile[], options: FetchOptions): Promise<void> {
   const { id, client, cache } = repository;
   const missing: HubFile[] = [];
   for (const file of files) if (!(await cache.has(commit, file.path, file.sizeBytes))) missing.push(file);

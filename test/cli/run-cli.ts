@@ -40,6 +40,7 @@ export async function cli(args: readonly string[], surroundings: CliSurroundings
     stdin: Readable.from(surroundings.stdin === undefined ? [] : [surroundings.stdin]),
     stdout,
     stderr,
+    describeRemote: async () => null,
     loadEngine: async (options, hooks) => {
       loaded.push(options);
       hooks?.onProgress?.('loading weights', 1, 2);

@@ -4,7 +4,12 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
+import { inspect } from '../../src/cli/commands/inspect.ts';
+import { describeRemote } from '../../src/engine/inspect.ts';
 import { LLM } from '../../src/engine/llm.ts';
+import { loadEngine } from '../../src/engine/load.ts';
+import { BUILD_TIMEOUT_MS } from '../backends.ts';
+import { type GgufEntry, ggufBytes } from '../fixtures/checkpoint-files.ts';
 import { HubServer } from '../fixtures/hub-server.ts';
 
 const repository = resolve(import.meta.dirname, '../..');
@@ -67,4 +72,93 @@ test('run takes a hub name, shows the download, and names the code of what fails
   const absent = await millrace(['run', '--model', 'org/absent', 'Hello']);
   expect([absent.code, absent.stdout]).toEqual([1, '']);
   expect(absent.stderr).toContain('HUB_NOT_FOUND');
+});
+
+test.each(['reference', 'cpu'] as const)(
+  'inspect of a hub name reads headers only and reports what a loaded model does, %s',
+  { timeout: BUILD_TIMEOUT_MS },
+  async (backend) => {
+    const options = { backend, maxModelLen: 128, kvCacheMemoryBytes: 1 << 20 } as const;
+    let local: Awaited<ReturnType<typeof loadEngine>>;
+    try {
+      local = await loadEngine({ ...options, model: pocket });
+    } catch (thrown) {
+      if ((thrown as { code?: string }).code === 'NATIVE_ADDON_UNAVAILABLE') return;
+      throw thrown;
+    }
+    const loaded = inspect(local, null);
+    await local.close();
+    const remote = await describeRemote({ ...options, model: 'org/pocket' });
+    const described = inspect(remote!, null);
+    expect(described.nodes).toEqual(loaded.nodes);
+    expect(described.cacheGroups).toEqual(loaded.cacheGroups);
+    expect({ ...described.backend, memoryBytes: 0 }).toEqual({ ...loaded.backend, memoryBytes: 0 });
+    expect(described.memory.arenaBytes).toBe(loaded.memory.arenaBytes);
+    // the reference keeps K and V in f32 whatever they are rounded to
+    expect(loaded.memory.cacheBytes / described.memory.cacheBytes).toBeCloseTo(backend === 'cpu' ? 1 : 2, 1);
+    const { path, servedNames, ...model } = described.model;
+    expect(loaded.model).toMatchObject(model);
+    expect([path, servedNames]).toEqual([expect.stringContaining('/org/pocket/resolve/'), ['org/pocket']]);
+    const header = hub.requests.filter(({ origin }) => origin === 'cdn').map(({ range }) => range);
+    expect(header).toEqual(['bytes=0-65535']);
+    expect(hub.bytesServed).toBeLessThan(200_000);
+    expect(await describeRemote({ ...options, model: pocket })).toBeNull();
+  },
+);
+
+test('of GGUF files and shards the headers are read, however long; what does not fit this machine is described all the same', async () => {
+  const vocabulary = Array.from({ length: 120_000 }, (_, i) => `token ${i}`);
+  const metadata: Record<string, GgufEntry> = {
+    'general.architecture': ['string', 'llama'],
+    'llama.block_count': ['u32', 2],
+    'llama.embedding_length': ['u32', 4096],
+    'llama.feed_forward_length': ['u32', 64],
+    'llama.attention.head_count': ['u32', 32],
+    'llama.context_length': ['u32', 4096],
+    'llama.attention.layer_norm_rms_epsilon': ['f32', 1e-5],
+    'tokenizer.ggml.model': ['string', 'llama'],
+    'tokenizer.ggml.tokens': ['array', vocabulary, 'string'],
+    'tokenizer.ggml.scores': ['array', vocabulary.map((_, i) => -i), 'f32'],
+    'tokenizer.ggml.token_type': ['array', vocabulary.map((_, i) => (i === 0 ? 2 : i < 3 ? 3 : 1)), 'i32'],
+    'tokenizer.ggml.eos_token_id': ['u32', 2],
+  };
+  const layer = (n: number) =>
+    Object.entries({
+      attn_norm: [4096],
+      ffn_norm: [4096],
+      attn_q: [4096, 4096],
+      attn_k: [4096, 4096],
+      attn_v: [4096, 4096],
+      attn_output: [4096, 4096],
+      ffn_gate: [64, 4096],
+      ffn_up: [64, 4096],
+      ffn_down: [4096, 64],
+    }).map(([name, shape]) => ({ name: `blk.${n}.${name}.weight`, shape }));
+  const tensors = [{ name: 'token_embd.weight', shape: [120_000, 4096] }, { name: 'output_norm.weight', shape: [4096] }, ...layer(0), ...layer(1)];
+  let offset = 0;
+  const placed = tensors.map(({ name, shape }) => {
+    const entry = { name, shape, bytes: new Uint8Array(0), type: 0, offset };
+    offset += shape.reduce((a, b) => a * b, 4);
+    return entry;
+  });
+  const head = ggufBytes({ metadata, tensors: placed });
+  hub.publish('org/huge', { 'huge-F32.gguf': { bytes: head, large: true, sizeBytes: head.length + offset } });
+  const machine = { numCpus: 1, totalMemoryBytes: 1 << 30, availableMemoryBytes: 1 << 30, reasons: [] };
+  const described = inspect((await describeRemote({ model: 'org/huge', backend: 'reference' }, { machine }))!, null);
+  expect(described.memory.weightBytes).toBe(offset);
+  expect(described.config.reasons.join('; ')).toContain('it does not fit this machine: ');
+  expect(hub.bytesServed).toBeLessThan(3 * head.length + (1 << 20));
+  expect(described.model).toMatchObject({ servedNames: ['org/huge'], vocabSize: 120_000 });
+});
+
+test('a server without parts of files cannot be looked at, and says so', async () => {
+  hub.faults.noRanges = true;
+  await expect(describeRemote({ model: 'org/pocket', backend: 'reference' })).rejects.toMatchObject({ code: 'HUB_RESPONSE_INVALID' });
+});
+
+test('inspect prints the report of a hub name', async () => {
+  const { code, stdout, stderr } = await millrace(['inspect', 'org/pocket', '--backend', 'reference']);
+  expect(code, stderr).toBe(0);
+  expect(stdout).toMatch(/^model {4}org\/pocket \(LlamaForCausalLM\), http/);
+  expect(hub.bytesServed).toBeLessThan(200_000);
 });

@@ -96,6 +96,8 @@ export interface NativeAddon {
     maxLogitRows: number,
   ): { program: ProgramHandle; arenaBytes: number; kernels: string[] };
   createCache(device: DeviceHandle, groups: Int32Array, blockSize: number, dtype: number): { cache: CacheHandle; sizeBytes: number };
+  /** As `createProgram` would say, without weights. */
+  describePlan(device: DeviceHandle, plan: Int32Array, maxTokens: number, maxLogitRows: number): { arenaBytes: number; kernels: string[] };
   /** Of each group. */
   blockBytes(cache: CacheHandle): number[];
   /** Fills `target`, which JavaScript must leave alone until then. */

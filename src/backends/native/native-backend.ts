@@ -8,7 +8,20 @@ import { encodePlan } from '../../plan/encode.ts';
 import { planMemory } from '../../plan/passes/memory.ts';
 import type { Plan } from '../../plan/plan.ts';
 import type { WeightSource } from '../../weights/weight-source.ts';
-import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, KernelChoice, Program, Step, StepEntry, StepResult } from '../backend.ts';
+import type {
+  Backend,
+  BackendInfo,
+  Cache,
+  CacheSpec,
+  CompileOptions,
+  KernelChoice,
+  Program,
+  ProgramDescription,
+  ProgramLimits,
+  Step,
+  StepEntry,
+  StepResult,
+} from '../backend.ts';
 import { checkBlockBytes, layoutName } from '../block-bytes.ts';
 import { runHostStage } from '../host-stage.ts';
 import { StepQueue } from '../step-queue.ts';
@@ -95,6 +108,17 @@ export class NativeBackend implements Backend {
       return new NativeProgram(plan, created, bound, () => this.#addon.closeHandle(created.program));
     } catch (thrown) {
       bound?.release();
+      throw nativeError(thrown, plan);
+    }
+  }
+
+  async describe(plan: Plan, limits: ProgramLimits): Promise<ProgramDescription> {
+    this.#checkOpen();
+    try {
+      const words = encodePlan(plan, planMemory(plan, limits));
+      const { arenaBytes, kernels } = this.#addon.describePlan(this.#device, words, limits.maxTokens, limits.maxLogitRows);
+      return { arenaBytes, kernels: plan.nodes.map(({ name, op }, i) => ({ node: name, op, kernel: kernels[i] })) };
+    } catch (thrown) {
       throw nativeError(thrown, plan);
     }
   }

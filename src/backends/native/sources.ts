@@ -12,6 +12,7 @@ export const baseSources = [
   'addon/handle.cc',
   'addon/model_exports.cc',
   'addon/block_exports.cc',
+  'addon/describe_exports.cc',
   'addon/step_exports.cc',
   'addon/values.cc',
   'addon/worker.cc',

@@ -10,7 +10,20 @@ import type { Plan } from '../../plan/plan.ts';
 import { rowStates } from '../../sampling/sampler.ts';
 import type { SamplingBatch } from '../../sampling/sampling-batch.ts';
 import type { WeightSource } from '../../weights/weight-source.ts';
-import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, ForwardBatch, Program, Step, StepEntry, StepResult } from '../backend.ts';
+import type {
+  Backend,
+  BackendInfo,
+  Cache,
+  CacheSpec,
+  CompileOptions,
+  ForwardBatch,
+  Program,
+  ProgramDescription,
+  ProgramLimits,
+  Step,
+  StepEntry,
+  StepResult,
+} from '../backend.ts';
 import { checkBatch, checkSlotsDistinct } from '../check-batch.ts';
 import { runHostStage } from '../host-stage.ts';
 import { StepQueue } from '../step-queue.ts';
@@ -82,6 +95,10 @@ export class NullBackend implements Backend {
 
   async compile(plan: Plan, _weights: WeightSource | null, options: CompileOptions): Promise<Program> {
     return new NullProgram(plan, options);
+  }
+
+  async describe(plan: Plan, limits: ProgramLimits): Promise<ProgramDescription> {
+    return new NullProgram(plan, limits);
   }
 
   async createCache(spec: CacheSpec): Promise<Cache> {

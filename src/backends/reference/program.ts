@@ -3,7 +3,7 @@ import { MillraceError } from '../../base/errors.ts';
 import type { OpName } from '../../plan/ops/index.ts';
 import { planMemory } from '../../plan/passes/memory.ts';
 import type { Plan, Value } from '../../plan/plan.ts';
-import type { CompileOptions, ForwardBatch, KernelChoice, Program } from '../backend.ts';
+import type { CompileOptions, ForwardBatch, KernelChoice, Program, ProgramDescription, ProgramLimits } from '../backend.ts';
 import { kernels } from './index.ts';
 import type { KernelCall, Matrix, ReferenceKernel, StepContext } from './kernel.ts';
 
@@ -29,7 +29,7 @@ export class ReferenceProgram implements Program {
   constructor(plan: Plan, weights: BoundWeights, limits: Pick<CompileOptions, 'maxTokens' | 'maxLogitRows'>, onClose: () => void) {
     this.plan = plan;
     this.limits = { maxTokens: limits.maxTokens, maxLogitRows: limits.maxLogitRows };
-    this.kernels = plan.nodes.map(({ name, op }) => ({ node: name, op, kernel: `reference/${op}` }));
+    this.kernels = kernelChoices(plan);
     this.weightBytes = weights.reduce((sum, weight) => sum + weight.byteLength, 0);
     const memory = planMemory(plan, limits);
     this.arenaBytes = memory.arenaBytes;
@@ -82,6 +82,16 @@ export class ReferenceProgram implements Program {
     this.#nodes = [];
     this.#onClose();
   }
+}
+
+/** As `ReferenceProgram` has it, without weights. @throws BACKEND_OP_UNSUPPORTED */
+export function describeProgram(plan: Plan, limits: ProgramLimits): ProgramDescription {
+  checkSupported(plan);
+  return { kernels: kernelChoices(plan), arenaBytes: planMemory(plan, limits).arenaBytes };
+}
+
+function kernelChoices(plan: Plan): KernelChoice[] {
+  return plan.nodes.map(({ name, op }) => ({ node: name, op, kernel: `reference/${op}` }));
 }
 
 const collectives: ReadonlySet<OpName> = new Set(['all-reduce', 'all-gather', 'all-to-all', 'send', 'recv']);

@@ -7,12 +7,25 @@ import { MillraceError, toMillraceError } from '../../base/errors.ts';
 import type { Plan } from '../../plan/plan.ts';
 import { type SampledRows, Sampler } from '../../sampling/sampler.ts';
 import type { WeightSource } from '../../weights/weight-source.ts';
-import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, ForwardBatch, Program, Step, StepEntry, StepResult } from '../backend.ts';
+import type {
+  Backend,
+  BackendInfo,
+  Cache,
+  CacheSpec,
+  CompileOptions,
+  ForwardBatch,
+  Program,
+  ProgramDescription,
+  ProgramLimits,
+  Step,
+  StepEntry,
+  StepResult,
+} from '../backend.ts';
 import { checkBatch } from '../check-batch.ts';
 import { runHostStage } from '../host-stage.ts';
 import { StepQueue } from '../step-queue.ts';
 import { ReferenceCache } from './cache.ts';
-import { checkSupported, ReferenceProgram } from './program.ts';
+import { checkSupported, describeProgram, ReferenceProgram } from './program.ts';
 import { WeightPool, weightReader } from './weight-pool.ts';
 
 const NOTHING_SAMPLED: SampledRows = {
@@ -40,6 +53,10 @@ export class ReferenceBackend implements Backend {
 
   async compile(plan: Plan, weights: WeightSource, options: CompileOptions): Promise<ReferenceProgram> {
     return this.compileWith(plan, weights, weightReader(plan, weights, options.onProgress), options);
+  }
+
+  async describe(plan: Plan, limits: ProgramLimits): Promise<ProgramDescription> {
+    return describeProgram(plan, limits);
   }
 
   /** As `compile`, with weights from `read` instead of a source; programs with the same `owner` share them by name. */

@@ -4,7 +4,20 @@ import { MillraceError } from '../../base/errors.ts';
 import { startWorker } from '../../base/start-worker.ts';
 import type { Plan } from '../../plan/plan.ts';
 import type { WeightSource } from '../../weights/weight-source.ts';
-import type { Backend, BackendInfo, Cache, CacheSpec, CompileOptions, HostStage, Program, Step, StepResult } from '../backend.ts';
+import type {
+  Backend,
+  BackendInfo,
+  Cache,
+  CacheSpec,
+  CompileOptions,
+  HostStage,
+  Program,
+  ProgramDescription,
+  ProgramLimits,
+  Step,
+  StepResult,
+} from '../backend.ts';
+import { describeProgram } from './program.ts';
 import { weightReader } from './weight-pool.ts';
 import {
   type Ask,
@@ -88,6 +101,10 @@ export class WorkerReferenceBackend implements Backend {
       return null;
     });
     return new WorkerProgram(handle, plan, compiled, () => this.#forget('closeProgram', handle));
+  }
+
+  async describe(plan: Plan, limits: ProgramLimits): Promise<ProgramDescription> {
+    return describeProgram(plan, limits);
   }
 
   async createCache(spec: CacheSpec): Promise<Cache> {

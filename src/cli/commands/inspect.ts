@@ -4,7 +4,7 @@ import { textTable } from '../../bench/report.ts';
 import type { Plan } from '../../plan/plan.ts';
 import { storedBytes } from '../../quant/formats/index.ts';
 import type { CliContext, CliEngine } from '../context.ts';
-import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
+import { addEngineFlags, describeWithProgress, loadWithProgress } from '../engine-flags.ts';
 
 export function inspectCommand(context: CliContext): Command {
   const command = new Command('inspect')
@@ -15,10 +15,12 @@ export function inspectCommand(context: CliContext): Command {
   addEngineFlags(command);
   return command.action(async (model: string | undefined) => {
     const { json, plan } = command.opts<{ json?: boolean; plan?: boolean }>();
+    const print = (report: InspectReport) => context.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : inspectText(report, plan === true));
+    const remote = await describeWithProgress(context, command, model, { quiet: json === true });
+    if (remote !== null) return void print(inspect(remote, remote.model.notice));
     const { engine, notice } = await loadWithProgress(context, command, model, { quiet: json === true });
     try {
-      const report = inspect(engine, notice);
-      context.stdout.write(json ? `${JSON.stringify(report, null, 2)}\n` : inspectText(report, plan === true));
+      print(inspect(engine, notice));
     } finally {
       await engine.close();
     }
@@ -27,8 +29,8 @@ export function inspectCommand(context: CliContext): Command {
 
 export type InspectReport = ReturnType<typeof inspect>;
 
-/** Everything that is known of a loaded engine, as plain values. */
-export function inspect(engine: CliEngine, notice: string | null) {
+/** Everything that is known of an engine, as plain values. */
+export function inspect(engine: Pick<CliEngine, 'model' | 'config' | 'describe'>, notice: string | null) {
   const { plan, kernels, backend, memory } = engine.describe();
   const kernelOf = new Map(kernels.map((choice) => [choice.node, choice.kernel]));
   const nodes = plan.nodes.map((node) => ({

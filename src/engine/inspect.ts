@@ -1,0 +1,99 @@
+/** What a model is and how it would run here, before anything large is read: of a model on the hub, its headers are enough. */
+import { MillraceError } from '../base/errors.ts';
+import { hubIdOf } from '../hub/fetch-model.ts';
+import { openRemoteModel, type RemoteModel } from '../hub/remote-model.ts';
+import { bytesPerBlock } from '../kv/layout.ts';
+import { MissingBytes, RangedFile } from '../weights/ranged-file.ts';
+import { checkOptions, type LoadOptions } from './config.ts';
+import type { ModelInfo } from './engine.ts';
+import { type LoadHooks, planModel } from './load.ts';
+import type { EngineDescription, LoadedEngine } from './loaded-engine.ts';
+import { type OpenedModel, openModel } from './open-model.ts';
+import { type LoadFacts, type ResolvedConfig, resolveConfig } from './resolve.ts';
+
+/** As much of an engine as can be said without loading it. */
+export interface ModelDescription {
+  readonly model: ModelInfo;
+  readonly config: LoadedEngine['config'];
+  /** Sizes are worked out, not measured. */
+  describe(): EngineDescription;
+}
+
+/** Files whose headers are fetched at once. */
+const PARALLEL = 8;
+
+/**
+ * Describes a model on the hub without its weights: configuration and tokenizer come into the cache, of the weights only what the readers of headers
+ * ask for. A path, or a name whose files are in the cache already, gives null: load it instead.
+ * @throws as `loadEngine` does
+ */
+export async function describeRemote(given: LoadOptions, hooks: LoadHooks = {}): Promise<ModelDescription | null> {
+  const options = checkOptions(given);
+  const id = options.model === null || options.loadFormat === 'dummy' ? null : hubIdOf(options.model);
+  const remote = id === null ? null : await openRemoteModel(id, hooks);
+  if (remote === null) return null;
+  const closers: (() => unknown)[] = [];
+  try {
+    const opened = await openByHeaders(remote, hooks);
+    const { plan, source, config, backend, shownConfig, info } = await planModel(opened, options, hooks, closers, resolveForAnyMemory);
+    const { kernels, arenaBytes } = await backend.describe(plan, { maxTokens: config.maxNumBatchedTokens, maxLogitRows: config.maxNumSeqs });
+    const weightBytes = plan.weights.flatMap(({ parts }) => parts).reduce((sum, { tensor }) => sum + (source.find(tensor)?.sizeBytes ?? 0), 0);
+    const cacheBytes = plan.cacheGroups.reduce(
+      (sum, group, g) => sum + config.numBlocks[g] * bytesPerBlock(group, config.blockSize, config.kvDtype),
+      0,
+    );
+    const description = { plan, kernels, backend: backend.info, memory: { weightBytes, arenaBytes, cacheBytes } };
+    return { model: { ...info, path: remote.address }, config: shownConfig, describe: () => description };
+  } finally {
+    for (const close of closers.reverse()) await close();
+  }
+}
+
+/** Opens the model again and again, each time with the bytes that were missing the last time. */
+async function openByHeaders(remote: RemoteModel, hooks: LoadHooks): Promise<OpenedModel> {
+  const files = new Map(remote.weights.map(({ name, path, sizeBytes }) => [name, { path, file: new RangedFile(name, sizeBytes) }]));
+  const fetch = async (name: string, wanted: { offset: number; length: number }) => {
+    const held = files.get(name);
+    if (held === undefined) throw new MillraceError('INTERNAL', `There is no remote file ${name}.`);
+    const { first, length } = held.file.ask(wanted);
+    held.file.store(first, await remote.readRange(held.path, first, length, hooks.signal));
+  };
+  // headers are at the beginnings
+  const names = [...files.keys()];
+  let done = 0;
+  const work = async () => {
+    for (let name = names.shift(); name !== undefined; name = names.shift()) {
+      await fetch(name, { offset: 0, length: 8 });
+      hooks.onProgress?.('headers', ++done, files.size);
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, work));
+  const large = {
+    names: [...files.keys()],
+    open: (path: string) => {
+      const file = files.get(path) ?? files.get(path.slice(Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\')) + 1));
+      if (file === undefined) throw new MillraceError('MODEL_NOT_FOUND', { message: `${path} is not one of the files of the model.` });
+      return file.file;
+    },
+  };
+  for (;;) {
+    try {
+      return { ...openModel(remote.path, false, large), name: remote.servedName };
+    } catch (thrown) {
+      if (!(thrown instanceof MissingBytes)) throw thrown;
+      await fetch(thrown.path, thrown);
+    }
+  }
+}
+
+/** What would not fit this machine is described all the same, and a line says that it does not fit. */
+function resolveForAnyMemory(options: Parameters<typeof resolveConfig>[0], facts: LoadFacts): ResolvedConfig {
+  try {
+    return resolveConfig(options, facts);
+  } catch (thrown) {
+    if (!(thrown instanceof MillraceError) || thrown.code !== 'MEMORY_INSUFFICIENT') throw thrown;
+    const machine = { ...facts.machine, totalMemoryBytes: Number.MAX_SAFE_INTEGER, availableMemoryBytes: Number.MAX_SAFE_INTEGER };
+    const resolved = resolveConfig(options, { ...facts, machine, backend: { ...facts.backend, memoryBytes: null } });
+    return { ...resolved, reasons: [`it does not fit this machine: ${thrown.message}`, ...resolved.reasons] };
+  }
+}
