@@ -174,14 +174,17 @@ export function createSentencePieceNormalizer(rules: SentencePieceRules): (text:
     const source = textEncoder.encode(text);
     const out = new ByteBuffer(source.length * 3 + 16);
     if (rules.addPrefix && !rules.prefixBehind) out.append(mark, 0, mark.length);
-    const before = out.length;
-    rewrite(source, map, starts, rules.removeExtraWhitespace, mark, out);
-    if (out.length === before && rules.removeExtraWhitespace) return '';
+    const isBlank = !rewrite(source, map, starts, rules.removeExtraWhitespace, mark, out);
+    if (isBlank && rules.removeExtraWhitespace) return '';
+    // literal marks at the end go as well, and the one in front when nothing else is left
+    while (rules.removeExtraWhitespace && out.length >= mark.length && startsWith(out.bytes, out.length - mark.length, mark))
+      out.length -= mark.length;
     if (rules.addPrefix && rules.prefixBehind) out.append(mark, 0, mark.length);
     return out.toString();
   };
 }
 
+/** @returns whether there was anything but white space */
 function rewrite(
   source: Uint8Array,
   map: Charsmap | null,
@@ -189,8 +192,8 @@ function rewrite(
   prune: boolean,
   mark: Uint8Array,
   out: ByteBuffer,
-): void {
-  const start = out.length;
+): boolean {
+  let written = false;
   let afterSpace = prune;
   for (let i = 0; i < source.length; ) {
     const word = userDefined.get(source[i])?.find((candidate) => startsWith(source, i, candidate));
@@ -200,13 +203,16 @@ function rewrite(
     const end = found && map !== null ? map.end : i + (word?.length ?? characterLength(source[i]));
     i += found && map !== null ? map.matched : end - at;
     while (afterSpace && at < end && from[at] === 0x20) at++;
-    if (at < end) afterSpace = prune && from[end - 1] === 0x20;
+    if (at < end) {
+      afterSpace = prune && from[end - 1] === 0x20;
+      written = true;
+    }
     for (; at < end; at++) {
       if (from[at] === 0x20) out.append(mark, 0, mark.length);
       else out.append(from, at, at + 1);
     }
   }
-  while (prune && out.length - start >= mark.length && startsWith(out.bytes, out.length - mark.length, mark)) out.length -= mark.length;
+  return written;
 }
 
 function startsWith(bytes: Uint8Array, at: number, word: Uint8Array): boolean {

@@ -117,10 +117,10 @@ export class Encoder {
         out.push(section.token.id);
         return;
       }
-      for (const part of splitters.normalized.split(this.#normalize(section.text))) {
+      splitters.normalized.split(this.#normalize(section.text)).forEach((part, partIndex) => {
         if (part.token !== null) out.push(part.token.id);
-        else for (const piece of this.#preTokenizer.split(part.text, sectionIndex)) this.#model.encode(piece, out);
-      }
+        else for (const piece of this.#preTokenizer.split(part.text, sectionIndex + partIndex)) this.#model.encode(piece, out);
+      });
     });
   }
 

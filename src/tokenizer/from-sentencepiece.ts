@@ -52,7 +52,8 @@ export function definitionFromPieces(pieces: PieceList, options: SentencePieceOp
   return {
     tokens,
     model: modelOfPieces(pieces, options),
-    addedTokens: addedTokensOfTypes(tokens, types, special, rules !== null),
+    // of a Unigram model, user-defined symbols are pieces with a score of their own
+    addedTokens: addedTokensOfTypes(tokens, types, special, rules !== null).filter((token) => token.special || options.kind === 'byte-pair'),
     normalizer: normalizerOf(pieces, options),
     preTokenizer: null,
     decoder: { type: 'Sequence', decoders: [toSpace, { type: 'ByteFallback' }, { type: 'Fuse' }, ...strip] },

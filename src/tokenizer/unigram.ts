@@ -128,8 +128,7 @@ export class UnigramModel {
         end++;
         const id = tokenOfNode[node];
         if (id < 0) continue;
-        const candidate = singlePrecision ? Math.fround(sum + scores[id]) : sum + scores[id];
-        this.#offer(start, end, id, candidate);
+        this.#offer(start, end, id, singlePrecision ? Math.fround(sum + scores[id]) : sum + scores[id]);
         single ||= end === next;
       }
       if (!single) this.#offer(start, next, -1, singlePrecision ? Math.fround(sum + unknownScore) : sum + unknownScore);
