@@ -8,7 +8,21 @@ import { isMain } from './prepare.mjs';
 import { importsOf, parseFile, sourceFiles } from './sources.mjs';
 
 const models = ['base', 'plan'];
-const engineRooms = ['tokenizer', 'quant', 'plan', 'kv', 'chat', 'hub', 'weights', 'models', 'sampling', 'lora', 'speculative', 'scheduler', 'backends'];
+const engineRooms = [
+  'tokenizer',
+  'quant',
+  'plan',
+  'kv',
+  'chat',
+  'hub',
+  'weights',
+  'models',
+  'sampling',
+  'lora',
+  'speculative',
+  'scheduler',
+  'backends',
+];
 /** What those who drive an engine from outside see of it. */
 const engineSurface = ['engine/engine', 'engine/request-stream'];
 

@@ -117,7 +117,7 @@ describe.each(engines)('structured output with %s', (_, load, hasTemplate) => {
   });
 
   test.each([
-    ['a keyword that is not enforced', { structured_outputs: { json: { not: {} } } }, 'GRAMMAR_UNSUPPORTED'],
+    ['a keyword that is not enforced', { structured_outputs: { json: { type: 'array', uniqueItems: true } } }, 'GRAMMAR_UNSUPPORTED'],
     ['two constraints', { structured_outputs: { regex: 'a', choice: ['a'] } }, 'GRAMMAR_INVALID'],
     ['no constraint', { structured_outputs: {} }, 'GRAMMAR_INVALID'],
     ['a schema of nothing', { response_format: { type: 'json_schema', json_schema: { name: 'x', schema: false } } }, 'GRAMMAR_INVALID'],

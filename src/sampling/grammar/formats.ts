@@ -18,6 +18,17 @@ function ipv6(): string {
   return forms.join('|');
 }
 
+const email = `[a-zA-Z0-9_+-]+(\\.[a-zA-Z0-9_+-]+){0,3}@${label}(\\.${label}){1,2}`;
+const uri = `[a-zA-Z][a-zA-Z0-9+.-]*://${hostname}(:\\d{1,4})?(/${pathCharacter}*)*(\\?(${pathCharacter}|[/?])*)?(#(${pathCharacter}|[/?])*)?`;
+const pointer = '(/([^/~]|~[01])*)*';
+const path = `(/${pathCharacter}*)*(\\?(${pathCharacter}|[/?])*)?(#(${pathCharacter}|[/?])*)?`;
+
+/** The formats of JSON Schema; any other name asserts nothing. */
+export const assertedFormats: ReadonlySet<string> = new Set([
+  ...['date', 'time', 'date-time', 'duration', 'email', 'idn-email', 'hostname', 'idn-hostname', 'ipv4', 'ipv6', 'uuid', 'uri', 'uri-reference'],
+  ...['iri', 'iri-reference', 'uri-template', 'json-pointer', 'relative-json-pointer', 'regex'],
+]);
+
 /** Patterns without anchors, to match from end to end. */
 export const formatPatterns: Readonly<Record<string, string>> = {
   date,
@@ -26,9 +37,19 @@ export const formatPatterns: Readonly<Record<string, string>> = {
   duration:
     'P(\\d{1,6}W|(\\d{1,6}Y)?(\\d{1,6}M)?\\d{1,6}D(T\\d{1,6}H(\\d{1,6}M)?(\\d{1,6}S)?)?|\\d{1,6}Y(\\d{1,6}M)?|\\d{1,6}M|T(\\d{1,6}H(\\d{1,6}M(\\d{1,6}S)?)?|\\d{1,6}M(\\d{1,6}S)?|\\d{1,6}S))',
   uuid: '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}',
-  email: `[a-zA-Z0-9_+-]+(\\.[a-zA-Z0-9_+-]+){0,3}@${label}(\\.${label}){1,2}`,
+  email,
   hostname,
   ipv4,
   ipv6: ipv6(),
-  uri: `[a-zA-Z][a-zA-Z0-9+.-]*://${hostname}(:\\d{1,4})?(/${pathCharacter}*)*(\\?(${pathCharacter}|[/?])*)?(#(${pathCharacter}|[/?])*)?`,
+  'idn-email': email,
+  'idn-hostname': hostname,
+  iri: uri,
+  'uri-reference': `(${uri}|${pathCharacter.replace(':', '')}*${path})`,
+  'iri-reference': `(${uri}|${pathCharacter.replace(':', '')}*${path})`,
+  'uri-template': `${uri}`,
+  'json-pointer': pointer,
+  'relative-json-pointer': `(0|[1-9]\\d{0,3})(#|${pointer})`,
+  // plain characters and the simplest constructs
+  regex: '\\^?([A-Za-z0-9 _/,:;@#%&=<>~!"-]|\\\\[dwsDWS.]|\\.|\\[([a-zA-Z0-9_]|a-z|A-Z|0-9)+\\][*+?]?)*\\$?',
+  uri,
 };

@@ -84,6 +84,62 @@ const schemas: readonly Record<string, unknown>[] = [
     ],
   },
   { type: 'object', patternProperties: { '^x': { type: 'integer' } }, additionalProperties: { type: 'boolean' }, minProperties: 1 },
+  { type: 'string', maxLength: 3, not: { enum: ['a', 'b'] } },
+  { type: 'object', properties: { a: { type: 'null' }, b: { type: 'null' } }, additionalProperties: false, not: { required: ['a', 'b'] } },
+  { type: 'integer', minimum: 0, maximum: 40, not: { anyOf: [{ const: 7 }, { minimum: 30 }] } },
+  { type: ['string', 'integer'], maxLength: 2, minimum: 0, maximum: 20, not: { type: 'integer' } },
+  { type: 'string', maxLength: 4, not: { pattern: '^[a-f]' } },
+  {
+    type: 'object',
+    properties: { kind: { enum: ['n', 's'] }, value: { type: ['integer', 'string'], maxLength: 3, minimum: 0, maximum: 9 } },
+    required: ['kind', 'value'],
+    additionalProperties: false,
+    if: { properties: { kind: { const: 'n' } } },
+    // biome-ignore lint/suspicious/noThenProperty: the keyword of JSON Schema
+    then: { properties: { value: { type: 'integer' } } },
+    else: { properties: { value: { type: 'string' } } },
+  },
+  {
+    oneOf: [
+      { type: 'object', properties: { a: { type: 'null' } }, required: ['a'] },
+      { type: 'object', properties: { b: { type: 'null' } }, required: ['b'] },
+    ],
+    maxProperties: 3,
+  },
+  {
+    oneOf: [
+      { type: 'integer', minimum: 3, maximum: 50 },
+      { type: 'integer', minimum: 20, maximum: 70 },
+    ],
+  },
+  {
+    type: 'object',
+    properties: { a: { type: 'null' }, b: { type: 'null' }, c: { type: 'null' } },
+    dependentRequired: { a: ['b'] },
+    dependentSchemas: { b: { required: ['c'] } },
+    additionalProperties: false,
+    minProperties: 1,
+  },
+  { type: 'integer', multipleOf: 7, minimum: -30, maximum: 200 },
+  { type: 'number', multipleOf: 0.25, minimum: 0, maximum: 9 },
+  { type: 'object', propertyNames: { pattern: '^[ab]{1,2}$' }, additionalProperties: { type: 'null' }, minProperties: 1, maxProperties: 4 },
+  { type: 'array', items: { type: 'integer', minimum: 0, maximum: 12 }, contains: { multipleOf: 5 } },
+  {
+    allOf: [
+      { type: 'object', patternProperties: { '^x': { type: 'integer', minimum: 0, maximum: 9 } } },
+      {
+        type: 'object',
+        patternProperties: { '^y': { type: 'null' } },
+        additionalProperties: { type: ['integer', 'boolean'], minimum: 0, maximum: 9 },
+      },
+    ],
+    minProperties: 1,
+  },
+  { type: 'string', format: 'json-pointer' },
+  { type: 'string', format: 'regex' },
+  { type: 'string', format: 'uri-reference' },
+  { type: 'string', format: 'a-format-that-there-is-not', maxLength: 3 },
+  { type: 'object', properties: { a: { type: 'null' } }, unevaluatedProperties: false },
   {},
 ];
 
@@ -140,12 +196,15 @@ describe('a JSON Schema as a grammar', () => {
   });
 
   test.each([
-    ['not', { not: { type: 'string' } }],
     ['uniqueItems', { type: 'array', uniqueItems: true }],
-    ['multipleOf', { type: 'number', multipleOf: 0.5 }],
-    ['if', { if: {} }],
-    ['oneOf', { oneOf: [{ type: 'string' }, { maxLength: 3 }] }],
-    ['nonsense', { type: 'string', format: 'nonsense' }],
+    ['the opposite', { type: 'array', not: { items: { type: 'string' } } }],
+    ['multipleOf', { type: 'number', multipleOf: 1e-20 }],
+    ['minContains', { type: 'array', contains: {}, minContains: 2 }],
+    ['contains', { type: 'array', contains: {}, minItems: 2 }],
+    ['unevaluatedItems', { type: 'array', unevaluatedItems: false }],
+    ['unevaluatedProperties', { $ref: '#', unevaluatedProperties: false }],
+    ['$dynamicRef', { $dynamicRef: '#x' }],
+    ['oneOf', { oneOf: [{ items: { type: 'string' } }, { items: { type: 'integer' } }] }],
     ['look-around', { type: 'string', pattern: '(?=a)b' }],
     ['another document', { $ref: 'https://example.com/schema.json' }],
   ])('what cannot be enforced is refused by name: %s', (name, schema) => {

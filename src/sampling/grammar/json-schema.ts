@@ -4,18 +4,20 @@
  */
 import type { CodePointSet } from './code-points.ts';
 import { choice, type Expression, literal, literals, nothing, optional, repeat, ruleRef, sequence } from './expression.ts';
-import { formatPatterns } from './formats.ts';
+import { assertedFormats, formatPatterns } from './formats.ts';
 import type { Grammar } from './grammar.ts';
 import { GrammarBuilder } from './grammar.ts';
 import { integer, type JsonSpelling, JsonText, number } from './json-text.ts';
 import { grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
+import { multipleAutomaton } from './number-multiple.ts';
 import { boundedNumber } from './number-range.ts';
 import { parseRegex, searchOf, wholeOf } from './regex.ts';
 import { typeOfValue } from './schema-disjoint.ts';
 import { asSchema, isObject, keywordTypes, type Schema, type SchemaObject, type TypeName, typeNames } from './schema-keywords.ts';
+import { isForbidden, NOT_ENUM, NOT_PATTERN } from './schema-negate.ts';
 import { objectExpression } from './schema-object.ts';
 import { type PlainSchema, SchemaUnions } from './schema-union.ts';
-import { languageExpression, readsText, type TextAutomaton, textAutomaton } from './text-language.ts';
+import { languageExpression, literalAutomaton, readsText, type TextAutomaton, textAutomaton } from './text-language.ts';
 
 /** @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED, GRAMMAR_TOO_LARGE */
 export function compileJsonSchema(schema: unknown, spelling: JsonSpelling): Grammar {
@@ -68,6 +70,13 @@ export class SchemaCompiler {
     return ruleRef(rule);
   }
 
+  /** What a schema comes to, references followed. */
+  unionOf(schema: Schema, path: string): PlainSchema[] {
+    return this.#unions
+      .plain(schema, path)
+      .flatMap((one) => (typeof one.$ref === 'string' ? this.unionOf(this.#unions.resolve(one.$ref), one.$ref) : [one]));
+  }
+
   /** The texts in which a search for the pattern succeeds. */
   pattern(source: string): TextAutomaton {
     let automaton = this.#patterns.get(source);
@@ -112,20 +121,24 @@ export class SchemaCompiler {
 
   /** Whether a listed value also fulfils what stands beside the list. */
   #fits(value: unknown, schema: SchemaObject, path: string): boolean {
+    if (isForbidden(value, schema)) return false;
     const type = typeOfValue(value);
     const types = schema.type === undefined ? typeNames : ([schema.type].flat() as TypeName[]);
     const isOfType = types.includes(type) || (type === 'number' && types.includes('integer') && Number.isInteger(value));
     if (!isOfType) return false;
     const about = Object.keys(schema).filter((keyword) => keywordTypes[keyword] === type);
     if (about.length === 0) return true;
-    if (type === 'number') return isInside(value as number, boundsOf(schema));
-    if (type === 'string' && schema.format === undefined) return this.#fitsString(value as string, schema);
+    if (type === 'number' && schema.multipleOf === undefined) return isInside(value as number, boundsOf(schema));
+    if (type === 'object' && about.length === 1 && schema.required !== undefined)
+      return (schema.required as string[]).every((name) => Object.hasOwn(value as object, name));
+    if (type === 'string' && !assertedFormats.has(String(schema.format))) return this.#fitsString(value as string, schema);
     throw grammarUnsupported(`${about.map((keyword) => JSON.stringify(keyword)).join(', ')} beside an enum or const at ${path}`);
   }
 
   #fitsString(value: string, schema: SchemaObject): boolean {
     const { length } = Array.from(value);
     if (length < countOf(schema.minLength, 0) || length > countOf(schema.maxLength, Number.POSITIVE_INFINITY)) return false;
+    if (forbiddenPatterns(schema).some((pattern) => this.reads(this.pattern(pattern), value))) return false;
     return patternsOf(schema).every((pattern) => this.reads(this.pattern(pattern), value));
   }
 
@@ -138,25 +151,34 @@ export class SchemaCompiler {
     const minLength = countOf(schema.minLength, 0);
     const maxLength = countOf(schema.maxLength, Number.POSITIVE_INFINITY);
     const all = patternsOf(schema).map((pattern) => this.pattern(pattern));
-    if (typeof schema.format === 'string') {
+    const none = forbiddenPatterns(schema).map((pattern) => this.pattern(pattern));
+    if (schema[NOT_ENUM] !== undefined) none.push(literalAutomaton(schema[NOT_ENUM] as string[]));
+    // a format that JSON Schema does not define asserts nothing
+    if (typeof schema.format === 'string' && assertedFormats.has(schema.format)) {
       const pattern = Object.hasOwn(formatPatterns, schema.format) ? formatPatterns[schema.format] : undefined;
       if (pattern === undefined) throw grammarUnsupported(`the format ${JSON.stringify(schema.format.slice(0, 100))} at ${path}`);
       all.push(textAutomaton(wholeOf(parseRegex(pattern))));
     }
-    if (all.length === 0)
+    if (all.length + none.length === 0)
       return minLength === 0 && maxLength === Number.POSITIVE_INFINITY ? this.json.string : this.json.stringOf(minLength, maxLength);
-    const text = languageExpression({ all, minLength, maxLength }, (set) => this.json.spell(set), `the pattern or format at ${path}`);
+    const text = languageExpression({ all, none, minLength, maxLength }, (set) => this.json.spell(set), `the pattern or format at ${path}`);
     return sequence(literal('"'), text, literal('"'));
   }
 
   #number(schema: SchemaObject, isInteger: boolean, path: string): Expression {
     const bounds = boundsOf(schema);
-    if (bounds.min === null && bounds.max === null) return isInteger ? integer : number;
+    const multiples = schema.multipleOf === undefined ? [] : ([schema.multipleOf].flat() as number[]);
+    const values = (schema[NOT_ENUM] ?? []) as readonly number[];
+    if (bounds.min === null && bounds.max === null && multiples.length + values.length === 0) return isInteger ? integer : number;
     const all = boundedNumber(bounds, isInteger).map(textAutomaton);
-    return languageExpression({ all }, (set: CodePointSet) => ({ kind: 'characters', set }), `the bounds of the number at ${path}`);
+    for (const multiple of multiples) all.push(multipleAutomaton(multiple, path));
+    // integers have one spelling each, and values are forbidden of integers only
+    const none = values.length === 0 ? [] : [literalAutomaton(values.filter(Number.isInteger).map((value) => BigInt(value).toString()))];
+    return languageExpression({ all, none }, (set: CodePointSet) => ({ kind: 'characters', set }), `the bounds of the number at ${path}`);
   }
 
   #array(schema: SchemaObject, path: string): Expression {
+    if (schema.contains !== undefined) return this.#containing(schema, path);
     const { comma } = this.json;
     const prefix = (Array.isArray(schema.prefixItems) ? schema.prefixItems : []).map((item, i) => asSchema(item, `${path}/prefixItems/${i}`));
     const min = countOf(schema.minItems, 0);
@@ -179,6 +201,23 @@ export class SchemaCompiler {
     }
     return sequence(literal('['), rest, literal(']'));
   }
+
+  /** An item that `contains` asks for, any others before and behind it. */
+  #containing(schema: SchemaObject, path: string): Expression {
+    const { comma } = this.json;
+    if (schema.prefixItems !== undefined || countOf(schema.minItems, 0) > 1 || schema.maxItems !== undefined)
+      throw grammarUnsupported(`"contains" beside prefixItems, minItems or maxItems at ${path}`);
+    const items = asSchema(schema.items ?? true, `${path}/items`);
+    const wanted = asSchema(schema.contains, `${path}/contains`);
+    const any = this.value(items, `${path}/items`);
+    const one = this.value(items === true ? wanted : { allOf: [items, wanted] }, `${path}/contains`);
+    const more = (count: Expression) => repeat(count, 0, Number.POSITIVE_INFINITY);
+    return sequence(literal('['), more(sequence(any, comma)), one, more(sequence(comma, any)), literal(']'));
+  }
+}
+
+function forbiddenPatterns(schema: SchemaObject): readonly string[] {
+  return (schema[NOT_PATTERN] ?? []) as string[];
 }
 
 function optionalIf(isOptional: boolean, expression: Expression): Expression {

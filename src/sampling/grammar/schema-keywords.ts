@@ -19,6 +19,7 @@ export const keywordTypes: Readonly<Record<string, TypeName>> = {
   maxProperties: 'object',
   items: 'array',
   prefixItems: 'array',
+  contains: 'array',
   additionalItems: 'array',
   minItems: 'array',
   maxItems: 'array',
@@ -26,6 +27,9 @@ export const keywordTypes: Readonly<Record<string, TypeName>> = {
   maxLength: 'string',
   pattern: 'string',
   format: 'string',
+  '!pattern': 'string',
+  propertyNames: 'object',
+  multipleOf: 'number',
   minimum: 'number',
   maximum: 'number',
   exclusiveMinimum: 'number',
@@ -33,24 +37,17 @@ export const keywordTypes: Readonly<Record<string, TypeName>> = {
 };
 
 /** Enforced besides these: what `schema-union.ts` resolves. */
-const combining = ['$ref', 'allOf', 'anyOf', 'oneOf', 'type', 'enum', 'const'];
+const combining = [
+  ...['$ref', 'allOf', 'anyOf', 'oneOf', 'type', 'enum', 'const'],
+  ...['not', 'if', 'then', 'else', 'dependencies', 'dependentRequired', 'dependentSchemas'],
+];
 
 /** Assert something that is not enforced. */
 const unsupported: ReadonlySet<string> = new Set([
-  'not',
-  'if',
-  'then',
-  'else',
-  'contains',
   'minContains',
   'maxContains',
   'uniqueItems',
-  'multipleOf',
   'divisibleBy',
-  'propertyNames',
-  'dependencies',
-  'dependentRequired',
-  'dependentSchemas',
   'unevaluatedProperties',
   'unevaluatedItems',
   'contentEncoding',
@@ -66,14 +63,15 @@ const unsupported: ReadonlySet<string> = new Set([
 /** Values of such keywords that assert nothing. */
 function saysNothing(keyword: string, value: unknown, schema: SchemaObject): boolean {
   if (keyword === 'uniqueItems') return value === false || (typeof schema.maxItems === 'number' && schema.maxItems <= 1);
-  if (keyword === 'then' || keyword === 'else') return !Object.hasOwn(schema, 'if');
-  if (keyword === 'minContains' || keyword === 'maxContains') return !Object.hasOwn(schema, 'contains');
-  if (keyword === 'not') return value === false;
-  if (keyword === 'multipleOf') return value === 1 && schema.type === 'integer';
-  if (keyword.startsWith('unevaluated') || keyword === 'propertyNames') return value === true;
+  if (keyword === 'minContains' || keyword === 'maxContains') return !Object.hasOwn(schema, 'contains') || (keyword === 'minContains' && value === 1);
+  if (keyword.startsWith('unevaluated')) return value === true || (keyword === 'unevaluatedProperties' && isAlone(schema));
   if (keyword.startsWith('content')) return true; // annotations by the specification
-  if (keyword.startsWith('depend')) return isObject(value) && Object.keys(value).length === 0;
   return false;
+}
+
+/** Nothing beside it evaluates properties in its place: then it is `additionalProperties` by another name. */
+function isAlone(schema: SchemaObject): boolean {
+  return !['$ref', '$dynamicRef', 'allOf', 'anyOf', 'oneOf', 'not', 'if', 'dependentSchemas', 'dependencies'].some((keyword) => keyword in schema);
 }
 
 export function isObject(value: unknown): value is SchemaObject {
@@ -89,10 +87,13 @@ export function asSchema(value: unknown, path: string): Schema {
 /** The asserting keywords of one schema object, checked; annotations and unknown words are left out, as the specification has it. */
 export function assertions(schema: SchemaObject, path: string): SchemaObject {
   const kept: Record<string, unknown> = {};
+  if (schema.unevaluatedProperties !== undefined && schema.additionalProperties === undefined && isAlone(schema))
+    kept.additionalProperties = schema.unevaluatedProperties;
   for (const [keyword, value] of Object.entries(schema)) {
     if (unsupported.has(keyword) && !saysNothing(keyword, value, schema))
       throw grammarUnsupported(`the keyword ${JSON.stringify(keyword)} at ${path}`);
-    if (keywordTypes[keyword] === undefined && !combining.includes(keyword)) continue;
+    // words with a mark are ours: nobody else may say them
+    if (keyword.startsWith('!') || (keywordTypes[keyword] === undefined && !combining.includes(keyword))) continue;
     checkKeyword(keyword, value, `${path}/${keyword}`);
     kept[keyword] = value;
   }
@@ -111,6 +112,11 @@ function tidied(kept: Record<string, unknown>, path: string): SchemaObject {
       delete kept[bound];
     } else delete kept[exclusive];
   }
+  tidyDependencies(kept);
+  if (typeof kept.if !== 'boolean' && kept.if === undefined) {
+    delete kept.then;
+    delete kept.else;
+  }
   if (Array.isArray(kept.items)) {
     if (kept.prefixItems !== undefined) throw grammarInvalid(`The schema at ${path} has a list as items beside prefixItems.`);
     kept.prefixItems = kept.items;
@@ -126,6 +132,17 @@ function tidied(kept: Record<string, unknown>, path: string): SchemaObject {
   return kept;
 }
 
+/** The older `dependencies` says both. */
+function tidyDependencies(kept: Record<string, unknown>): void {
+  if (!isObject(kept.dependencies)) return;
+  const entries = Object.entries(kept.dependencies).map(([name, needed]) => [name, typeof needed === 'string' ? [needed] : needed] as const);
+  const lists = entries.filter(([, needed]) => Array.isArray(needed));
+  const schemas = entries.filter(([, needed]) => !Array.isArray(needed));
+  kept.dependentRequired = { ...(kept.dependentRequired ?? {}), ...Object.fromEntries(lists) };
+  kept.dependentSchemas = { ...(kept.dependentSchemas ?? {}), ...Object.fromEntries(schemas) };
+  delete kept.dependencies;
+}
+
 const isCount = (value: unknown) => typeof value === 'number' && Number.isInteger(value) && value >= 0;
 const isNumber = (value: unknown) => typeof value === 'number' && Number.isFinite(value);
 const isTypeName = (value: unknown) => typeof value === 'string' && (typeNames.includes(value as TypeName) || value === 'integer');
@@ -137,6 +154,10 @@ const shapes: Readonly<Record<string, readonly [expected: string, fits: (value: 
   allOf: ['a list', isList],
   anyOf: ['a list', isList],
   oneOf: ['a list', isList],
+  dependencies: ['an object', isObject],
+  dependentRequired: ['an object', isObject],
+  dependentSchemas: ['an object', isObject],
+  multipleOf: ['a number above 0', (value) => isNumber(value) && Number(value) > 0],
   prefixItems: ['a list', isList],
   $ref: ['a string', (value) => typeof value === 'string'],
   pattern: ['a string', (value) => typeof value === 'string'],

@@ -3,7 +3,7 @@ import { choice, type Expression, literal, nothing, optional, repeat, sequence }
 import type { SchemaCompiler } from './json-schema.ts';
 import { grammarUnsupported } from './limits.ts';
 import { asSchema, isObject, type Schema, type SchemaObject } from './schema-keywords.ts';
-import { languageExpression, literalAutomaton, type TextAutomaton } from './text-language.ts';
+import { languageExpression, literalAutomaton, type TextAutomaton, type TextLanguage } from './text-language.ts';
 
 interface Property {
   readonly key: Expression;
@@ -23,16 +23,18 @@ export function objectExpression(schema: SchemaObject, compiler: SchemaCompiler,
   const required = new Set((schema.required ?? []) as readonly string[]);
   const additional = asSchema(schema.additionalProperties ?? true, `${path}/additionalProperties`);
   const patterns = keyPatterns(schema, compiler, path);
+  const naming = namesLanguage(schema, compiler, path);
   const names = [...Object.keys(declared), ...[...required].filter((name) => !Object.hasOwn(declared, name))];
   const properties = names.map((name): Property => {
     const schemas = patterns.filter(({ automaton }) => compiler.reads(automaton, name)).map((pattern) => pattern.schema);
     if (Object.hasOwn(declared, name)) schemas.unshift(asSchema(declared[name], `${path}/properties/${name}`));
     if (schemas.length === 0) schemas.push(additional);
+    if (!isNameAllowed(name, naming, compiler)) schemas.splice(0, schemas.length, false);
     const [one] = schemas;
     const value = compiler.value(schemas.length === 1 ? one : { allOf: schemas }, `${path}/properties/${name}`);
     return { key: literal(JSON.stringify(name)), value, isRequired: required.has(name) };
   });
-  const others = otherMembers(names, additional, patterns, compiler, path);
+  const others = otherMembers(names, additional, patterns, compiler, path, naming);
   const { min, others: mostOthers } = checkCounts(schema, properties, others.length > 0, path);
   return sequence(literal('{'), members(properties, choice(...others), compiler, min > 0, mostOthers), literal('}'));
 }
@@ -46,6 +48,30 @@ function keyPatterns(schema: SchemaObject, compiler: SchemaCompiler, path: strin
   }));
 }
 
+/** What `propertyNames` makes of the names: a string's patterns and lengths, or a list. */
+function namesLanguage(schema: SchemaObject, compiler: SchemaCompiler, path: string): TextLanguage {
+  if (schema.propertyNames === undefined || schema.propertyNames === true) return { all: [] };
+  const where = `${path}/propertyNames`;
+  const union = compiler.unionOf(asSchema(schema.propertyNames, where), where);
+  const [only] = union;
+  if (union.length === 0) return { all: [literalAutomaton([])] };
+  const known = ['type', 'pattern', 'minLength', 'maxLength', 'enum'];
+  if (union.length > 1 || only === undefined || Object.keys(only).some((keyword) => !known.includes(keyword)))
+    throw grammarUnsupported(`the keyword "propertyNames" with more than a pattern, lengths or a list at ${path}`);
+  const all = [only.pattern ?? []].flat().map((source) => compiler.pattern(String(source)));
+  if (Array.isArray(only.enum)) all.push(literalAutomaton(only.enum.filter((name) => typeof name === 'string')));
+  return {
+    all,
+    ...(typeof only.minLength === 'number' ? { minLength: only.minLength } : {}),
+    ...(typeof only.maxLength === 'number' ? { maxLength: only.maxLength } : {}),
+  };
+}
+
+function isNameAllowed(name: string, { all, minLength = 0, maxLength = Number.POSITIVE_INFINITY }: TextLanguage, compiler: SchemaCompiler): boolean {
+  const { length } = Array.from(name);
+  return length >= minLength && length <= maxLength && all.every((automaton) => compiler.reads(automaton, name));
+}
+
 /** Members with names that are not declared, one alternative for each pattern and one for the rest. */
 function otherMembers(
   names: readonly string[],
@@ -53,12 +79,19 @@ function otherMembers(
   patterns: readonly KeyPattern[],
   compiler: SchemaCompiler,
   path: string,
+  naming: TextLanguage,
 ): Expression[] {
   const { json } = compiler;
   const declared = names.length > 0 ? [literalAutomaton(names)] : [];
   const member = (all: readonly TextAutomaton[], none: readonly TextAutomaton[], value: Expression, where: string) => {
-    const text = languageExpression({ all, none: [...declared, ...none] }, (set) => json.spell(set), `the names of the properties at ${where}`);
-    const key = all.length + none.length + declared.length === 0 ? json.string : sequence(literal('"'), text, literal('"'));
+    const text = languageExpression(
+      { ...naming, all: [...naming.all, ...all], none: [...declared, ...none] },
+      (set) => json.spell(set),
+      `the names of the properties at ${where}`,
+    );
+    const isAny =
+      all.length + none.length + declared.length + naming.all.length === 0 && naming.minLength === undefined && naming.maxLength === undefined;
+    const key = isAny ? json.string : sequence(literal('"'), text, literal('"'));
     return sequence(key, json.colon, value);
   };
   const members: Expression[] = [];

@@ -1,16 +1,28 @@
 /** A schema with references and combining keywords as a union of plain ones: `allOf` merged, `anyOf` and `oneOf` spread out. */
+import { MillraceError } from '../../base/errors.ts';
 import { grammarInvalid, grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
 import { areDisjoint } from './schema-disjoint.ts';
 import { asSchema, assertions, isObject, isTrivial, type Schema, type SchemaObject, type TypeName, typeNames } from './schema-keywords.ts';
+import { excluded, NOT_ENUM, NOT_PATTERN, type Unions } from './schema-negate.ts';
 
 /** Asserting keywords only, without combining ones; `{ $ref }` alone stands for another schema. */
 export type PlainSchema = SchemaObject;
+
+/** Schemas worked at within each other. */
+const MAX_OPEN = 200;
 
 export class SchemaUnions {
   readonly #root: Schema;
   readonly #anchors = new Map<string, Schema>();
   readonly #rootId: string;
   #work = 0;
+  #numOpen = 0;
+  readonly #forNegation: Unions = {
+    assertionsOf: assertions,
+    resolve: (ref) => this.resolve(ref),
+    plain: (schema, path, depth) => this.plain(schema, path, depth),
+    cross: (a, b, depth) => this.#cross(a, b, depth),
+  };
   readonly #pairs = new Map<Schema, Map<Schema, Schema>>();
 
   constructor(root: Schema) {
@@ -50,12 +62,35 @@ export class SchemaUnions {
   plain(schema: Schema, path: string, depth = 0): PlainSchema[] {
     if (typeof schema === 'boolean') return schema ? [{}] : [];
     if (++this.#work > 100_000) throw tooLarge('the combinations of anyOf, oneOf and allOf', 'fewer');
+    if (this.#numOpen >= MAX_OPEN) throw tooLarge(`what stands at ${path.slice(0, 200)}`, 'fewer schemas that say one another');
+    this.#numOpen++;
+    try {
+      return this.#union(schema, path, depth);
+    } finally {
+      this.#numOpen--;
+    }
+  }
+
+  #union(schema: SchemaObject, path: string, depth: number): PlainSchema[] {
     if (depth > 32) throw tooLarge(`the references and allOf at ${path}`, 'at most 32 levels that read nothing between');
-    const { $ref, allOf, anyOf, oneOf, ...own } = assertions(schema, path);
+    const {
+      $ref,
+      allOf,
+      anyOf,
+      oneOf,
+      not,
+      if: condition,
+      then,
+      else: otherwise,
+      dependentRequired,
+      dependentSchemas,
+      ...own
+    } = assertions(schema, path);
     let union: PlainSchema[] = [own as PlainSchema];
     if (typeof $ref === 'string') {
       // draft 7 and older ignore what stands beside $ref; today's drafts mean both
-      if (isTrivial(own) && allOf === undefined && anyOf === undefined && oneOf === undefined) return [{ $ref }];
+      const isLone = [allOf, anyOf, oneOf, not, condition, dependentRequired, dependentSchemas].every((keyword) => keyword === undefined);
+      if (isTrivial(own) && isLone) return [{ $ref }];
       union = this.#cross(union, this.plain(this.resolve($ref), $ref, depth + 1), depth);
     }
     const branch = (list: unknown, i: number, keyword: string): Schema => asSchema((list as unknown[])[i], `${path}/${keyword}/${i}`);
@@ -66,35 +101,67 @@ export class SchemaUnions {
       const branches = anyOf.flatMap((_, i) => this.plain(branch(anyOf, i, 'anyOf'), `${path}/anyOf/${i}`, depth + 1));
       union = this.#cross(union, branches, depth);
     }
-    if (Array.isArray(oneOf)) {
-      const groups = oneOf.map((_, i): PlainSchema[] => {
-        const group = this.plain(branch(oneOf, i, 'oneOf'), `${path}/oneOf/${i}`, depth + 1).flatMap((one) => this.#spread(one, depth));
-        return this.#cross(union, group, depth);
-      });
-      this.#checkDisjoint(groups, path);
-      union = groups.flat(1);
+    if (Array.isArray(oneOf)) union = this.#oneOf(oneOf, union, path, depth);
+    if (not !== undefined) union = this.#cross(union, this.#not(not, `${path}/not`, depth), depth);
+    if (condition !== undefined) union = this.#cross(union, this.#conditional(condition, then, otherwise, path, depth), depth);
+    for (const dependencies of [dependentRequired, dependentSchemas]) {
+      for (const [name, needed] of Object.entries((dependencies ?? {}) as object)) {
+        const schema = asSchema(Array.isArray(needed) ? { required: needed } : needed, `${path}/${name}`);
+        const having = this.#cross([{ required: [name] }], this.plain(schema, `${path}/${name}`, depth + 1), depth);
+        union = this.#cross(union, [{ properties: { [name]: false } }, ...having], depth);
+      }
     }
     return union;
   }
 
-  #checkDisjoint(groups: readonly (readonly PlainSchema[])[], path: string): void {
-    const spread = groups.map((group) => group.flatMap((one) => this.#spread(one, 0)));
-    let work = 0;
-    for (const [i, group] of spread.entries()) {
-      for (const other of spread.slice(0, i)) {
-        for (const a of group) {
-          for (const b of other) {
-            if (++work > 100_000) throw tooLarge(`the oneOf at ${path}`, 'fewer branches');
-            if (!areDisjoint(a, b, (schema) => this.plain(schema, path).flatMap((one) => this.#spread(one, 0)), 0)) {
-              throw grammarUnsupported(
-                `a "oneOf" at ${path} whose branches may hold at once`,
-                'Use anyOf, or tell the branches apart by type or by a required property with a const.',
-              );
-            }
-          }
+  #not(schema: unknown, path: string, depth: number): PlainSchema[] {
+    return excluded(asSchema(schema, path), path, this.#forNegation, depth);
+  }
+
+  #conditional(condition: unknown, then: unknown, otherwise: unknown, path: string, depth: number): PlainSchema[] {
+    const [yes, no] = [asSchema(then ?? true, `${path}/then`), asSchema(otherwise ?? true, `${path}/else`)];
+    const holds = this.plain(asSchema(condition, `${path}/if`), `${path}/if`, depth + 1);
+    return [
+      ...this.#cross(holds, this.plain(yes, `${path}/then`, depth + 1), depth),
+      ...this.#cross(this.#not(condition, `${path}/if`, depth), this.plain(no, `${path}/else`, depth + 1), depth),
+    ];
+  }
+
+  /** Branches that may hold at once each exclude the others. */
+  #oneOf(oneOf: readonly unknown[], union: readonly PlainSchema[], path: string, depth: number): PlainSchema[] {
+    const branches = oneOf.map((branch, i) => asSchema(branch, `${path}/oneOf/${i}`));
+    const groups = branches.map((branch, i): PlainSchema[] => {
+      const group = this.plain(branch, `${path}/oneOf/${i}`, depth + 1).flatMap((one) => this.#spread(one, depth));
+      return this.#cross(union, group, depth);
+    });
+    const overlaps = this.#overlaps(groups, path);
+    return groups.flatMap((group, i) =>
+      overlaps[i].reduce((rest, other) => {
+        try {
+          return this.#cross(rest, this.#not(branches[other], `${path}/oneOf/${other}`, depth + 1), depth);
+        } catch (thrown) {
+          throw toOverlap(thrown, path);
         }
+      }, group),
+    );
+  }
+
+  /** For each group the others that are not proven to exclude it. */
+  #overlaps(groups: readonly (readonly PlainSchema[])[], path: string): number[][] {
+    const spread = groups.map((group) => group.flatMap((one) => this.#spread(one, 0)));
+    const overlaps: number[][] = groups.map(() => []);
+    let work = 0;
+    const plain = (schema: Schema) => this.plain(schema, path).flatMap((one) => this.#spread(one, 0));
+    for (const [i, group] of spread.entries()) {
+      for (const [j, other] of spread.slice(0, i).entries()) {
+        work += group.length * other.length;
+        if (work > 100_000) throw tooLarge(`the oneOf at ${path}`, 'fewer branches');
+        if (group.every((a) => other.every((b) => areDisjoint(a, b, plain, 0)))) continue;
+        overlaps[i].push(j);
+        overlaps[j].push(i);
       }
     }
+    return overlaps;
   }
 
   /** Puts the target in the place of a lone reference. */
@@ -147,6 +214,14 @@ export class SchemaUnions {
   }
 }
 
+function toOverlap(thrown: unknown, path: string): unknown {
+  if (!(thrown instanceof MillraceError) || thrown.code !== 'GRAMMAR_UNSUPPORTED') return thrown;
+  return grammarUnsupported(
+    `a "oneOf" at ${path} whose branches may hold at once`,
+    'Use anyOf, or tell the branches apart by type or by a required property with a const.',
+  );
+}
+
 function decoded(fragment: string): string {
   try {
     return decodeURIComponent(fragment);
@@ -185,12 +260,15 @@ function merge(a: PlainSchema, b: PlainSchema, both: (a: Schema, b: Schema) => S
       const texts = new Set((value as unknown[]).map((item) => JSON.stringify(item)));
       merged.enum = (mine as unknown[]).filter((item) => texts.has(JSON.stringify(item)));
     } else if (keyword === 'required') merged.required = [...new Set([...(mine as string[]), ...(value as string[])])];
+    else if (keyword === NOT_ENUM || keyword === NOT_PATTERN) merged[keyword] = [...(mine as unknown[]), ...(value as unknown[])];
+    else if (keyword === 'propertyNames') merged[keyword] = both(asSchema(mine, keyword), asSchema(value, keyword));
+    else if (keyword === 'multipleOf') merged[keyword] = [...new Set([mine, value].flat())];
     else if (keyword === 'pattern') merged.pattern = [...new Set([mine, value].flat())];
     else if (/^(min|exclusiveMin)/.test(keyword)) merged[keyword] = Math.max(mine as number, value as number);
     else if (/^(max|exclusiveMax)/.test(keyword)) merged[keyword] = Math.min(mine as number, value as number);
     else if (JSON.stringify(mine) !== JSON.stringify(value)) throw refuse(keyword);
   }
-  mergeObjects(a, b, merged, both, refuse);
+  mergeObjects(a, b, merged, both);
   mergeArrays(a, b, merged, both, refuse);
   return merged;
 }
@@ -198,14 +276,13 @@ function merge(a: PlainSchema, b: PlainSchema, both: (a: Schema, b: Schema) => S
 type Both = (a: Schema, b: Schema) => Schema;
 type Refuse = (keyword: string) => Error;
 
-function mergeObjects(a: PlainSchema, b: PlainSchema, merged: Record<string, unknown>, both: Both, refuse: Refuse): void {
+function mergeObjects(a: PlainSchema, b: PlainSchema, merged: Record<string, unknown>, both: Both): void {
   const speaks = (schema: PlainSchema) => objectKeywords.some((keyword) => schema[keyword] !== undefined);
   if (!speaks(b)) return;
   if (!speaks(a)) {
     for (const keyword of objectKeywords) if (b[keyword] !== undefined) merged[keyword] = b[keyword];
     return;
   }
-  if (a.patternProperties !== undefined || b.patternProperties !== undefined) throw refuse('patternProperties');
   const [mine, theirs] = [(a.properties ?? {}) as SchemaObject, (b.properties ?? {}) as SchemaObject];
   const rest = (schema: PlainSchema) => asSchema(schema.additionalProperties ?? true, 'additionalProperties');
   const properties: [string, Schema][] = [];
@@ -215,6 +292,15 @@ function mergeObjects(a: PlainSchema, b: PlainSchema, merged: Record<string, unk
   }
   merged.properties = Object.fromEntries(properties);
   merged.additionalProperties = both(rest(a), rest(b));
+  const [patterns, otherPatterns] = [(a.patternProperties ?? {}) as SchemaObject, (b.patternProperties ?? {}) as SchemaObject];
+  const sources = [...new Set([...Object.keys(patterns), ...Object.keys(otherPatterns)])];
+  if (sources.length === 0) return;
+  // a name that fits patterns of both is held to more than it need be
+  const ofPattern = (own: SchemaObject, schema: PlainSchema, source: string) =>
+    Object.hasOwn(own, source) ? asSchema(own[source], source) : rest(schema);
+  merged.patternProperties = Object.fromEntries(
+    sources.map((source) => [source, both(ofPattern(patterns, a, source), ofPattern(otherPatterns, b, source))]),
+  );
 }
 
 function mergeArrays(a: PlainSchema, b: PlainSchema, merged: Record<string, unknown>, both: Both, refuse: Refuse): void {
