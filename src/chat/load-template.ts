@@ -1,7 +1,8 @@
 /** Finds the chat template of a model: beside a Hugging Face tokenizer, in GGUF metadata, or in a file that the user names. */
-import { type FileHandle, open, readdir } from 'node:fs/promises';
+import { type FileHandle, readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
+import { openPlainFile } from '../base/open-plain-file.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { ChatTemplate, type SpecialTokens } from './template.ts';
 
@@ -124,7 +125,7 @@ async function namesIn(dir: string): Promise<string[]> {
 async function readText(path: string): Promise<string | null> {
   let file: FileHandle;
   try {
-    file = await open(path);
+    file = await openPlainFile(path);
   } catch (cause) {
     if (cause instanceof Error && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR')) return null;
     throw new MillraceError('MODEL_CONFIG_INVALID', { message: `'${path}' cannot be opened.`, cause });

@@ -1,8 +1,9 @@
 /** Finds and reads the tokenizer of a model: a Hugging Face folder or the metadata of a GGUF file. */
 import { statSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
+import { openPlainFile } from '../base/open-plain-file.ts';
 import { type TokenizerDefinition, tokenizerInvalid } from './definition.ts';
 import { definitionFromGguf, type GgufMetadata } from './from-gguf.ts';
 import { definitionFromJson } from './from-json.ts';
@@ -125,7 +126,7 @@ async function readJson(path: string, maxBytes: number): Promise<unknown> {
 async function readBounded(path: string, maxBytes: number): Promise<Buffer | null> {
   let file: FileHandle;
   try {
-    file = await open(path);
+    file = await openPlainFile(path);
   } catch (cause) {
     if (cause instanceof Error && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR')) return null;
     throw tokenizerInvalid(`'${path}' cannot be opened.`, { cause });

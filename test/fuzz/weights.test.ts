@@ -9,6 +9,7 @@ import { GgufFile } from '../../src/weights/gguf.ts';
 import { SafetensorsSource } from '../../src/weights/safetensors.ts';
 import type { WeightSource } from '../../src/weights/weight-source.ts';
 import { f32Bytes, type GgufEntry, ggufBytes, safetensorsBytes, writeFile } from '../fixtures/checkpoint-files.ts';
+import { mutateBytes, randomNumbers } from './mutate.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'millrace-fuzz-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -16,47 +17,6 @@ afterAll(() => rmSync(folder, { recursive: true }));
 /** Each writes a file. */
 const FILE_ROUNDS = 800;
 const CONFIG_ROUNDS = 2500;
-
-/** Numbers in [0, below), the same in every run. */
-function randomNumbers(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-}
-
-const telling = [0n, 1n, 7n, 255n, 2n ** 31n, 2n ** 32n - 1n, 2n ** 40n, 2n ** 53n, 2n ** 63n, 2n ** 64n - 1n];
-
-/** One to four changes, most of them in the header. */
-function mutate(original: Uint8Array, headerBytes: number, random: (below: number) => number): Buffer {
-  let bytes = Buffer.from(original);
-  for (let changes = 1 + random(4); changes > 0; changes--) {
-    const at = random(random(8) === 0 ? bytes.length : Math.min(headerBytes, bytes.length));
-    switch (random(6)) {
-      case 0:
-        bytes[at] ^= 1 << random(8);
-        break;
-      case 1:
-        bytes[at] = random(256);
-        break;
-      case 2:
-        if (at + 8 <= bytes.length) bytes.writeBigUInt64LE(telling[random(telling.length)], at);
-        break;
-      case 3:
-        if (at + 4 <= bytes.length) bytes.writeUInt32LE(Number(telling[random(telling.length)] & 0xffffffffn), at);
-        break;
-      case 4:
-        bytes = bytes.subarray(0, Math.max(1, at));
-        break;
-      default: {
-        const from = random(bytes.length);
-        bytes = Buffer.concat([bytes.subarray(0, at), bytes.subarray(from, from + random(40)), bytes.subarray(at)]);
-      }
-    }
-  }
-  return bytes;
-}
 
 /** Reads everything that a file claims to hold. */
 function readAll(source: WeightSource): void {
@@ -70,7 +30,7 @@ function survives(original: Uint8Array, headerBytes: number, seed: number, open:
   const random = randomNumbers(seed);
   const result = { opened: 0, refused: 0 };
   for (let round = 0; round < FILE_ROUNDS; round++) {
-    const bytes = mutate(original, headerBytes, random);
+    const bytes = mutateBytes(original, headerBytes, random);
     const path = writeFile(join(folder, 'mutated'), bytes);
     try {
       open(path);

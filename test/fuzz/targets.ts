@@ -1,0 +1,273 @@
+/**
+ * What is fuzzed: for each kind of file a good one, how it is damaged, and everything that reads it. A new reader is a row here; new families and
+ * tokenizers are found by their goldens and fixtures.
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { chatTemplateFromFolder, chatTemplateFromGguf } from '../../src/chat/load-template.ts';
+import type { ChatTemplate } from '../../src/chat/template.ts';
+import { openModel } from '../../src/engine/open-model.ts';
+import { ggufToHf, readModel } from '../../src/models/index.ts';
+import { readTensor } from '../../src/quant/read-tensor.ts';
+import { ByteTokenizer } from '../../src/tokenizer/byte-tokenizer.ts';
+import { tokenizerFromFolder, tokenizerFromGguf } from '../../src/tokenizer/load-tokenizer.ts';
+import type { Tokenizer } from '../../src/tokenizer/tokenizer.ts';
+import { checkWeights } from '../../src/weights/check-weights.ts';
+import { GgufFile } from '../../src/weights/gguf.ts';
+import { openModelFiles } from '../../src/weights/model-files.ts';
+import { SafetensorsSource } from '../../src/weights/safetensors.ts';
+import type { WeightSource } from '../../src/weights/weight-source.ts';
+import { f32Bytes, type GgufEntry, ggufBytes, safetensorsBytes } from '../fixtures/checkpoint-files.ts';
+import { tokenizerFolder, tokenizerKinds } from '../fixtures/tokenizers.ts';
+import { goldenTokenizers, goldenTokenizersFolder } from '../tokenizer/goldens.ts';
+import { mutateBytes, mutateJson, mutateText, type RandomBelow } from './mutate.ts';
+
+type Files = Record<string, Uint8Array>;
+
+export interface FuzzTarget {
+  readonly name: string;
+  /** A good folder. */
+  readonly files: Files;
+  /** The folder with damage. */
+  damage(files: Files, random: RandomBelow): Files;
+  /** Reads all that the folder claims to hold; may throw any MillraceError but INTERNAL. */
+  read(folder: string): Promise<void>;
+}
+
+const repository = join(import.meta.dirname, '../..');
+const TEXT = 'Hello world! Ünïcode 水 🙂 <|im_end|> </s> 12345\n\n  indented\tand 3.14';
+
+function readAll(source: WeightSource): void {
+  try {
+    for (const name of source.names()) {
+      const tensor = source.find(name);
+      if (tensor !== undefined && tensor.sizeBytes < 1 << 22) readTensor(source, tensor);
+    }
+  } finally {
+    source.close();
+  }
+}
+
+function useTokenizer(tokenizer: Tokenizer): void {
+  const ids = tokenizer.encode(TEXT, { addSpecialTokens: true, parseSpecial: true });
+  tokenizer.decode(ids);
+  tokenizer.close();
+}
+
+async function useTemplate(template: ChatTemplate | null): Promise<void> {
+  const messages = [
+    { role: 'system', content: 'Be good.' },
+    { role: 'user', content: 'Hi' },
+    { role: 'assistant', content: '', tool_calls: [{ type: 'function', function: { name: 'f', arguments: { a: 1 } } }] },
+  ];
+  template?.renderVariables({ messages, add_generation_prompt: true, tools: [{ type: 'function', function: { name: 'f', parameters: {} } }] });
+}
+
+/** Damages one of the named files as JSON. */
+const damageJson =
+  (...names: string[]) =>
+  (files: Files, random: RandomBelow): Files => {
+    const name = names[random(names.length)];
+    return { ...files, [name]: mutateJson(files[name], random) };
+  };
+
+const damageBytes =
+  (name: string, headerBytes: number) =>
+  (files: Files, random: RandomBelow): Files => ({
+    ...files,
+    [name]: mutateBytes(files[name], headerBytes, random),
+  });
+
+const tensors = [
+  { name: 'token_embd.weight', shape: [16, 8], bytes: f32Bytes(Array(128).fill(1)), type: 0 },
+  { name: 'output_norm.weight', shape: [8], bytes: f32Bytes(Array(8).fill(1)), type: 0 },
+  { name: 'blk.0.attn_q.weight', shape: [8, 32], bytes: new Uint8Array(8 * 34), type: 8 },
+  { name: 'blk.0.attn_k.weight', shape: [1, 256], bytes: new Uint8Array(144), type: 12 },
+];
+
+function ggufFile(): Uint8Array {
+  const number = (key: string, value: number): [string, GgufEntry] => [`llama.${key}`, ['u32', value]];
+  const tokens = [
+    '<unk>',
+    '<s>',
+    '</s>',
+    ...Array.from({ length: 256 }, (_, i) => `<0x${i.toString(16).toUpperCase().padStart(2, '0')}>`),
+    'a',
+    'b',
+    'ab',
+    '▁',
+    '▁a',
+  ];
+  const metadata = Object.fromEntries<GgufEntry>([
+    ['general.architecture', ['string', 'llama']],
+    number('block_count', 1),
+    number('embedding_length', 8),
+    number('feed_forward_length', 16),
+    number('attention.head_count', 2),
+    number('attention.head_count_kv', 1),
+    number('context_length', 64),
+    ['llama.attention.layer_norm_rms_epsilon', ['f32', 1e-5]],
+    ['llama.rope.scaling.type', ['string', 'linear']],
+    ['llama.rope.scaling.factor', ['f32', 2]],
+    ['tokenizer.ggml.model', ['string', 'llama']],
+    ['tokenizer.ggml.tokens', ['array', tokens, 'string']],
+    ['tokenizer.ggml.scores', ['array', tokens.map((_, i) => -i), 'f32']],
+    ['tokenizer.ggml.token_type', ['array', tokens.map((_, i) => (i < 1 ? 2 : i < 3 ? 3 : i < 259 ? 6 : 1)), 'i32']],
+    ['tokenizer.ggml.bos_token_id', ['u32', 1]],
+    ['tokenizer.ggml.eos_token_id', ['u32', 2]],
+    ['tokenizer.chat_template', ['string', '{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}']],
+    ['nested', ['array', [[1], [2]], 'array']],
+  ]);
+  return ggufBytes({ metadata, tensors });
+}
+
+async function readGguf(folder: string): Promise<void> {
+  const file = GgufFile.open(join(folder, 'model.gguf'));
+  try {
+    const { config, translate } = ggufToHf(file);
+    readModel(config).build({ formatOf: () => 'f32', activationFor: () => 'f32' });
+    readAll(file.source(translate));
+    const tokenizer = tokenizerFromGguf(file.metadata);
+    await useTemplate(await chatTemplateFromGguf(file.metadata, tokenizer));
+    useTokenizer(tokenizer);
+  } finally {
+    file.close();
+  }
+}
+
+const templates = [
+  "{%- for m in messages %}{% if loop.first and m['role'] == 'system' %}{{ m.content | trim }}{% else %}{{ '<|im_start|>' + m.role }}{% endif %}{% endfor %}",
+  '{% macro f(x, y=2) %}{{ x * y }}{% endmacro %}{% for i in range(100) %}{{ f(i) }}{% endfor %}{% set ns = namespace(a=0) %}{% set ns.a = ns.a + 1 %}{{ ns.a }}',
+  "{{ messages | tojson(indent=2) }}{% if tools is defined and tools %}{{ tools | map(attribute='function') | list }}{% endif %}{{ strftime_now('%Y') }}",
+  "{% for a in messages | selectattr('role', 'equalto', 'user') %}{{ a.content[0:2] ~ '-' ~ a['content'].split('i') | join(',') }}{% endfor %}{{ raise_exception('no') }}",
+];
+const templateWords = [
+  '{% for i in range(999999999) %}',
+  '{% endfor %}',
+  '{{ "x" * 999999999 }}',
+  '{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}',
+  '{{',
+  '}}',
+  '{%',
+  '%}',
+  '{#',
+  ' | tojson',
+  ' | join',
+  '[0]',
+  '[::-1]',
+  '.__class__',
+  '.constructor',
+  '["__proto__"]',
+  'namespace()',
+  'range(1e9)',
+  '**',
+  '9999999999',
+  '-',
+  '(',
+  ')',
+  '[',
+  ']',
+  "'",
+  '"',
+  ' if x else ',
+  ' is defined',
+  'loop.index',
+  '| map(',
+  '{% set x = messages + messages %}',
+  '{% include "x" %}',
+  '{% if true %}',
+  '{% endif %}',
+  '{{ cycler }}',
+  '{% raw %}',
+  '| replace("", "xxxxxxxxxx")',
+  '| indent(999999999)',
+  '"%999999999d" | format(1)',
+];
+
+const golden = (name: string) => join(repository, 'test/golden', name);
+const goldens = readdirSync(join(repository, 'test/golden')).filter((name) => existsSync(join(golden(name), 'config.json')));
+const filesOf = (folder: string, ...names: string[]): Files =>
+  Object.fromEntries(names.filter((name) => existsSync(join(folder, name))).map((name) => [name, readFileSync(join(folder, name))]));
+
+/** Folders of small tokenizers of every kind. */
+const tokenizerFolders = [...goldenTokenizers.map((name) => join(goldenTokenizersFolder, name)), ...tokenizerKinds.map(tokenizerFolder)];
+
+/** Damages the vocabulary mostly, of whatever kind it is, and its settings now and then. */
+function tokenizerTarget(folder: string): FuzzTarget {
+  const vocabulary = readdirSync(folder).find((name) => /^tokenizer\.json$|\.model$|\.tiktoken$/.test(name)) ?? 'tokenizer.json';
+  return {
+    name: `${vocabulary} of ${basename(folder)}`,
+    files: filesOf(folder, vocabulary, 'tokenizer_config.json'),
+    damage: (files, random) => {
+      const name = random(4) === 0 && files['tokenizer_config.json'] !== undefined ? 'tokenizer_config.json' : vocabulary;
+      const bytes = files[name];
+      return { ...files, [name]: name.endsWith('.json') ? mutateJson(bytes, random) : mutateBytes(bytes, bytes.length, random) };
+    },
+    read: async (at) => {
+      const tokenizer = await tokenizerFromFolder(at);
+      await useTemplate(await chatTemplateFromFolder(at, tokenizer));
+      useTokenizer(tokenizer);
+    },
+  };
+}
+
+const index = { metadata: { total_size: 544 }, weight_map: { 'token_embd.weight': 'a-1.safetensors', 'output_norm.weight': 'a-2.safetensors' } };
+
+export const targets: readonly FuzzTarget[] = [
+  {
+    name: 'safetensors',
+    files: { 'model.safetensors': safetensorsBytes(tensors.slice(0, 2)) },
+    damage: damageBytes('model.safetensors', 300),
+    read: async (folder) => readAll(SafetensorsSource.openFile(join(folder, 'model.safetensors'))),
+  },
+  {
+    name: 'shard index',
+    files: {
+      'config.json': Buffer.from('{}'),
+      'model.safetensors.index.json': Buffer.from(JSON.stringify(index)),
+      'a-1.safetensors': safetensorsBytes(tensors.slice(0, 1)),
+      'a-2.safetensors': safetensorsBytes(tensors.slice(1, 2)),
+    },
+    damage: damageJson('model.safetensors.index.json'),
+    read: async (folder) => {
+      const files = openModelFiles(folder);
+      if (files.kind === 'huggingface') readAll(files.openWeights());
+    },
+  },
+  { name: 'GGUF', files: { 'model.gguf': ggufFile() }, damage: damageBytes('model.gguf', 7000), read: readGguf },
+  ...goldens.map(
+    (name): FuzzTarget => ({
+      name: `config.json of ${name}`,
+      files: filesOf(golden(name), 'config.json'),
+      damage: damageJson('config.json'),
+      read: async (folder) => {
+        const files = openModelFiles(folder);
+        if (files.kind === 'huggingface') readModel(files.config).build({ formatOf: () => 'f32', activationFor: () => 'f32' });
+      },
+    }),
+  ),
+  {
+    name: 'whole folder',
+    files: {
+      ...filesOf(golden('qwen3'), 'config.json', 'model.safetensors'),
+      'generation_config.json': Buffer.from('{"eos_token_id":[1,2],"temperature":0.7,"do_sample":true}'),
+    },
+    damage: damageJson('config.json', 'generation_config.json'),
+    read: async (folder) => {
+      const opened = openModel(folder, false);
+      try {
+        const plan = opened.model.build({ formatOf: (tensor) => opened.source?.find(tensor)?.format ?? 'f32', activationFor: () => 'f32' });
+        if (opened.source !== null) checkWeights(plan, opened.source);
+      } finally {
+        opened.close();
+      }
+    },
+  },
+  ...tokenizerFolders.map(tokenizerTarget),
+  {
+    name: 'chat template',
+    files: { 'chat_template.jinja': Buffer.from(templates[0]) },
+    damage: (_, random) => ({ 'chat_template.jinja': Buffer.from(mutateText(templates[random(templates.length)], templateWords, random)) }),
+    read: async (folder) => useTemplate(await chatTemplateFromFolder(folder, new ByteTokenizer(300))),
+  },
+];
