@@ -26,7 +26,8 @@ export function loadModel(path: string, dtype: ActivationDtype = 'float32', acti
     const built = model.build(
       {
         formatOf: (tensor) => source.find(tensor)?.format ?? 'f32',
-        activationFor: (format, width) => activationFor(format, width, dtype, activation),
+        activationFor: (format, width, tensor) => activationFor(format, width, dtype, activation, source.find(tensor ?? '')?.activation),
+        columnOrderOf: (tensor) => source.find(tensor)?.columnOrder,
         ...(contextLength === undefined ? {} : { contextLength }),
       },
       stage,

@@ -28,7 +28,8 @@
   X(positionEmbedding, "position-embedding", "")                                                  \
   X(headLinear, "head-linear", "numHeads activation")                                             \
   X(latentWrite, "latent-write", "group layer")                                                   \
-  X(latentAttention, "latent-attention", "group layer numHeads scale")
+  X(latentAttention, "latent-attention", "group layer numHeads scale")                            \
+  X(gatherColumns, "gather-columns", "")
 
 namespace millrace {
 

@@ -29,6 +29,7 @@ Arity arityOf(Op op) {
     case Op::attention: return {1, 1, 0, 1, 0, 1};
     case Op::layerNorm: return {1, 1, 1, 2, 0};
     case Op::positionEmbedding: return {1, 1, 1, 1, 0};
+    case Op::gatherColumns: return {1, 1, 0, 0, 1};
     default: return {1, 1, 0, 0, 0};  // scale, soft-cap, activation, select-rows, collectives
   }
 }
@@ -120,6 +121,12 @@ class NodeCheck {
       case Op::positionEmbedding:
         that(!x.perLogit && isMatrix(-1, x.width) && weight(0)->rows > 0, "the table is as wide as the input, which is per token");
         break;
+      case Op::gatherColumns: {
+        const std::vector<float>& order = plan_.constants[static_cast<size_t>(node_.constants[0])];
+        that(order.size() == static_cast<size_t>(x.width), "its order is as wide as the input");
+        for (const float at : order) that(at >= 0 && at < static_cast<float>(x.width), "its order names columns of the input");
+        break;
+      }
       case Op::rope: rotary(); break;
       case Op::kvWrite: cacheLayer(0, x.width); break;
       case Op::ropeKvWrite:

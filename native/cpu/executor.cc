@@ -60,6 +60,7 @@ class EntryRun {
         break;
       case Op::activation: c_.kernels.activation(in(node, 0), out(node, 0), rowsOf(node), width(node), node.intAttr(0), c_.pool); break;
       case Op::positionEmbedding: positionEmbedding(node); break;
+      case Op::gatherColumns: gatherColumns(node); break;
       case Op::rope: c_.kernels.rope(ropeArgs(node, 0, out(node, 0)), c_.pool); break;
       case Op::kvWrite: c_.kernels.kvWrite(kvArgs(node, 0, node.intAttr(0), node.intAttr(1)), c_.pool); break;
       case Op::ropeKvWrite:
@@ -121,6 +122,17 @@ class EntryRun {
       float* to = y.data + t * y.stride;
       c_.kernels.unpackRow(table, std::max(0, std::min(b_.positions.data[t], table.n - 1)), to);
       for (int32_t i = 0; i < table.k; i++) to[i] += from[i];
+    });
+  }
+
+  void gatherColumns(const PlanNode& node) {
+    const std::vector<float>& order = program_.plan().constants[static_cast<size_t>(node.constants[0])];
+    const ConstRows x = in(node, 0);
+    const Rows y = out(node, 0);
+    c_.pool.parallel(rowsOf(node), [&](int64_t t, int) {
+      const float* from = x.data + t * x.stride;
+      float* to = y.data + t * y.stride;
+      for (size_t i = 0; i < order.size(); i++) to[i] = from[static_cast<int32_t>(order[i])];
     });
   }
 

@@ -20,7 +20,7 @@ import type { Plan, WeightFormat } from '../plan/plan.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkWeights } from '../weights/check-weights.ts';
 import { createDummySource } from '../weights/dummy-source.ts';
-import type { WeightSource } from '../weights/weight-source.ts';
+import type { StoredTensor, WeightSource } from '../weights/weight-source.ts';
 import { type CheckedOptions, checkOptions, type LoadOptions } from './config.ts';
 import type { ModelInfo } from './engine.ts';
 import { LoadedEngine } from './loaded-engine.ts';
@@ -211,18 +211,21 @@ async function openBackend(options: CheckedOptions, machine: MachineFacts, hooks
 function buildPlan(model: Model, source: WeightSource | null, options: CheckedOptions, announcedDtype: string | null): Plan {
   const dummyFormat = dummyWeightFormat(options, announcedDtype);
   return model.build({
-    formatOf: (tensor) => (source === null ? dummyFormat : formatOf(tensor, source)),
-    activationFor: (format, inputWidth) => activationFor(format, inputWidth, options.dtype ?? 'auto', options.activation ?? 'auto'),
+    formatOf: (tensor) => (source === null ? dummyFormat : (storedAs(tensor, source)?.format ?? 'f32')),
+    activationFor: (format, inputWidth, tensor) =>
+      activationFor(format, inputWidth, options.dtype ?? 'auto', options.activation ?? 'auto', storedAs(tensor, source)?.activation),
+    columnOrderOf: (tensor) => storedAs(tensor, source)?.columnOrder,
     ...(typeof options.maxModelLen === 'number' ? { contextLength: options.maxModelLen } : {}),
   });
 }
 
-/** f32 for a tensor that is absent or unreadable: `checkWeights` names all of those together. */
-function formatOf(tensor: string, source: WeightSource): WeightFormat {
+/** How the checkpoint stores a tensor; undefined for one that is absent or unreadable: `checkWeights` names all of those together. */
+function storedAs(tensor: string | undefined, source: WeightSource | null): StoredTensor | undefined {
+  if (tensor === undefined || source === null) return undefined;
   try {
-    return source.find(tensor)?.format ?? 'f32';
+    return source.find(tensor);
   } catch {
-    return 'f32';
+    return undefined;
   }
 }
 

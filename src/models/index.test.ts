@@ -81,12 +81,6 @@ describe('every family', () => {
     }
   });
 
-  test.each(architectures)('%s refuses a quantised checkpoint, naming the method', (architecture) => {
-    expect(() => readModel(as(architecture, { quantization_config: { quant_method: 'gptq' } }))).toThrow(
-      expect.objectContaining({ code: 'WEIGHTS_FORMAT_UNSUPPORTED', received: 'gptq' }),
-    );
-  });
-
   test.each(architectures)('%s writes stages that follow each other and share no layer', (architecture) => {
     const model = readModel(as(architecture));
     const options = { formatOf: () => 'f32' as const, activationFor: () => 'f32' as const };

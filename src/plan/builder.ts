@@ -1,4 +1,5 @@
 /** Writes a plan node by node. Models call it; nothing else does, save tests. */
+import { MillraceError } from '../base/errors.ts';
 import type { OpAttrs, OpName } from './ops/index.ts';
 import type { Activation, AnyNode, CacheGroup, Constant, Plan, RowAxis, Value, Weight, WeightFormat, WeightPart } from './plan.ts';
 import { verifyPlan } from './verify.ts';
@@ -7,8 +8,10 @@ import { verifyPlan } from './verify.ts';
 export interface BuildOptions {
   /** Storage format of a matrix. Vectors are always f32. */
   formatOf(tensor: string): WeightFormat;
-  /** Activation of a linear whose weight has this format. */
-  activationFor(format: WeightFormat, inputWidth: number): Activation;
+  /** Activation of a linear whose weight has this format and, first, this tensor. */
+  activationFor(format: WeightFormat, inputWidth: number, tensor?: string): Activation;
+  /** The column of the model at each place of a matrix as stored, where they are in another order. */
+  columnOrderOf?(tensor: string): Uint32Array | undefined;
   /** Longest context that will be run; that of the model by default. Rotary scaling of two lists is chosen by it. */
   readonly contextLength?: number;
 }
@@ -29,6 +32,8 @@ export class PlanBuilder {
   readonly #constants: Constant[] = [];
   readonly #nodes: AnyNode[] = [];
   readonly #cacheGroups: CacheGroup[] = [];
+  /** Inputs that have been put into the column order of a weight. */
+  readonly #gathered: { readonly input: Value; readonly order: Uint32Array; readonly output: Value }[] = [];
   #input: Plan['input'] | undefined;
 
   constructor(options: BuildOptions) {
@@ -119,8 +124,24 @@ export class PlanBuilder {
   /** A linear layer with a matrix that exists already (tied embeddings) or a new one. */
   linear(name: string, input: Value, weight: Weight, bias: Weight | null = null): Value {
     const output = this.value(name, input.axis, weight.shape[0]);
-    const activation = this.#options.activationFor(weight.format, input.width);
-    this.emit('linear', name, { inputs: [input], outputs: [output], weights: [weight, bias], attrs: { activation } });
+    const [{ tensor }] = weight.parts;
+    const activation = this.#options.activationFor(weight.format, input.width, tensor);
+    const ordered = this.#inColumnOrder(name, input, weight);
+    this.emit('linear', name, { inputs: [ordered], outputs: [output], weights: [weight, bias], attrs: { activation } });
+    return output;
+  }
+
+  /** The input of a linear in the order in which its weight holds the columns: one gather for all linears that share both. */
+  #inColumnOrder(name: string, input: Value, weight: Weight): Value {
+    const orders = weight.parts.map(({ tensor }) => this.#options.columnOrderOf?.(tensor));
+    const [order] = orders;
+    if (!orders.every((other) => isSameOrder(order, other))) throw mixedOrders(weight);
+    if (order === undefined) return input;
+    const known = this.#gathered.find((gathered) => gathered.input === input && isSameOrder(gathered.order, order));
+    if (known !== undefined) return known.output;
+    const constant = this.constant(`${name}.columns`, Float32Array.from(order));
+    const output = this.map('gather-columns', `${name}.gather`, input, { constants: [constant], attrs: {} });
+    this.#gathered.push({ input, order, output });
     return output;
   }
 
@@ -139,7 +160,10 @@ export class PlanBuilder {
   linears(name: string, input: Value, layers: readonly { name: string; tensor: string; rows: number; bias?: string }[]): Value[] {
     const formats = new Set(layers.map((layer) => this.#options.formatOf(layer.tensor)));
     const biased = layers.filter((layer) => layer.bias !== undefined).length;
-    if (formats.size > 1 || (biased > 0 && biased < layers.length)) {
+    const orders = layers.map((layer) => this.#options.columnOrderOf?.(layer.tensor));
+    const activations = new Set(layers.map(({ tensor }) => this.#options.activationFor(this.#options.formatOf(tensor), input.width, tensor)));
+    const apart = formats.size > 1 || activations.size > 1 || !orders.every((order) => isSameOrder(orders[0], order));
+    if (apart || (biased > 0 && biased < layers.length)) {
       return layers.map((layer) =>
         this.linear(
           layer.name,
@@ -177,8 +201,20 @@ export class PlanBuilder {
       numPositionAxes: 1,
       worldSize: 1,
     };
+    this.#checkColumnOrders(plan);
     verifyPlan(plan);
     return plan;
+  }
+
+  /** Only `linear` reads weights whose columns are in another order. @throws WEIGHTS_FORMAT_UNSUPPORTED */
+  #checkColumnOrders({ nodes, weights }: Plan): void {
+    for (const node of nodes) {
+      if (node.op === 'linear') continue;
+      for (const id of node.weights) {
+        if (id !== null && weights[id].parts.some(({ tensor }) => this.#options.columnOrderOf?.(tensor) !== undefined))
+          throw mixedOrders(weights[id]);
+      }
+    }
   }
 
   #weight(name: string, shape: readonly number[], format: WeightFormat, parts: readonly WeightPart[]): Weight {
@@ -188,4 +224,17 @@ export class PlanBuilder {
     this.#weights.push(weight);
     return weight;
   }
+}
+
+function isSameOrder(a: Uint32Array | undefined, b: Uint32Array | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  return a === b || (a.length === b.length && a.every((column, i) => column === b[i]));
+}
+
+function mixedOrders({ name }: Weight): MillraceError {
+  return new MillraceError('WEIGHTS_FORMAT_UNSUPPORTED', {
+    message: `The checkpoint holds the columns of ${name} in the order in which they were quantised, which is not read here.`,
+    expected: 'a plain linear, all of whose parts share one order',
+    hint: 'use a checkpoint without act-order (desc_act false)',
+  });
 }

@@ -3,7 +3,9 @@ import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
 import { vocabularyFiles } from '../tokenizer/vocabulary-files.ts';
+import { isObject } from './bounded-json.ts';
 import { GgufFile } from './gguf.ts';
+import { quantizedSource } from './quantized/index.ts';
 import { SafetensorsSource } from './safetensors.ts';
 import { notReadable, type OpenFile, WeightFile } from './weight-file.ts';
 import type { WeightSource } from './weight-source.ts';
@@ -81,10 +83,11 @@ export function openModelFiles(path: string, large: LargeFiles = onDisk): ModelF
 function openFolder(path: string, names: ReadonlySet<string>, openFile: OpenFile): HuggingFaceFiles {
   const json = (name: string) => (names.has(name) ? readJson(join(path, name)) : null);
   const at = (name: string) => (names.has(name) ? join(path, name) : null);
+  const config = json('config.json');
   return {
     kind: 'huggingface',
     path,
-    config: json('config.json'),
+    config,
     generationConfig: json('generation_config.json'),
     tokenizerJson: at('tokenizer.json'),
     tokenizerModel:
@@ -94,11 +97,31 @@ function openFolder(path: string, names: ReadonlySet<string>, openFile: OpenFile
         .find((found) => found !== null) ?? null,
     tokenizerConfig: json('tokenizer_config.json'),
     chatTemplate: names.has('chat_template.jinja') ? readText(join(path, 'chat_template.jinja')) : null,
-    openWeights: () => openWeights(path, names, openFile),
+    openWeights() {
+      const source = openWeights(path, names, openFile);
+      const quantization = quantizationOf(config) ?? json('quantize_config.json');
+      return quantization === null ? source : closingOnError(source, () => quantizedSource(quantization, source));
+    },
   };
 }
 
-function openWeights(path: string, names: ReadonlySet<string>, openFile: OpenFile): WeightSource {
+/** `quantization_config` of a configuration or of its text part; null where there is none. Old GPTQ checkpoints have a file of their own. */
+function quantizationOf(config: unknown): unknown {
+  if (!isObject(config)) return null;
+  const text = isObject(config.text_config) ? config.text_config : {};
+  return config.quantization_config ?? text.quantization_config ?? null;
+}
+
+function closingOnError<T>(source: { close(): void }, open: () => T): T {
+  try {
+    return open();
+  } catch (thrown) {
+    source.close();
+    throw thrown;
+  }
+}
+
+function openWeights(path: string, names: ReadonlySet<string>, openFile: OpenFile): SafetensorsSource {
   if (names.has('model.safetensors.index.json')) return SafetensorsSource.openSharded(path, join(path, 'model.safetensors.index.json'), openFile);
   if (names.has('model.safetensors')) return SafetensorsSource.openFile(join(path, 'model.safetensors'), openFile);
   const safetensors = [...names].filter((name) => name.endsWith('.safetensors'));

@@ -54,6 +54,22 @@ for (const width of [1, 5, 16, 31, 33, 100]) {
   cases.push(
     { name: `scale of ${width}`, width, make: (builder, x) => ({ out: builder.map('scale', 's', x, { attrs: { factor: 0.3 } }) }), error: 1e-30 },
     { name: `soft-cap of ${width}`, width, size: 40, make: (builder, x) => ({ out: builder.map('soft-cap', 'c', x, { attrs: { cap: 30 } }) }) },
+    {
+      name: `gather-columns of ${width}`,
+      width,
+      make: (builder, x) => ({
+        out: builder.map('gather-columns', 'g', x, {
+          constants: [
+            builder.constant(
+              'order',
+              Float32Array.from({ length: width }, (_, i) => (i * 7) % width),
+            ),
+          ],
+          attrs: {},
+        }),
+      }),
+      error: 1e-30,
+    },
     { name: `select-rows of ${width}`, width, make: selectRows, error: 1e-30 },
   );
 }

@@ -7,6 +7,7 @@ import { attention } from './attention.ts';
 import { identity } from './collectives.ts';
 import { embedding } from './embedding.ts';
 import { gatedActivation } from './gated-activation.ts';
+import { gatherColumns } from './gather-columns.ts';
 import { headLinear } from './head-linear.ts';
 import type { ReferenceKernel } from './kernel.ts';
 import { kvWrite } from './kv-write.ts';
@@ -47,4 +48,5 @@ export const kernels = {
   'head-linear': headLinear,
   'latent-write': latentWrite,
   'latent-attention': latentAttention,
+  'gather-columns': gatherColumns,
 } as const satisfies { [Name in OpName]: ReferenceKernel<Name> };

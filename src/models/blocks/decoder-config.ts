@@ -1,5 +1,4 @@
 /** The fields that every decoder configuration has, read once for all families. */
-import { MillraceError } from '../../base/errors.ts';
 import { type ConfigReader, limits } from '../config-reader.ts';
 import type { ActivationFunction, AttentionFeatures, DecoderFeatures, LayerFeatures } from './decoder-features.ts';
 import { type RopeFeatures, type RopeScaling, readRope } from './rope-frequencies.ts';
@@ -44,7 +43,6 @@ export interface CommonFeatures extends DecoderFeatures {
  * Reads what is common. @throws MODEL_CONFIG_INVALID naming the field; WEIGHTS_FORMAT_UNSUPPORTED for a checkpoint that says it is quantised
  */
 export function readCommon(config: ConfigReader, defaults: DecoderDefaults): CommonFeatures {
-  refuseQuantised(config);
   const hiddenSize = config.integer('hidden_size', { max: limits.hiddenSize });
   const numLayers = config.integer('num_hidden_layers', { max: limits.layers });
   const attention = readAttention(config, defaults, hiddenSize);
@@ -122,17 +120,6 @@ function readActivation(config: ConfigReader, defaults: DecoderDefaults): Activa
   const words = Object.keys(activations).filter((word) => defaults.ungated === true || activations[word] !== 'relu');
   const word = config.word(field, words, defaults.activation ?? 'silu');
   return activations[word];
-}
-
-function refuseQuantised(config: ConfigReader): void {
-  const method = config.object('quantization_config')?.get('quant_method');
-  if (config.get('quantization_config') === undefined) return;
-  throw new MillraceError('WEIGHTS_FORMAT_UNSUPPORTED', {
-    message: 'The checkpoint is quantised in a way that is not read yet (quantization_config).',
-    expected: 'F32, F16 or BF16 safetensors, or a GGUF file with Q8_0, F16, BF16 or F32 tensors',
-    received: String(method ?? 'an unnamed method'),
-    hint: 'use the unquantised original of this model',
-  });
 }
 
 /**

@@ -9,6 +9,7 @@ import { attention } from './attention.ts';
 import { allGather, allReduce, allToAll, recv, send } from './collectives.ts';
 import { embedding } from './embedding.ts';
 import { gatedActivation } from './gated-activation.ts';
+import { gatherColumns } from './gather-columns.ts';
 import { headLinear } from './head-linear.ts';
 import { kvWrite } from './kv-write.ts';
 import { latentAttention } from './latent-attention.ts';
@@ -49,6 +50,7 @@ export const ops = {
   'head-linear': headLinear,
   'latent-write': latentWrite,
   'latent-attention': latentAttention,
+  'gather-columns': gatherColumns,
 } as const;
 
 export type OpName = keyof typeof ops;

@@ -1,6 +1,7 @@
 /**
  * Integers under one scale and one zero point a group: what GPTQ, AWQ and compressed-tensors checkpoints hold, with everything that belongs to a group in
- * one block. `value = scale * (level - zero)`, rounded to f32 once.
+ * one block. `value = scale * (level - zero)`: exact where the scale is of f16 or bf16; else, of 8 bits, the f32 sum of the products with
+ * `level - 128` and `128 - zero`.
  *
  * 2 to 4 bits: one 32-bit word, whose upper 24 bits are those of the scale as f32 (any f16 or bf16 is exact) and whose lowest byte is the zero point,
  * then each run of 32 levels: the two low bits (element `i` in byte `i % 8`, from bit `2 * (i / 8)`) and, of 3 bits, 4 bytes of the third; of 4 bits, 16
@@ -140,6 +141,7 @@ function integerGroups(bits: IntegerGroups['bits'], group: 32 | 64 | 128): Integ
   const headBytes = bits === 8 ? 5 : 4;
   const blockBytes = headBytes + (group / RUN) * codec.runBytes;
   const most = 2 ** bits - 1;
+  const middle = bits === 8 ? 128 : 0;
   const levels = new Uint8Array(group);
   const head: GroupScale = { scale: 0, zero: 0 };
   const format: IntegerGroups = {
@@ -159,7 +161,8 @@ function integerGroups(bits: IntegerGroups['bits'], group: 32 | 64 | 128): Integ
       for (let block = 0; block * group < out.length; block++) {
         format.loadScale(bytes, block * blockBytes, head);
         format.loadLevels(bytes, block * blockBytes, levels, 0);
-        for (let i = 0; i < group; i++) out[block * group + i] = head.scale * (levels[i] - head.zero);
+        const minimum = Math.fround(head.scale * (middle - head.zero));
+        for (let i = 0; i < group; i++) out[block * group + i] = Math.fround(head.scale * (levels[i] - middle)) + minimum;
       }
     },
     quantize(values) {
