@@ -20,7 +20,7 @@ export interface RunnableTool {
 }
 
 export interface ToolChatOptions {
-  /** By name. */
+  /** By name; none is a conversation whose reasoning is told apart. */
   readonly tools: Readonly<Record<string, RunnableTool>>;
   readonly params?: SamplingParams;
   readonly template?: Omit<ChatTemplateOptions, 'tools'>;
@@ -67,11 +67,11 @@ export async function chatWithTools(engine: Engine, messages: readonly ChatMessa
   const { maxTurns = DEFAULT_MAX_TURNS, signal } = options;
   if (!Number.isInteger(maxTurns) || maxTurns < 1) throw invalid('maxTurns', 'a whole number of at least 1', maxTurns);
   if ((options.params?.n ?? 1) !== 1) throw invalid('n', '1 with tools', options.params?.n);
-  const formats = formatsOf(engine);
+  const formats = formatsOf(engine, Object.keys(options.tools).length > 0);
   const conversation = [...messages];
   const usage = { promptTokens: 0, completionTokens: 0 };
   for (let numTurns = 1; ; numTurns++) {
-    const turn = await generateTurn(engine, conversation, options, formats, usage);
+    const turn = await generateTurn(engine, [...conversation], options, formats, usage);
     conversation.push(assistantMessage(turn));
     const { text, reasoning, calls } = turn;
     if (calls.length === 0 || turn.finishReason !== 'stop')
@@ -83,9 +83,10 @@ export async function chatWithTools(engine: Engine, messages: readonly ChatMessa
   }
 }
 
-function formatsOf({ model: { outputFormats: names }, tokenizer }: Engine): OutputFormats {
-  const toolCalls = toolCallFormatNamed(names?.toolCalls ?? null);
-  if (toolCalls !== null) return outputFormats(tokenizer, reasoningFormatNamed(names?.reasoning ?? null), toolCalls);
+function formatsOf({ model: { outputFormats: names }, tokenizer }: Engine, hasTools: boolean): OutputFormats {
+  // Without tools a call in the model's format is text as any other.
+  const toolCalls = hasTools ? toolCallFormatNamed(names?.toolCalls ?? null) : null;
+  if (toolCalls !== null || !hasTools) return outputFormats(tokenizer, reasoningFormatNamed(names?.reasoning ?? null), toolCalls);
   throw new MillraceError('NOT_SUPPORTED', {
     message: "The model's chat template teaches no format of tool calls that is known here.",
     hint: 'name one with --tool-call-format (toolCallFormat)',
@@ -104,7 +105,7 @@ async function generateTurn(
     type: 'function',
     function: { name, description: description ?? '', parameters: parameters ?? { type: 'object', properties: {} } },
   }));
-  const stream = engine.generate({ messages, template: { ...template, tools: shown } }, params, {
+  const stream = engine.generate({ messages, template: { ...template, ...(shown.length === 0 ? {} : { tools: shown }) } }, params, {
     markerTokenIds: new Set(formats.markers.keys()),
     ...(signal === undefined ? {} : { signal }),
   });

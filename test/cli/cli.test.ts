@@ -168,6 +168,12 @@ test('chat keeps the conversation, follows its commands and goes on after an err
   expect(stderr).toContain('unknown command /nonsense');
 });
 
+test('chat refuses to offer tools to a model whose way of calling nobody knows', async () => {
+  const { code, stderr } = await cli(['chat', '--demo-tools'], { engine: fakeEngine(), stdin: 'Hello\n' });
+  expect(code).toBe(1);
+  expect(stderr).toMatch(/NOT_SUPPORTED.*tool calls/);
+});
+
 test('chat without a template says what to do instead', async () => {
   const { code, stderr } = await cli(['chat', '/m'], { engine: fakeEngine({ hasChatTemplate: false }) });
   expect(code).toBe(1);

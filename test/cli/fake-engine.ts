@@ -34,6 +34,7 @@ export function fakeEngine({
       hasChatTemplate,
       notice: null,
     },
+    tokenizer: { decode: () => '', tokenId: () => undefined, specialTokenIds: new Set<number>() },
     config: { values: { backend: 'cpu' }, reasons: ['threads = 2: the machine has 2'] },
     generate(input: GenerateInput, params: SamplingParams = {}): RequestStream {
       calls.push({ input, params });

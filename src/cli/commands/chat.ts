@@ -3,10 +3,12 @@ import { createInterface } from 'node:readline';
 import { Command } from 'commander';
 import { MillraceError } from '../../base/errors.ts';
 import type { ChatMessage } from '../../chat/messages.ts';
+import type { OutputEvent } from '../../chat/output-events.ts';
 import type { Engine } from '../../engine/engine.ts';
-import type { RequestStream } from '../../engine/request-stream.ts';
+import { chatWithTools } from '../../engine/tool-loop.ts';
 import type { SamplingParams } from '../../sampling/params.ts';
-import type { CliContext } from '../context.ts';
+import type { CliContext, OutputStream } from '../context.ts';
+import { type DemonstrationTools, demonstrationTools } from '../demonstration-tools.ts';
 import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
 import { addFlags, readFlags } from '../flags.ts';
 import { samplingFlags, samplingParams } from '../sampling-flags.ts';
@@ -16,18 +18,30 @@ export function chatCommand(context: CliContext): Command {
   const command = new Command('chat')
     .description('talk to a model in the terminal')
     .argument('[model]', 'folder, GGUF file or hub name (org/name); the default model when absent')
-    .option('--system <TEXT>', 'system message');
+    .option('--system <TEXT>', 'system message')
+    .option('--demo-tools', 'let the model call demonstration tools: get_weather (made up), calculator, set_timer, add_event')
+    .option('--thinking', 'let the model think before it answers, where its chat template can open that (enable_thinking)');
   addEngineFlags(addFlags(command, samplingFlags));
   return command.action(async (model: string | undefined) => {
     const params = samplingParams(readFlags(command, samplingFlags));
     const { engine, notice } = await loadWithProgress(context, command, model);
     try {
       if (notice !== null) context.stderr.write(`note: ${notice}\n`);
-      await converse(context, engine, params, command.opts<{ system?: string }>().system);
+      await converse(context, engine, params, command.opts<ChatOptions>());
     } finally {
       await engine.close();
     }
   });
+}
+
+type ChatStreams = Pick<CliContext, 'stdin' | 'stdout' | 'stderr' | 'onSignal'>;
+
+export interface ChatOptions {
+  readonly system?: string;
+  /** Offer the demonstration tools. */
+  readonly demoTools?: boolean;
+  /** Set `enable_thinking` for the chat template. */
+  readonly thinking?: boolean;
 }
 
 const help = `/system TEXT  set the system message and start anew
@@ -35,25 +49,52 @@ const help = `/system TEXT  set the system message and start anew
 /exit         leave (or Ctrl-D)
 Ctrl-C        stop the answer`;
 
-/** Reads lines and answers them until the input ends. @throws CHAT_TEMPLATE_MISSING when the model cannot chat */
-export async function converse(
-  context: Pick<CliContext, 'stdin' | 'stdout' | 'stderr' | 'onSignal'>,
-  engine: Engine,
-  params: SamplingParams,
-  system: string | undefined,
-): Promise<void> {
+/**
+ * Reads lines and answers them until the input ends.
+ * @throws CHAT_TEMPLATE_MISSING when the model cannot chat, NOT_SUPPORTED when it is to call tools and nobody knows how it writes calls
+ */
+export async function converse(context: ChatStreams, engine: Engine, params: SamplingParams, options: ChatOptions): Promise<void> {
   if (!engine.model.hasChatTemplate) {
     throw new MillraceError('CHAT_TEMPLATE_MISSING', {
       message: 'This model has no chat template.',
       hint: 'continue a text with millrace run --no-chat',
     });
   }
-  const conversation = new Conversation(system);
+  const { stderr } = context;
+  const demonstration = options.demoTools === true ? demonstrationTools((line) => stderr.write(`\u0007${line}\n`)) : null;
+  if (demonstration !== null) {
+    requireToolCalls(engine);
+    stderr.write('note: the tools are for demonstration: the weather is made up, timers and calendar end with the chat\n');
+  }
+  try {
+    await answerLines(context, engine, params, options, demonstration);
+  } finally {
+    demonstration?.close();
+  }
+}
+
+function requireToolCalls(engine: Engine): void {
+  if ((engine.model.outputFormats?.toolCalls ?? null) !== null) return;
+  throw new MillraceError('NOT_SUPPORTED', {
+    message: "The model's chat template teaches no format of tool calls that is known here.",
+    hint: 'leave out --demo-tools, or name the format with --tool-call-format',
+    param: 'tools',
+  });
+}
+
+async function answerLines(
+  context: ChatStreams,
+  engine: Engine,
+  params: SamplingParams,
+  options: ChatOptions,
+  demonstration: DemonstrationTools | null,
+): Promise<void> {
+  const conversation = new Conversation(options.system);
   const terminal = context.stdin.isTTY === true;
-  let answer: RequestStream | null = null;
+  let answering: AbortController | null = null;
   const reader = createInterface({ input: context.stdin, terminal, ...(terminal ? { output: context.stdout, prompt: '> ' } : {}) });
   const stop = (): void => {
-    if (answer !== null) answer.abort();
+    if (answering !== null) answering.abort();
     else reader.close();
   };
   reader.on('SIGINT', stop);
@@ -67,9 +108,9 @@ export async function converse(
       if (text.startsWith('/')) context.stderr.write(`${conversation.command(text)}\n`);
       else if (text !== '') {
         conversation.messages.push({ role: 'user', content: text });
-        answer = engine.generate({ messages: [...conversation.messages] }, params);
-        await say(context, answer, conversation.messages);
-        answer = null;
+        answering = new AbortController();
+        await answer(context, engine, params, options, demonstration, conversation.messages, answering.signal);
+        answering = null;
       }
       reader.prompt();
     }
@@ -80,20 +121,64 @@ export async function converse(
 }
 
 /** Streams one answer and appends it to the messages; an error is printed and the question forgotten, so that the talk goes on. */
-async function say(context: Pick<CliContext, 'stdout' | 'stderr'>, answer: RequestStream, messages: ChatMessage[]): Promise<void> {
-  let text = '';
+async function answer(
+  { stdout, stderr }: ChatStreams,
+  engine: Engine,
+  params: SamplingParams,
+  { thinking = false }: ChatOptions,
+  demonstration: DemonstrationTools | null,
+  messages: ChatMessage[],
+  signal: AbortSignal,
+): Promise<void> {
+  const printed = new AnswerPrinter(stdout, stderr);
   try {
-    for await (const delta of answer) {
-      text += delta.text;
-      context.stdout.write(forScreen(delta.text, context.stdout.isTTY));
-    }
+    const tools = demonstration?.tools ?? {};
+    const done = await chatWithTools(engine, messages, {
+      tools,
+      params,
+      signal,
+      onEvent: (event) => printed.show(event),
+      ...(thinking ? { template: { kwargs: { enable_thinking: true } } } : {}),
+    });
+    stdout.write('\n');
+    messages.splice(0, messages.length, ...done.messages);
   } catch (thrown) {
     const aborted = thrown instanceof MillraceError && thrown.code === 'REQUEST_ABORTED';
-    if (!aborted) context.stderr.write(`millrace: ${thrown instanceof Error ? thrown.message : String(thrown)}\n`);
+    if (!aborted) stderr.write(`millrace: ${thrown instanceof Error ? thrown.message : String(thrown)}\n`);
+    stdout.write('\n');
+    if (printed.text === '') messages.pop();
+    else messages.push({ role: 'assistant', content: printed.text });
   }
-  context.stdout.write('\n');
-  if (text === '') messages.pop();
-  else messages.push({ role: 'assistant', content: text });
+}
+
+/** Answers go to the output as they come; thoughts and calls, which are not the answer, beside it. */
+class AnswerPrinter {
+  text = '';
+  readonly #stdout: OutputStream;
+  readonly #stderr: OutputStream;
+  #call = '';
+  #isThinking = false;
+
+  constructor(stdout: OutputStream, stderr: OutputStream) {
+    this.#stdout = stdout;
+    this.#stderr = stderr;
+  }
+
+  show(event: OutputEvent): void {
+    if (this.#isThinking && event.type !== 'reasoning') this.#aside('\n');
+    this.#isThinking = event.type === 'reasoning';
+    if (event.type === 'content') {
+      this.text += event.text;
+      this.#stdout.write(forScreen(event.text, this.#stdout.isTTY));
+    } else if (event.type === 'reasoning') this.#aside(event.text);
+    else if (event.type === 'toolCallStart') this.#call = `call: ${event.name} `;
+    else if (event.type === 'toolCallArguments') this.#call += event.text;
+    else this.#aside(`${this.#call}\n`);
+  }
+
+  #aside(text: string): void {
+    this.#stderr.write(forScreen(text, this.#stderr.isTTY));
+  }
 }
 
 /** The messages so far, and the commands that change them. */
