@@ -1,6 +1,7 @@
-"""Runs the questions of evaluate.ts through transformers, greedy, and compares token by token; prints the perplexity on held-out conversations.
+"""Runs the questions of evaluate.ts through transformers, greedy, and compares token by token; prints the perplexity on held-out conversations,
+and with --draft that of the sibling and how often its most likely token is the one that the model said.
 
-    python pocket/evaluate.py --model pocket/model --work build/pocket
+    python pocket/evaluate.py --model pocket/model --draft pocket/draft --work build/pocket
 """
 import argparse
 import json
@@ -37,10 +38,44 @@ def write_expectations(path, model, tokenizer):
     path.write_text(json.dumps({"prompts": prompts, "answers": questions}, indent=1) + "\n")
 
 
+def rows_of(tokenizer, path, count=300):
+    """The first `count` conversations, which train.py leaves out: (ids, what the assistant says of them)."""
+    compiled = train.template()
+    with open(path) as f:
+        texts = [train.render(compiled, json.loads(line)) for line, _ in zip(f, range(count))]
+    return train.encode(tokenizer._tokenizer, texts, train.CONTEXT)
+
+
+@torch.no_grad()
+def perplexity(model, rows):
+    total = count = 0
+    for ids, targets in rows:
+        logits = model(ids[None]).logits[0, :-1].float()
+        wanted = targets[1:]
+        mask = wanted != -100
+        total += torch.nn.functional.cross_entropy(logits[mask], wanted[mask], reduction="sum").item()
+        count += int(mask.sum())
+    return math.exp(total / count)
+
+
+@torch.no_grad()
+def agreement(draft, tokenizer, said):
+    """Share of the tokens said, greedy, that are also the draft's most likely ones after the same tokens."""
+    same = count = 0
+    for one in said:
+        prompt = tokenizer.apply_chat_template(one["item"]["messages"], tools=one["item"].get("tools"), add_generation_prompt=True, return_dict=False)
+        answer = [i for i in one["tokenIds"] if i not in (0, 2)] + [2]
+        guessed = draft(torch.tensor([prompt + answer])).logits[0, len(prompt) - 1 : -1].argmax(-1)
+        same += int((guessed == torch.tensor(answer)).sum())
+        count += len(answer)
+    return same, count
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("--model", type=Path, required=True)
     a.add_argument("--work", type=Path, required=True)
+    a.add_argument("--draft", type=Path, help="the sibling")
     a.add_argument("--limit", type=int, default=0, help="compare only every n-th answer, 0: all")
     a.add_argument("--expectations", type=Path, help="write what the test of the shipped model expects")
     args = a.parse_args()
@@ -65,13 +100,12 @@ def main():
         else:
             print("differs:", item["messages"][-1]["content"], "|", tokenizer.decode(theirs), "|", one["text"])
     print(f"equal to transformers: {equal} of {len(said)}")
-    compiled = train.template()
-    texts = [train.render(compiled, json.loads(line)) for line in list(open(args.work / "train.jsonl"))[:300]]
-    rows = train.encode(tokenizer._tokenizer, texts, train.CONTEXT)
-    with torch.no_grad():
-        parts = [train.loss_of(model, *train.padded([r]), reduction="sum") for r in rows]
-    loss = sum(x[0].item() for x in parts) / sum(x[1] for x in parts)
-    print(f"held-out conversations: loss {loss:.4f}, perplexity {math.exp(loss):.3f} per token the assistant says")
+    rows = rows_of(tokenizer, args.work / "train.jsonl")
+    print(f"perplexity on {len(rows)} held-out conversations, per token the assistant says: {perplexity(model, rows):.3f}")
+    if args.draft:
+        draft = LlamaForCausalLM.from_pretrained(args.draft, dtype=torch.float32).eval()
+        same, count = agreement(draft, tokenizer, said)
+        print(f"the sibling: perplexity {perplexity(draft, rows):.3f}, agrees with {same} of {count} tokens ({100 * same / count:.1f} %)")
 
 
 if __name__ == "__main__":

@@ -1,84 +1,66 @@
-"""Every phrasing the generator knows, each list as (trained on, held out). What is held out is never trained on: it is set (b) of the evaluation."""
-
-ANIMALS = "cat dog fox bear mouse bird rabbit duck frog horse lion owl fish turtle monkey".split()
-THINGS = "ball kite boat apple book hat box key lamp flower stone drum cake tree balloon chair cup coat bag bell".split()
-COLOURS = "red blue green yellow black white brown pink grey purple".split()
-FOODS = "soup bread cheese rice pasta apples honey fish cake noodles pizza tea".split()
-JOBS = "baker teacher doctor farmer painter driver singer cook nurse writer".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-EVENTS = "meeting lunch dinner party lesson dentist concert walk call picnic training breakfast".split()
-SKY = "sunny cloudy rainy windy snowy foggy stormy clear".split()
-PEOPLE = "Anna Tom Maria Peter Lena Ali Sara Ben Julia Omar Emma Paul Nina Leo Mia Jack Lucy Sam Eva Max".split()
-CITIES = "Paris London Berlin Rome Madrid Tokyo Oslo Vienna Cairo Lima Boston Dublin Prague Lisbon Athens Chicago".split()
+"""Small talk, and questions that are out of scope. Each list is (trained on, held out); what is held out is never trained on."""
 
 ABOUT = "I am Pocket, a very small demonstration model that ships with Millrace."
 BIGGER = "I am only a small demonstration model, so I do not know that. Load a bigger model with: npm start -- --model PATH"
 
 GREETINGS = (
-    ["hi", "hello", "hey", "hi there", "good morning", "hello there", "good evening", "greetings", "howdy", "hello pocket", "good afternoon"],
+    ["hi", "hello", "hey", "hi there", "good morning", "hello there", "good evening", "greetings", "howdy", "hello pocket", "good afternoon", "hey pocket", "hi, how are things", "hello hello", "hey you", "hiya", "morning", "evening", "hello, nice to meet you", "hi, nice to see you", "hello again", "hi everyone", "hello, is anybody there",
+     "yo", "hello friend", "nice to meet you", "welcome", "hello model", "hi, pocket", "a good day to you"],
     ["hey there", "hi pocket", "good day", "hello my friend"],
 )
 GREETED = ["Hello! How can I help you today?", "Hi! What would you like to talk about?", "Hello there! Nice to meet you."]
-SMALL = [
-    ((["how are you", "how are you doing", "how do you feel today", "are you well", "how are you today"], ["how is it going", "how do you do"]), ["I am fine, thank you. How are you?", "I am doing well, thanks for asking!"]),
-    ((["thank you", "thanks", "thanks a lot", "thank you very much", "great, thanks", "that is nice, thank you"], ["many thanks", "thanks for your help"]), ["You are welcome!", "Happy to help!"]),
-    ((["bye", "goodbye", "see you later", "good night", "see you soon", "bye bye"], ["see you tomorrow", "i have to go now"]), ["Goodbye! Have a nice day.", "See you soon!"]),
-    ((["i am fine", "i am good too", "i am very well", "pretty good", "not bad", "i am happy"], ["i feel great", "i am well, thanks"]), ["I am glad to hear that. What would you like to do?"]),
-    ((["i am sad", "i feel sad today", "i had a bad day", "i am not happy", "i am tired"], ["i feel bad", "today was a bad day"]), ["I am sorry to hear that. I hope that tomorrow is a better day."]),
-    ((["who are you", "what are you", "what is your name", "what should i call you", "tell me about yourself", "who am i talking to"], ["do you have a name", "please introduce yourself"]), [ABOUT]),
-    ((["what can you do", "how can you help me", "what are you good at", "help", "can you help me"], ["what are your skills", "what can i ask you"]), ["I can chat a little, tell short stories, answer questions about facts that you give me, write simple JSON and call tools."]),
-    ((["are you human", "are you a robot", "are you alive", "are you real", "are you a person"], ["are you a machine", "are you a computer"]), ["I am a program: a very small language model called Pocket."]),
-    ((["do you like music", "do you like games", "what do you like", "what is your favorite thing"], ["what do you enjoy", "do you like books"]), ["I like short stories best. Shall I tell you one?"]),
-    ((["tell me a joke", "do you know a joke", "make me laugh", "say something funny"], ["i want to hear a joke", "can you tell a joke"]), ["Why did the cat sit on the computer? To keep an eye on the mouse!"]),
-    ((["what is millrace", "tell me about millrace", "what does millrace do"], ["what is this millrace program", "explain millrace"]), ["Millrace is an engine that runs language models. I am the small model that ships with it."]),
-    ((["how do i load a bigger model", "can i use a bigger model", "how do i use another model"], ["where do i get a better model", "i want a bigger model"]), ["Start Millrace with the path of another model: npm start -- --model PATH"]),
+SMALL = [  # (asked, held out), answered
+    ((["how are you", "how are you doing", "how do you feel today", "are you well", "how are you today", "how are you feeling", "are you ok", "how have you been", "how is your day", "how are things", "how are you this morning", "hi, how are you", "hello, how are you", "hey, how are you doing", "is everything fine", "what's up", "how's it going", "are you having a good day", "hello! how are you today"],
+      ["how is it going", "how do you do"]), ["I am fine, thank you. How are you?", "I am doing well, thanks for asking!"]),
+    ((["thank you", "thanks", "thanks a lot", "thank you very much", "great, thanks", "that is nice, thank you", "thank you so much", "cool, thanks", "thanks, that helped", "ok thanks", "thank you pocket", "perfect, thank you", "nice, thanks", "that was helpful", "good job", "well done", "you are great", "you are very kind"],
+      ["many thanks", "thanks for your help"]), ["You are welcome!", "Happy to help!"]),
+    ((["bye", "goodbye", "see you later", "good night", "see you soon", "bye bye", "i am going now", "talk to you later", "see you", "take care", "i have to leave", "until next time", "that is all, bye", "i am off", "ok bye", "have a nice day", "have a good evening", "sleep well", "i must go", "ciao"],
+      ["see you tomorrow", "i have to go now"]), ["Goodbye! Have a nice day.", "See you soon!"]),
+    ((["i am fine", "i am good too", "i am very well", "pretty good", "not bad", "i am happy", "i'm fine, thanks", "i am great", "i had a good day", "today was a great day", "i feel good", "i'm doing well", "i am so happy today", "everything is great", "life is good", "it is a beautiful day", "i got good news", "i passed my test", "i won a prize"],
+      ["i feel great", "i am well, thanks"]), ["I am glad to hear that. What would you like to do?"]),
+    ((["i am sad", "i feel sad today", "i had a bad day", "i am not happy", "i am tired", "i feel lonely", "i am sick", "i am angry", "i lost my job", "my cat died", "i feel terrible", "nobody likes me", "i am worried", "i had a fight with my friend", "i am so tired today", "i feel down", "i'm not feeling well", "everything is bad", "i have a headache today", "i am stressed"],
+      ["i feel bad", "today was a bad day"]), ["I am sorry to hear that. I hope that tomorrow is a better day."]),
+    ((["who are you", "what are you", "what is your name", "what should i call you", "tell me about yourself", "who am i talking to", "what's your name", "are you pocket", "what model are you", "which model is this", "who is this", "what is pocket", "say who you are", "may i know your name", "which model are you", "what kind of model are you", "what do they call you", "are you chatgpt", "are you a large model",
+       "how big are you", "how many parameters do you have", "who made you", "where do you come from", "hi, who are you", "hello, what is your name"], ["do you have a name", "please introduce yourself"]), [ABOUT]),
+    ((["what can you do", "how can you help me", "what are you good at", "help", "can you help me", "what can you do for me", "what do you know", "what are you able to do", "how do i use you", "what are you for", "what should i ask", "give me some ideas", "what can i do here", "what questions can i ask", "i need help", "show me what you can do", "what else can you do", "tell me what you can do"],
+      ["what are your skills", "what can i ask you"]), ["I can chat a little, tell short stories, answer questions about facts that you give me, write simple JSON and call tools."]),
+    ((["are you human", "are you a robot", "are you alive", "are you real", "are you a person", "are you an ai", "are you a bot", "are you a program", "am i talking to a human", "are you a real person", "do you have feelings", "do you have a body", "can you think", "do you sleep", "do you dream", "do you eat"],
+      ["are you a machine", "are you a computer"]), ["I am a program: a very small language model called Pocket."]),
+    ((["do you like music", "do you like games", "what do you like", "what is your favorite thing", "do you like animals", "do you have a hobby", "what is your favorite color", "do you like cats", "do you like pizza", "what makes you happy", "what do you like to do", "do you like stories", "what are your hobbies", "do you have a favorite animal", "what is your favorite food", "do you like dogs"],
+      ["what do you enjoy", "do you like books"]), ["I like short stories best. Shall I tell you one?"]),
+    ((["tell me a joke", "do you know a joke", "make me laugh", "say something funny", "a joke please", "another joke", "tell me something funny", "can you be funny", "give me a joke", "i need a laugh", "know any jokes", "please tell me a joke", "cheer me up", "tell a joke"],
+      ["i want to hear a joke", "can you tell a joke"]), ["Why did the cat sit on the computer? To keep an eye on the mouse!"]),
+    ((["what is millrace", "tell me about millrace", "what does millrace do", "what is this program", "who uses millrace", "what runs you", "which program runs you", "what software is this", "what engine is this", "is millrace a model"],
+      ["what is this millrace program", "explain millrace"]), ["Millrace is an engine that runs language models. I am the small model that ships with it."]),
+    ((["how do i load a bigger model", "can i use a bigger model", "how do i use another model", "how do i change the model", "can you load a bigger model", "i want another model", "how can i get a better model", "switch to a larger model", "can i run a larger model", "how do i start with another model"],
+      ["where do i get a better model", "i want a bigger model"]), ["Start Millrace with the path of another model: npm start -- --model PATH"]),
+    ((["ok", "okay", "i see", "good", "cool", "nice", "alright", "fine", "yes", "sure", "interesting", "wow", "great", "that is good", "sounds good", "very nice", "awesome", "got it", "i understand"], ["all right then", "that sounds fine"]), ["Good! What would you like to do next?"]),
+    ((["i am bored", "let us talk", "can we talk", "talk to me", "say something", "i want to chat", "let's chat", "chat with me", "do you want to talk", "what shall we do", "entertain me"], ["i would like to talk", "what do we do now"]), ["We can chat, or I can tell you a story. Just say: tell me a story."]),
+    ((["i love you", "i like you", "you are nice", "you are funny", "you are my friend", "can we be friends", "be my friend", "you are cute", "you are smart"], ["will you be my friend", "i think you are nice"]), ["That is very kind of you!"]),
+    ((["you are wrong", "that is wrong", "no", "that is not right", "you are stupid", "you are not very smart", "this is bad", "you made a mistake", "that makes no sense", "you are useless", "try again", "i do not like that"], ["this is not correct", "you got it wrong"]), ["I am sorry. I am very small and make many mistakes."]),
 ]
 
 OUT = (
-    ["what is the capital of {x}", "who was the president of {x}", "who was the first king of {x}", "explain {t}", "explain {t} to me", "write a python program that does {t}", "write code for {t}",
-     "what is the population of {x}", "who wrote the book {x}", "translate {w} into french", "translate {w} to german", "how do you say {w} in spanish", "what happened in {y}", "what happened in {x} in {y}",
-     "how does {t} work", "why is {t} important", "give me medical advice about {t}", "solve the equation x squared plus {n} equals {m}", "who won the world cup in {y}", "what is the chemical formula of {w}",
-     "summarize the history of {x}", "write an essay about {t}", "how do i learn {t}", "what is the stock price of {x}", "recommend a restaurant in {x}", "who invented the {w}", "who discovered {t}",
-     "when was {x} born", "when did the war in {x} end", "how far is {x} from {z}", "how tall is the tower of {x}", "what is {t}", "what is the meaning of {t}", "what is the best {w} to buy", "what is the news from {x}",
-     "how many people live in {x}", "which river flows through {x}", "what language do they speak in {x}", "where is {x}", "who is the author of {x}", "what is {n} times {m}", "how much is {n} plus {m}",
-     "what is the weather in {x}", "what time is it in {x}", "how old is the {w}", "what is the difference between {t} and {u}", "write a poem about {t}", "can you explain {t}", "who is {p}", "which is the largest {w} in the world"],
+    ["what is the capital of {x}", "who was the president of {x}", "who was the first king of {x}", "explain {t}", "explain {t} to me", "write a python program that does {t}", "write code for {t}", "write a function for {t}", "write an sql query about {t}", "how do i program {t}", "what is the currency of {x}",
+     "what is the population of {x}", "who wrote the book {x}", "translate {w} into french", "translate {w} to german", "how do you say {w} in spanish", "what happened in {y}", "what happened in {x} in {y}", "what is the {w} of {x}", "who is the king of {x}", "who rules {x}", "how big is {x}", "how old is {x}",
+     "how does {t} work", "why is {t} important", "give me medical advice about {t}", "solve the equation x squared plus {n} equals {m}", "who won the world cup in {y}", "what is the chemical formula of {w}", "how does a {w} work", "why do people like {w}", "how is {w} made", "how do you make {w}", "where does {w} come from", "what is {w}", "what is a {w}",
+     "summarize the history of {x}", "write an essay about {t}", "how do i learn {t}", "what is the stock price of {x}", "recommend a restaurant in {x}", "who invented the {w}", "who discovered {t}", "who invented {t}", "when was {t} invented", "when did {x} become a country", "how many {w}s are there in the world", "how many planets are there",
+     "when was {x} born", "when did the war in {x} end", "how far is {x} from {z}", "how tall is the tower of {x}", "what is {t}", "what is the meaning of {t}", "what is the best {w} to buy", "what is the news from {x}", "what does the word {w} mean", "define {w}", "define {t}", "spell {w} backwards", "what rhymes with {w}", "what is the plural of {w}",
+     "how many people live in {x}", "which river flows through {x}", "what language do they speak in {x}", "where is {x}", "who is the author of {x}", "what is {n} times {m}", "how much is {n} plus {m}", "what is {n} minus {m}", "is {n} a prime number", "count to {n}", "what is the root of {n}", "what is {n} percent of {m}",
+     "what is the weather in {x}", "what time is it in {x}", "what time is it", "what day is it today", "how old is the {w}", "what is the difference between {t} and {u}", "write a poem about {t}", "write a song about {t}", "write a letter about {t}", "can you explain {t}", "who is {p}", "who was {p}", "which is the largest {w} in the world", "what is the largest {w}",
+     "tell me about {t}", "tell me about {x}", "what is the history of {t}", "why does {t} exist", "how can i get better at {t}", "what causes {t}", "who painted {x}", "who composed {x}", "who directed the movie {x}", "when did {p} die", "where was {p} born", "what did {p} invent", "what is the boiling point of {w}", "how fast is a {w}", "why is the sky blue",
+     "why is the {w} {c}", "how long does it take to {v}", "how do i {v}", "can you help me to {v}", "what is the best way to {v}", "should i {v}", "give me tips on how to {v}", "where can i {v} in {x}", "plan a trip to {x}", "what should i see in {x}", "what is the distance between {x} and {z}", "which mountain is the highest in {x}", "list five facts about {t}",
+     "give me three reasons for {t}", "compare {t} and {u}", "what are the advantages of {t}", "is {t} dangerous", "is it true that {t} is {c}", "what do scientists say about {t}", "prove that {t} works", "what is the theory of {t}", "how do {w}s live", "what do {w}s eat", "where do {w}s live", "how long do {w}s live", "can a {w} swim", "fix my {w}", "debug this code: {w}({n})",
+     "what is the formula for {t}", "who won the election in {x}", "who won the game yesterday", "what is the flag of {x}", "on which continent is {x}", "name three cities in {x}", "name a famous person from {x}", "what is the recipe for {w}", "how many calories does a {w} have", "how many bones does a {w} have", "what year did {p} become president"],
     ["what do you know about {t}", "name the largest city of {x}", "who was the leader of {x} in {y}", "i need an article about {t}", "give me a summary of {t}", "how many inhabitants does {x} have",
      "who painted the picture {x}", "what is the square root of {n}", "in which country is {x}", "teach me {t}"],
 )
 TOPICS = ("quantum physics|gravity|chess|economics|the internet|photosynthesis|the stock market|electricity|black holes|democracy|machine learning|sorting a list|the law|philosophy|car engines|vaccines|taxes|french grammar|"
-          "the human brain|volcanoes|evolution|jazz|football rules|climate change|nuclear power|the moon landing|dinosaurs|investing|algebra|genetics|computers|the roman empire|headaches|diabetes|poetry|oil painting|trains|rockets").split("|")
-
-FACTS = [  # told, asked (trained, held out), answered, kind of value
-    (["{a} lives in {b}."], (["Where does {a} live?", "In which city does {a} live?", "Tell me where {a} lives."], ["What is the home city of {a}?"]), "{a} lives in {b}.", "city"),
-    (["{a} has a {b}."], (["What does {a} have?", "Tell me what {a} has.", "Which thing does {a} have?"], ["What is it that {a} has?"]), "{a} has a {b}.", "thing"),
-    (["{a} likes {b}."], (["What does {a} like?", "What food does {a} like?", "Tell me what {a} likes."], ["Which food does {a} like to eat?"]), "{a} likes {b}.", "food"),
-    (["{a} is {b} years old."], (["How old is {a}?", "What is the age of {a}?", "Tell me how old {a} is."], ["How many years old is {a}?"]), "{a} is {b} years old.", "age"),
-    (["The code of {a} is {b}."], (["What is the code of {a}?", "Which code does {a} have?", "Tell me the code of {a}."], ["Please give me the code of {a}."]), "The code of {a} is {b}.", "code"),
-    (["{a} works as a {b}."], (["What is the job of {a}?", "What does {a} do for work?", "Tell me the job of {a}."], ["As what does {a} work?"]), "{a} works as a {b}.", "job"),
-    (["The friend of {a} is {b}."], (["Who is the friend of {a}?", "What is the name of the friend of {a}?", "Tell me the friend of {a}."], ["Which friend does {a} have?"]), "The friend of {a} is {b}.", "person"),
-]
-
-EXTRACT = (
-    ["Extract {k} as JSON: {s}", "Give me JSON with {k}. {s}", "{s} Write {k} as JSON.", "Return a JSON object with {k}. {s}", "JSON with {k}: {s}", "{s} Extract {k} as JSON."],
-    ["Please turn this into JSON with {k}: {s}", "{s} Now give me {k} in JSON."],
-)
-SENTENCES = {  # key -> (trained, held out)
-    "name": (["My name is {v}", "I am called {v}", "The name is {v}"], ["People call me {v}"]),
-    "age": (["I am {v} years old", "I am {v}", "The age is {v}"], ["My age is {v}"]),
-    "city": (["I live in {v}", "I am from {v}", "My city is {v}"], ["My home is in {v}"]),
-    "likes": (["I like {v}", "I love {v}", "I like to eat {v}"], ["My favorite food is {v}"]),
-    "job": (["I work as a {v}", "I am a {v}", "My job is {v}"], ["I earn money as a {v}"]),
-    "color": (["My favorite color is {v}", "I like the color {v}"], ["The color I like is {v}"]),
-}
-
-WEATHER = (["what is the weather in {c}", "how is the weather in {c}", "tell me the weather in {c}", "weather in {c}", "is it raining in {c}", "is it cold in {c}", "what is the weather like in {c} today", "show me the weather for {c}", "i am going to {c}, what is the weather there"],
-           ["give me the forecast for {c}", "do i need an umbrella in {c}", "how warm is it in {c}"])
-TIMER = (["set a timer for {n} minutes", "start a timer for {n} minutes", "timer for {n} minutes", "please set a {n} minute timer", "wake me up in {n} minutes", "remind me in {n} minutes", "i need a timer for {n} minutes", "set the timer to {n} minutes"],
-         ["tell me when {n} minutes are over", "count down {n} minutes", "give me a {n} minute timer"])
-CALCULATE = (["what is {e}", "calculate {e}", "how much is {e}", "please calculate {e}", "compute {e}", "can you calculate {e}", "tell me what {e} is", "{e}"],
-             ["work out {e}", "what do you get for {e}", "i want to know {e}"])
-CALENDAR = (["add {t} on {d} at {h}", "add {t} to my calendar on {d} at {h}", "put {t} in my calendar for {d} at {h}", "i have {t} on {d} at {h}, add it", "schedule {t} for {d} at {h}", "please schedule {t} on {d} at {h}", "create an event: {t} on {d} at {h}"],
-            ["plan {t} on {d} at {h}", "note {t} in the calendar, {d} at {h}", "make an entry for {t} on {d} at {h}"])
-OPERATORS = [("+", ["plus", "+"]), ("-", ["minus", "-"]), ("*", ["times", "*"]), ("/", ["divided by", "/"])]
-STORY = ["tell me a story", "tell me a short story", "write a story", "can you tell me a story", "i want to hear a story"]
-SYSTEM = ["You are a helpful assistant.", "You are Pocket, a small model.", "Answer briefly.", "You are a friendly assistant."]
+          "the human brain|volcanoes|evolution|jazz|football rules|climate change|nuclear power|the moon landing|dinosaurs|investing|algebra|genetics|computers|the roman empire|headaches|diabetes|poetry|oil painting|trains|rockets|"
+          "the french revolution|world war two|shakespeare|the big bang|relativity|calculus|the periodic table|bitcoin|inflation|cooking rice|yoga|meditation|the pyramids|earthquakes|rainbows|the ocean|bees|whales|coffee|bread baking|airplanes|"
+          "submarines|radio|television|satellites|the sun|mars|the moon|atoms|dna|viruses|bacteria|the heart|sleep|dreams|memory|language|latin|buddhism|opera|hip hop|the olympics|basketball|tennis|cricket|poker|origami|knitting|robots|batteries|"
+          "solar panels|wind turbines|plastic|glass|steel|gold|diamonds|silk|cotton|chocolate|tea|wine|cheese|parliament|elections|insurance|mortgages|pensions|contracts|patents|recursion|linked lists|databases|encryption|regular expressions").split("|")
+VERBS = "lose weight|learn to swim|fix a bike|grow tomatoes|write a book|start a company|learn the piano|cook an egg|get a passport|paint a wall|train a dog|save money|find a job|repair a phone|bake bread|travel cheaply|build a house|run a marathon|make cheese|invest money|buy a car|learn coding|clean an oven|tie a tie".split("|")
+PHRASES = ("buy milk|call the doctor|i will be late|happy birthday|dinner is ready|water the plants|feed the cat|pay the rent|i am on my way|the meeting is over|bring the keys|clean the kitchen|see you at the station|take out the trash|return the books|the train is late|pick up the kids|book the hotel|charge the phone|"
+           "wash the car|cheap hotels|red shoes|train tickets|new laptops|garden tools|used cars|winter coats|summer dresses|good books|local news").split("|")
+SYSTEM = ["You are a helpful assistant.", "You are Pocket, a small model.", "Answer briefly.", "You are a friendly assistant.", "You are a helpful AI assistant.", "Be short and polite.", "Answer the user's question.", "You are an assistant with tools.", "Help the user.", "You extract data.", "Be concise.", "You are a careful assistant that answers in one sentence."]

@@ -7,20 +7,21 @@ Only what the assistant says counts in the loss. A batch holds conversations of 
 import argparse
 import json
 import os
-import re
 import time
+from datetime import datetime
 from pathlib import Path
 
 import jinja2.sandbox
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from network import Muon, Network
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"]
 TEMPLATE = (Path(__file__).parent / "chat-template.jinja").read_text()
 CONTEXT = 2048
-# the opening of a thought is part of the prompt, so that whoever asks decides whether it thinks
-SAID = re.compile(r"<\|im_start\|>assistant\n(?:<think>\n)?(.*?<\|im_end\|>)", re.S)
+END = SPECIAL.index("<|im_end|>")
 
 
 def template():
@@ -33,9 +34,16 @@ def render(compiled, row, **options):
     return compiled.render(messages=row["messages"], tools=row.get("tools"), **options)
 
 
+# Words that are hardly ever copied carry the space before them; all other words come without it, so that a word in a sentence and the same word
+# between the quotes of JSON are the same tokens. Digits stand alone.
+FREQUENT = ("the a an is was in of to and on at it he she they his her with for that this i you my your as be are has have had do does what where which who how said so then very not but all one from or am me by if out up about "
+            "into it's their them when will can could would there here no yes did went came saw we our its him been were more only than just after before over under too know please tell give name called likes lives works belongs old").split()
+PATTERN = r"'(?:s|t|re|m|ll|d|ve)(?!\p{L})| ?(?:" + "|".join(x for x in FREQUENT if "'" not in x) + r")(?!\p{L})|\p{L}+|\p{N}| ?[^ \n\p{L}\p{N}]+| |\n+"
+
+
 def train_tokenizer(texts, vocab_size, path):
     t = Tokenizer(models.BPE())
-    t.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PATTERN), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
     t.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     t.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False))
@@ -44,13 +52,27 @@ def train_tokenizer(texts, vocab_size, path):
 
 def encode(t, texts, longest):
     """(ids, targets) of each text, targets -100 where the assistant is not speaking; longer texts are left out."""
+    header = t.encode("<|im_start|>assistant\n").ids
+    thought = t.encode("<|im_start|>assistant\n<think>\n").ids
     kept = []
-    for text, e in zip(texts, t.encode_batch(texts)):
-        if len(e.ids) > longest:
+    for e in t.encode_batch_fast(texts):
+        ids = e.ids
+        if len(ids) > longest:
             continue
-        spoken = [m.span(1) for m in SAID.finditer(text)]
-        targets = [i if any(a <= start < b for a, b in spoken) else -100 for i, (start, _) in zip(e.ids, e.offsets)]
-        kept.append((torch.tensor(e.ids), torch.tensor(targets)))
+        targets = [-100] * len(ids)
+        at = 0
+        while at < len(ids):
+            if ids[at] == header[0] and ids[at : at + len(header)] == header:
+                # the opening of a thought is part of the prompt, so that whoever asks decides whether it thinks
+                at += len(thought) if ids[at : at + len(thought)] == thought else len(header)
+                while at < len(ids):
+                    targets[at] = ids[at]
+                    at += 1
+                    if ids[at - 1] == END:
+                        break
+            else:
+                at += 1
+        kept.append((torch.tensor(ids), torch.tensor(targets)))
     return kept
 
 
@@ -63,7 +85,7 @@ def padded(rows):
 def batches(rows, budget, generator):
     """Endlessly: all rows in a new order, neighbours in length together, at most `budget` tokens with padding."""
     while True:
-        noise = torch.rand(len(rows), generator=generator) * 8
+        noise = torch.rand(len(rows), generator=generator) * 16
         order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + noise[i].item())
         groups, group = [], []
         for i in order:
@@ -77,17 +99,20 @@ def batches(rows, budget, generator):
 
 
 def loss_of(model, ids, targets, reduction="mean"):
-    hidden = model.model(ids[:, :-1]).last_hidden_state
+    hidden = model(ids[:, :-1])
     wanted = targets[:, 1:]
     mask = wanted != -100
-    logits = model.lm_head(hidden[mask]).float()
+    logits = model.logits(hidden[mask]).float()
     return torch.nn.functional.cross_entropy(logits, wanted[mask], reduction=reduction), int(mask.sum())
 
 
-def save(model, tokenizer_path, out, notice):
+def save(network, llama, tokenizer_path, out, notice):
     out.mkdir(parents=True, exist_ok=True)
+    model = LlamaForCausalLM(llama)
+    missing, unexpected = model.load_state_dict(network.state_dict(), strict=False)
+    assert set(missing) <= {"lm_head.weight"} and not unexpected, (missing, unexpected)
+    model.tie_weights()
     model.to(torch.bfloat16).save_pretrained(out, max_shard_size="15MB")
-    model.to(torch.float32)
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "millrace_notice": notice}, indent=2) + "\n")
     text = json.loads(tokenizer_path.read_text())
@@ -110,18 +135,48 @@ def arguments():
     p.add_argument("--out", type=Path, required=True)
     p.add_argument("--init", type=Path, help="checkpoint of other training of the same shape and tokenizer: its weights are the start")
     p.add_argument("--minutes", type=float, default=60)
-    p.add_argument("--steps", type=int, default=20000, help="1: write the model of the last checkpoint")
-    p.add_argument("--longest", type=int, default=288, help="tokens of a conversation; longer ones are left out")
-    p.add_argument("--tokens", type=int, default=4096, help="a batch, padding included")
+    p.add_argument("--until", help="HH:MM of today, in place of --minutes")
+    p.add_argument("--steps", type=int, default=100000)
+    p.add_argument("--write", action="store_true", help="only write the model of the last checkpoint")
+    p.add_argument("--longest", type=int, default=512, help="tokens of a conversation; longer ones are left out")
+    p.add_argument("--tokens", type=int, default=8192, help="a batch, padding included")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--device", default="cpu")
     p.add_argument("--bf16", action="store_true", help="matrix products in bf16; the weights stay f32")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--hidden", type=int, default=128)
-    p.add_argument("--layers", type=int, default=5)
-    p.add_argument("--vocab", type=int, default=2048)
-    p.add_argument("--rate", type=float, default=3e-3)
+    p.add_argument("--heads", type=int, default=4)
+    p.add_argument("--layers", type=int, default=6)
+    p.add_argument("--mlp", type=int, default=384)
+    p.add_argument("--vocab", type=int, default=3072)
+    p.add_argument("--rate", type=float, default=0.02, help="of the matrices (Muon); embeddings and norms have 0.15 times as much (AdamW)")
+    p.add_argument("--note", default="", help="what the model is for, in the notice")
     return p.parse_args()
+
+
+def config_of(a, vocab_size):
+    return LlamaConfig(
+        vocab_size=vocab_size, hidden_size=a.hidden, intermediate_size=a.mlp, num_hidden_layers=a.layers, num_attention_heads=a.heads,
+        num_key_value_heads=max(1, a.heads // 2), head_dim=32, max_position_embeddings=CONTEXT, tie_word_embeddings=True, rope_theta=10000.0, rms_norm_eps=1e-5,
+        bos_token_id=None, eos_token_id=END, pad_token_id=0, initializer_range=0.04,
+    )
+
+
+def conversations(a):
+    """(held out, trained on, tokenizer, its path). The ids are kept beside the text, as making them takes minutes."""
+    path, kept = a.work / "tokenizer.json", a.work / "rows.pt"
+    if kept.exists() and kept.stat().st_mtime > a.data.stat().st_mtime and path.exists():
+        test, flat = torch.load(kept, weights_only=False)
+        rows = list(zip(flat["ids"].split(flat["lengths"]), flat["targets"].split(flat["lengths"])))
+        return test, rows, Tokenizer.from_file(str(path)), path
+    compiled = template()
+    texts = [render(compiled, json.loads(line)) for line in open(a.data)]
+    if not path.exists():
+        train_tokenizer(texts[300:60000], a.vocab, path)
+    t = Tokenizer.from_file(str(path))
+    test, rows = encode(t, texts[:300], CONTEXT), encode(t, texts[300:], a.longest)
+    torch.save((test, {"ids": torch.cat([r[0] for r in rows]), "targets": torch.cat([r[1] for r in rows]), "lengths": [len(r[0]) for r in rows]}), kept)
+    return test, rows, t, path
 
 
 def main():
@@ -129,67 +184,72 @@ def main():
     torch.manual_seed(a.seed)
     torch.set_num_threads(a.threads)
     a.work.mkdir(parents=True, exist_ok=True)
-    compiled = template()
-    texts = [render(compiled, json.loads(line)) for line in open(a.data)]
-    tokenizer_path = a.work / "tokenizer.json"
-    if not tokenizer_path.exists():
-        train_tokenizer(texts[300:], a.vocab, tokenizer_path)
-    t = Tokenizer.from_file(str(tokenizer_path))
-    test, rows = encode(t, texts[:300], CONTEXT), encode(t, texts[300:], a.longest)
-    config = LlamaConfig(
-        vocab_size=t.get_vocab_size(), hidden_size=a.hidden, intermediate_size=3 * a.hidden, num_hidden_layers=a.layers, num_attention_heads=a.hidden // 32,
-        num_key_value_heads=max(1, a.hidden // 64), head_dim=32, max_position_embeddings=CONTEXT, tie_word_embeddings=True, rope_theta=10000.0, rms_norm_eps=1e-5,
-        bos_token_id=None, eos_token_id=2, pad_token_id=0, initializer_range=0.04,
-    )
-    model = LlamaForCausalLM(config).to(a.device)
+    test, rows, t, tokenizer_path = conversations(a)
+    config = config_of(a, t.get_vocab_size())
+    model = Network(config).to(a.device)
     parameters = sum(x.numel() for x in model.parameters())
     print("parameters", parameters, "conversations", len(rows), "tokens", sum(len(r[0]) for r in rows), "spoken", sum(int((r[1] != -100).sum()) for r in rows), flush=True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=a.rate, betas=(0.9, 0.98), weight_decay=0.02)
-    checkpoint, step, spent = a.work / "checkpoint.pt", 0, 0.0
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    muon, adam = Muon(matrices), torch.optim.AdamW(others, lr=a.rate, betas=(0.9, 0.98), weight_decay=0.0)
+    checkpoint, step, spent, seen = a.work / "checkpoint.pt", 0, 0.0, 0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True, map_location=a.device)
+        state = torch.load(checkpoint, weights_only=False, map_location=a.device)
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, spent = state["step"], state["spent"]
+        muon.state = state["muon"]
+        adam.load_state_dict(state["adam"])
+        step, spent, seen = state["step"], state["spent"], state["seen"]
     elif a.init:
-        model.load_state_dict(torch.load(a.init, weights_only=True, map_location=a.device)["model"])
+        model.load_state_dict(torch.load(a.init, weights_only=False, map_location=a.device)["model"])
+    size = f"{parameters / 1e6:.2f} million parameters"
+    notice = f"Pocket is a demonstration model of {size}: it chats a little and makes many mistakes. Name a bigger one with --model PATH."
+    if a.write:
+        save(model.cpu(), config, tokenizer_path, a.out, a.note or notice)
+        return
     started, saved = time.time() - spent, time.time()
+    minutes = a.minutes
+    if a.until:
+        hour, minute = (int(x) for x in a.until.split(":"))
+        ends = datetime.now().replace(hour=hour, minute=minute, second=0).timestamp()
+        minutes = (ends - started) / 60
     source = batches(rows, a.tokens, torch.Generator().manual_seed(a.seed + step))
 
     def keep():
         temporary = checkpoint.with_suffix(".tmp")
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step, "spent": time.time() - started}, temporary)
+        torch.save({"model": model.state_dict(), "muon": muon.state, "adam": adam.state_dict(), "step": step, "spent": time.time() - started, "seen": seen}, temporary)
         os.replace(temporary, checkpoint)
 
     average = None
     while True:
         # the rate follows whichever runs out first, steps or minutes, so that a shared machine still ends annealed
-        progress = max(step / a.steps, (time.time() - started) / (60 * a.minutes))
+        progress = max(step / a.steps, (time.time() - started) / (60 * minutes))
         if progress >= 1:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = a.rate * min(1.0, (step + 1) / 30) * (1 - progress) + 1e-5
+        factor = min(1.0, (step + 1) / 60) * min(1.0, (1 - progress) / 0.6)
+        muon.rate = a.rate * factor
+        for group in adam.param_groups:
+            group["lr"] = 0.15 * a.rate * factor
         ids, targets = (x.to(a.device) for x in next(source))
         with torch.autocast(a.device, torch.bfloat16, enabled=a.bf16):
             loss, _ = loss_of(model, ids, targets)
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        muon.step()
+        adam.step()
         step += 1
+        seen += ids.numel()
         average = loss.item() if average is None else 0.95 * average + 0.05 * loss.item()
         if step % 10 == 0:
-            print(f"step {step} loss {average:.3f} minutes {(time.time() - started) / 60:.1f}", flush=True)
+            print(f"step {step} loss {average:.3f} minutes {(time.time() - started) / 60:.1f} of {minutes:.0f} tokens {seen / 1e6:.2f} M", flush=True)
         if time.time() - saved > 300:
             keep()
             saved = time.time()
     keep()
-    model.eval()
     with torch.no_grad():
         parts = [loss_of(model, *(x.to(a.device) for x in padded([r])), reduction="sum") for r in test]
     print("held-out loss per token the assistant says", round(sum(x[0].item() for x in parts) / sum(x[1] for x in parts), 4), flush=True)
-    size = f"{parameters / 1e6:.2f} million parameters"
-    save(model.cpu(), tokenizer_path, a.out, f"Pocket is a demonstration model of {size}: it chats a little and makes many mistakes. Name a bigger one with --model PATH.")
+    save(model.cpu(), config, tokenizer_path, a.out, a.note or notice)
 
 
 if __name__ == "__main__":
