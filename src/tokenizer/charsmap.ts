@@ -107,9 +107,26 @@ export function normalizeGraphemes(text: string, map: Charsmap): string {
         replaceGrapheme(bytes.subarray(i, i + length), map, out);
         i += length;
       }
-    } else for (const { segment } of segmenter.segment(part)) replaceGrapheme(textEncoder.encode(segment), map, out);
+    } else for (const grapheme of graphemes(part)) replaceGrapheme(textEncoder.encode(grapheme), map, out);
   }
   return out.toString();
+}
+
+/** In short stretches: a step of the platform's segmenter takes time that grows with the text. */
+function* graphemes(text: string): Generator<string> {
+  for (let start = 0, length = 256; start < text.length; ) {
+    const stretch = text.slice(start, start + length);
+    const atEnd = start + length >= text.length;
+    let done = 0;
+    for (const { segment, index } of segmenter.segment(stretch)) {
+      // the last one may go on behind the stretch
+      if (!atEnd && index + segment.length === stretch.length) break;
+      yield segment;
+      done = index + segment.length;
+    }
+    length = done === 0 ? length * 2 : 256;
+    start += done;
+  }
 }
 
 /** Runs that are all ASCII, and the rest with an ASCII character on either side, which may belong to a grapheme of it. */

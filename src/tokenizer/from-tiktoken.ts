@@ -188,7 +188,7 @@ function familyOf(fileName: string, settings: JsonObject, ranks: readonly unknow
   if (name === null && fileName === 'tokenizer.model' && ranks.length === 128_000) return families.llama3;
   throw tokenizerInvalid(`The tiktoken vocabulary ${fileName} is of a tokenizer whose pattern is not known.`, {
     expected: 'tokenizer_config.json with a tokenizer_class of Qwen, Llama 3, GLM-4 or Kimi, or a file name of OpenAI',
-    received: name ?? 'no tokenizer_class',
+    received: name?.slice(0, 64) ?? 'no tokenizer_class',
     hint: 'use a checkpoint with tokenizer.json',
   });
 }
