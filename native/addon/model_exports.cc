@@ -43,23 +43,26 @@ napi_value mapFile(napi_env env, napi_callback_info info) {
   });
 }
 
-// (device, format, rank, rows, columns, parts) -> promise of { weight, sizeBytes }
+// (device, format, rank, rows, columns, matrices, mapped, parts) -> promise of { weight, sizeBytes }
 napi_value packWeight(napi_env env, napi_callback_info info) {
-  return guarded(env, info, 6, [](napi_env env, napi_value* arguments) {
+  return guarded(env, info, 8, [](napi_env env, napi_value* arguments) {
     const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
     PlanWeight shape;
     shape.format = readEnum<int32_t>(env, arguments[1], kLastFormat, "format");
     shape.rank = readInt(env, arguments[2], "rank");
     shape.rows = readInt(env, arguments[3], "rows");
     shape.columns = readInt(env, arguments[4], "columns");
-    const bool vector = shape.rank == 1 && shape.columns == 1 && shape.format == 0;
-    const bool matrix = shape.rank == 2 && shape.columns > 0 && shape.columns <= (1 << 28) && shape.columns % blockSize(static_cast<WeightFormat>(shape.format)).elements == 0;
+    shape.count = readInt(env, arguments[5], "matrices");
+    const bool vector = shape.rank == 1 && shape.columns == 1 && shape.format == 0 && shape.count == 1;
+    const bool counted = shape.rank == 2 ? shape.count == 1 : shape.rank == 3 && shape.count > 0 && shape.count <= (1 << 16);
+    const bool matrix = counted && shape.columns > 0 && shape.columns <= (1 << 28) && shape.columns % blockSize(static_cast<WeightFormat>(shape.format)).elements == 0;
     require(shape.rows > 0 && (vector || matrix), "INTERNAL", "The native addon was given a weight of an impossible shape.");
     std::vector<cpu::WeightPart> parts;
-    const uint32_t numParts = arrayLength(env, arguments[5], "parts");
-    for (uint32_t i = 0; i < numParts; i++) parts.push_back(readPart(env, element(env, arguments[5], i)));
-    return worker->submit(env, arguments[5], [shape, parts = std::move(parts)](cpu::Device& device) -> Worker::Result {
-      const auto weight = std::make_shared<cpu::Weight>(shape, parts, device.kernels(), device.pool());
+    const uint32_t numParts = arrayLength(env, arguments[7], "parts");
+    for (uint32_t i = 0; i < numParts; i++) parts.push_back(readPart(env, element(env, arguments[7], i)));
+    const bool mapped = readInt(env, arguments[6], "mapped") != 0;
+    return worker->submit(env, arguments[7], [shape, mapped, parts = std::move(parts)](cpu::Device& device) -> Worker::Result {
+      const auto weight = std::make_shared<cpu::Weight>(shape, parts, device.kernels(), device.pool(), mapped);
       return [weight](napi_env env) {
         napi_value result = makeObject(env);
         setProperty(env, result, "sizeBytes", makeNumber(env, static_cast<double>(weight->sizeBytes())));

@@ -29,7 +29,11 @@
   X(headLinear, "head-linear", "numHeads activation")                                             \
   X(latentWrite, "latent-write", "group layer")                                                   \
   X(latentAttention, "latent-attention", "group layer numHeads scale")                            \
-  X(gatherColumns, "gather-columns", "")
+  X(gatherColumns, "gather-columns", "")                                                          \
+  X(moeRoute, "moe-route", "score normalise groups keptGroups groupScore scale")                  \
+  X(expertLinear, "expert-linear", "activation experts")                                          \
+  X(expertCombine, "expert-combine", "")                                                          \
+  X(clampedSwiglu, "clamped-swiglu", "alpha limit")
 
 namespace millrace {
 

@@ -76,10 +76,12 @@ void checkViews(const Plan& plan) {
 PlanWeight decodeWeight(Words& words) {
   PlanWeight weight;
   weight.format = words.takeIn(0, static_cast<int32_t>(WeightFormat::count) - 1, "a weight format");
-  weight.rank = words.takeIn(1, 2, "a weight's rank");
+  weight.rank = words.takeIn(1, 3, "a weight's rank");
   weight.rows = words.takeIn(1, INT32_MAX, "a weight's rows");
   weight.columns = words.takeIn(1, kMaxWidth, "a weight's columns");
-  check(weight.rank == 2 || (weight.columns == 1 && weight.format == 0), "a vector is not f32");
+  weight.count = words.takeIn(1, 1 << 16, "a weight's matrices");
+  check(weight.rank == 3 || weight.count == 1, "a weight of rank below 3 has several matrices");
+  check(weight.rank >= 2 || (weight.columns == 1 && weight.format == 0), "a vector is not f32");
   check(weight.columns % blockSize(static_cast<WeightFormat>(weight.format)).elements == 0, "the rows of a matrix are not whole blocks of its format");
   return weight;
 }

@@ -10,7 +10,7 @@
 namespace millrace {
 
 constexpr int32_t kPlanMagic = 0x4d4c5250;  // "MLRP"
-constexpr int32_t kPlanVersion = 1;
+constexpr int32_t kPlanVersion = 2;
 
 struct PlanValue {
   bool perLogit;        // rows: one per logit row instead of one per token
@@ -21,8 +21,9 @@ struct PlanValue {
   int64_t arenaOffset;  // bytes, -1 for views and values that nothing touches
 };
 
+// Of rank 3: `count` matrices [rows, columns], those of the experts.
 struct PlanWeight {
-  int32_t format, rank, rows, columns;
+  int32_t format, rank, rows, columns, count = 1;
 };
 
 struct PlanNode {

@@ -30,6 +30,10 @@ Arity arityOf(Op op) {
     case Op::layerNorm: return {1, 1, 1, 2, 0};
     case Op::positionEmbedding: return {1, 1, 1, 1, 0};
     case Op::gatherColumns: return {1, 1, 0, 0, 1};
+    case Op::moeRoute: return {1, 2, 0, 1, 0};
+    case Op::expertLinear: return {2, 1, 1, 2, 0};
+    case Op::expertCombine:
+    case Op::clampedSwiglu: return {2, 1, 0, 0, 0};
     default: return {1, 1, 0, 0, 0};  // scale, soft-cap, activation, select-rows, collectives
   }
 }
@@ -71,7 +75,8 @@ class NodeCheck {
 
   void operands() const {
     const Arity arity = arityOf(node_.op);
-    that(node_.inputs.size() == arity.inputs && node_.outputs.size() == arity.outputs, "it has the inputs and outputs of its op");
+    const bool severalOutputs = node_.op == Op::expertLinear && node_.outputs.size() >= 1 && node_.outputs.size() <= kMaxExpertOutputs;
+    that(node_.inputs.size() == arity.inputs && (severalOutputs || node_.outputs.size() == arity.outputs), "it has the inputs and outputs of its op");
     that(node_.weights.size() >= arity.minWeights && node_.weights.size() <= arity.maxWeights, "it has the weights of its op");
     that(node_.constants.size() >= arity.constants && node_.constants.size() <= arity.constants + arity.optionalConstants, "it has the constants of its op");
     for (const int32_t id : node_.inputs) that(hasPlace(id), "its inputs have a place");
@@ -81,6 +86,7 @@ class NodeCheck {
   // What most ops have in common: rows of one axis and width. The others say their own rule in rules().
   void shapes() const {
     const Op op = node_.op;
+    if (op == Op::moeRoute || op == Op::expertLinear || op == Op::expertCombine) return oneAxis();
     const bool reshapes = op == Op::embedding || op == Op::linear || op == Op::selectRows || op == Op::ropeKvWrite || op == Op::headLinear;
     const bool ownWidths = op == Op::ropeKvWrite || op == Op::latentWrite || op == Op::latentAttention;
     const PlanValue& x = input(0);
@@ -94,6 +100,11 @@ class NodeCheck {
       that(reshapes || output(i).width == x.width, "its outputs are as wide as its inputs");
       that(op == Op::selectRows || output(i).perLogit == x.perLogit, "its outputs have the axis of its inputs");
     }
+  }
+
+  void oneAxis() const {
+    for (size_t i = 0; i < node_.inputs.size(); i++) that(input(i).perLogit == input(0).perLogit, "its inputs have one axis");
+    for (size_t i = 0; i < node_.outputs.size(); i++) that(output(i).perLogit == input(0).perLogit, "its outputs have the axis of its inputs");
   }
 
   void rules() const {
@@ -127,6 +138,11 @@ class NodeCheck {
         for (const float at : order) that(at >= 0 && at < static_cast<float>(x.width), "its order names columns of the input");
         break;
       }
+      case Op::moeRoute: moeRoute(); break;
+      case Op::expertLinear: expertLinear(); break;
+      case Op::expertCombine:
+        that(!x.isIds && !input(1).isIds && !output(0).isIds && int64_t{input(1).width} * output(0).width == x.width, "its slots fit");
+        break;
       case Op::rope: rotary(); break;
       case Op::kvWrite: cacheLayer(0, x.width); break;
       case Op::ropeKvWrite:
@@ -156,6 +172,33 @@ class NodeCheck {
       case Op::selectRows: that(!x.perLogit && output(0).perLogit && output(0).width == x.width, "it selects rows"); break;
       default: break;
     }
+  }
+
+  void moeRoute() const {
+    const int64_t experts = input(0).width, slots = output(0).width, groups = node_.intAttr(2), kept = node_.intAttr(3);
+    that(!input(0).isIds && output(0).isIds && !output(1).isIds && output(1).width == slots, "it makes ids and weights");
+    that(experts <= 4096 && groups > 0 && experts % groups == 0 && kept > 0 && kept <= groups && slots <= experts / groups * kept, "its groups fit");
+    that(weight(0) == nullptr || isVector(0, experts), "it has a bias an expert");
+  }
+
+  // The ids must be those of a router of as many experts: nothing else keeps them in range.
+  void expertLinear() const {
+    const PlanWeight* w = weight(0);
+    const int64_t slots = input(1).width, experts = node_.intAttr(1);
+    that(w != nullptr && w->rank == 3 && w->count == experts, "it has a matrix an expert");
+    that(!input(0).isIds && (input(0).width == w->columns || input(0).width == slots * w->columns), "its input is as wide as its matrices, or a slot is");
+    int64_t widths = 0;
+    for (size_t i = 0; i < node_.outputs.size(); i++) {
+      that(!output(i).isIds && output(i).width % slots == 0, "its outputs are whole slots");
+      widths += output(i).width;
+    }
+    that(widths == slots * w->rows, "its outputs share the rows of its matrices");
+    that(weight(1) == nullptr || isVector(1, experts * w->rows), "the bias is as long as all outputs");
+    that(node_.intAttr(0) >= 0 && node_.intAttr(0) <= 3 && (node_.intAttr(0) != 2 || w->columns % 32 == 0), "the activation is known and fits");
+    bool routed = false;
+    for (const PlanNode& node : plan_.nodes)
+      routed = routed || (node.op == Op::moeRoute && node.outputs[0] == node_.inputs[1] && plan_.values[static_cast<size_t>(node.inputs[0])].width == experts);
+    that(routed, "its ids come from a router of as many experts");
   }
 
   void rotary() const {

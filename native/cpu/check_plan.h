@@ -6,6 +6,10 @@
 
 namespace millrace::cpu {
 
+// Most outputs that an expert-linear divides its rows among.
+constexpr int kMaxExpertOutputs = 4;
+
+
 // Throws PLAN_INVALID naming the first node that breaks a rule.
 void checkPlan(const Plan& plan);
 

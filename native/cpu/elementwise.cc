@@ -1,5 +1,5 @@
 // Ops on single elements and single rows: rmsNorm, addRmsNorm, layerNorm, add, scale, softCap,
-// activation, gatedActivation.
+// activation, gatedActivation, clampedSwiglu, expertCombine.
 //
 // Written as plain loops that the compiler vectorises for each instruction set. There are no fused multiply-adds and no reassociation, so a loop's
 // tail computes what its body would, and every instruction set gives the same bits. A row is a function of that row alone: sums of squares
@@ -227,6 +227,28 @@ void gatedActivation(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t
   if (function == 0) mapPairs(gate, up, y, rows, width, pool, [](float g, float u) { return silu(g) * u; });
   else if (function == 1) mapPairs(gate, up, y, rows, width, pool, [](float g, float u) { return geluTanh(g) * u; });
   else mapPairs(gate, up, y, rows, width, pool, [](float g, float u) { return geluErf(g) * u; });
+}
+
+void clampedSwiglu(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t width, float alpha, float limit, ThreadPool& pool) {
+  mapPairs(gate, up, y, rows, width, pool, [alpha, limit](float g, float u) {
+    const float cappedGate = g > limit ? limit : g;  // a NaN stays one
+    const float cappedUp = u > limit ? limit : u < -limit ? -limit : u;
+    return cappedGate / (1.0f + expApprox(-(alpha * cappedGate))) * (cappedUp + 1.0f);
+  });
+}
+
+void expertCombine(ConstRows y, ConstRows weights, Rows out, int32_t rows, int32_t width, int32_t slots, ThreadPool& pool) {
+  forElements(rows, width, pool, [&](int64_t row, int32_t begin, int32_t count) {
+    const float* from = y.data + row * y.stride + begin;
+    const float* share = weights.data + row * weights.stride;
+    float* to = out.data + row * out.stride + begin;
+    for (int32_t i = 0; i < count; i++) to[i] = share[0] * from[i];
+    for (int32_t slot = 1; slot < slots; slot++) {
+      const float* next = from + int64_t{slot} * width;
+      const float w = share[slot];
+      for (int32_t i = 0; i < count; i++) to[i] += w * next[i];
+    }
+  });
 }
 
 void activation(ConstRows x, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool& pool) {

@@ -18,6 +18,10 @@ void gatedActivation(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t
 
 // y = function(x); 3: relu.
 void activation(ConstRows x, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool&);
+// y = g * sigmoid(alpha * g) * (u + 1), g = min(gate, limit), u = up within [-limit, limit].
+void clampedSwiglu(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t width, float alpha, float limit, ThreadPool&);
+// out = sum over slots of weights * y, from slot 0 on; y is [rows, slots * width].
+void expertCombine(ConstRows y, ConstRows weights, Rows out, int32_t rows, int32_t width, int32_t slots, ThreadPool&);
 // y = (x - mean) / sqrt(variance + epsilon) * weight + bias; bias may be null.
 void layerNorm(ConstRows x, Rows y, int32_t rows, int32_t width, const float* weight, const float* bias, float epsilon, ThreadPool&);
 

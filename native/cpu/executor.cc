@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "../common/error.h"
+#include "check_plan.h"
 
 namespace millrace::cpu {
 namespace {
@@ -57,6 +58,14 @@ class EntryRun {
         break;
       case Op::layerNorm:
         c_.kernels.layerNorm(in(node, 0), out(node, 0), rowsOf(node), width(node), vector(node, 0), vector(node, 1), node.floatAttr(0), c_.pool);
+        break;
+      case Op::moeRoute: moeRoute(node); break;
+      case Op::expertLinear: expertLinear(node); break;
+      case Op::expertCombine:
+        c_.kernels.expertCombine(in(node, 0), in(node, 1), out(node, 0), rowsOf(node), width(node) / input(node, 1).width, input(node, 1).width, c_.pool);
+        break;
+      case Op::clampedSwiglu:
+        c_.kernels.clampedSwiglu(in(node, 0), in(node, 1), out(node, 0), rowsOf(node), width(node), node.floatAttr(0), node.floatAttr(1), c_.pool);
         break;
       case Op::activation: c_.kernels.activation(in(node, 0), out(node, 0), rowsOf(node), width(node), node.intAttr(0), c_.pool); break;
       case Op::positionEmbedding: positionEmbedding(node); break;
@@ -149,6 +158,57 @@ class EntryRun {
     args.plantedOrderFault = c_.plantedOrderFault;
     if (node.op == Op::linear) c_.kernels.linear(args, c_.pool);
     else c_.kernels.headLinear(args, node.intAttr(0), c_.pool);
+  }
+
+  void moeRoute(const PlanNode& node) {
+    MoeRouteArgs args;
+    args.logits = in(node, 0);
+    const Rows ids = out(node, 0);
+    args.ids = reinterpret_cast<int32_t*>(ids.data);
+    args.idStride = ids.stride;
+    args.weights = out(node, 1);
+    args.rows = rowsOf(node);
+    args.experts = width(node);
+    args.slots = plan_.values[static_cast<size_t>(node.outputs[0])].width;
+    args.bias = vector(node, 0);
+    args.isSigmoid = node.intAttr(0) == 1;
+    args.normalise = node.intAttr(1) == 1;
+    args.groups = node.intAttr(2);
+    args.keptGroups = node.intAttr(3);
+    args.bestTwo = node.intAttr(4) == 1;
+    args.scale = node.floatAttr(5);
+    c_.kernels.moeRoute(args, c_.pool);
+  }
+
+  void expertLinear(const PlanNode& node) {
+    const Weight& weight = *program_.weight(node.weights[0]);
+    const ConstRows ids = in(node, 1);
+    Rows outputs[kMaxExpertOutputs];
+    int32_t widths[kMaxExpertOutputs];
+    ExpertLinearArgs args;
+    args.x = in(node, 0);
+    args.slotStride = width(node) == weight.shape().columns ? 0 : weight.shape().columns;
+    args.ids = reinterpret_cast<const int32_t*>(ids.data);
+    args.idStride = ids.stride;
+    args.rows = rowsOf(node);
+    args.slots = input(node, 1).width;
+    args.experts = node.intAttr(1);
+    args.matrices = weight.matrices();
+    args.stored = weight.stored();
+    args.runs = weight.runsPerMatrix();
+    args.tileScratch = program_.expertTileScratch();
+    args.bias = vector(node, 1);
+    args.activation = static_cast<Activation>(node.intAttr(0));
+    args.numOutputs = static_cast<int32_t>(node.outputs.size());
+    for (size_t i = 0; i < node.outputs.size(); i++) {
+      outputs[i] = out(node, i);
+      widths[i] = plan_.values[static_cast<size_t>(node.outputs[i])].width / args.slots;
+    }
+    args.outputs = outputs;
+    args.widths = widths;
+    args.scratch = program_.linearScratch();
+    args.counters = &c_.counters;
+    c_.kernels.expertLinear(args, c_.pool);
   }
 
   RopeArgs ropeArgs(const PlanNode& node, size_t i, Rows y) const {

@@ -4,6 +4,7 @@
 #include "kv_cache.h"
 #include "linear.h"
 #include "linear_table.h"
+#include "moe_route.h"
 #include "rope.h"
 
 namespace millrace::cpu::MILLRACE_ISA {
@@ -21,8 +22,12 @@ const KernelTable& kernelTable() {
       linearScratchBytes,
       linear,
       headLinear,
+      expertScratchBytes,
+      expertTileBytes,
+      expertLinear,
       linearName,
       linearSupports,
+      moeRoute,
       kvBlockBytes,
       kvWrite,
       latentWrite,
@@ -38,6 +43,8 @@ const KernelTable& kernelTable() {
       softCap,
       gatedActivation,
       activation,
+      clampedSwiglu,
+      expertCombine,
       layerNorm,
   };
   return table;

@@ -75,6 +75,44 @@ struct LinearArgs {
   bool plantedOrderFault;  // tests only: adds segments backwards in the > 64 rows class, which the contract forbids
 };
 
+// Rows of a matrix as a file has them, row by row.
+struct StoredRows {
+  const uint8_t* data;
+  int32_t rows;
+};
+
+// A linear of one of several matrices for each slot of a row. What a row becomes depends on its own x and ids.
+struct ExpertLinearArgs {
+  ConstRows x;                    // [rows, k], or [rows, slots * k] with slotStride k
+  int64_t slotStride;             // 0: all slots read the same x
+  const int32_t* ids;             // [rows, slots], rows idStride apart, each in [0, experts)
+  int64_t idStride;
+  int32_t rows, slots, experts;
+  const PackedMatrix* matrices;   // [experts], all of one shape and format; without data where they are stored:
+  const StoredRows* stored;       // [experts, runs], or null: runs of rows that together are an expert's matrix, in a mapped file
+  int32_t runs;
+  uint8_t* tileScratch;           // for stored matrices: a packed tile, expertTileBytes(format, k), for each thread
+  const float* bias;              // [experts * n] or null
+  Activation activation;
+  const Rows* outputs;            // the n outputs of a slot are divided among them: output i takes widths[i] of each slot
+  const int32_t* widths;
+  int32_t numOutputs;
+  uint8_t* scratch;               // expertScratchBytes(maxRows, slots, k, experts) bytes, 64-byte aligned
+  Counters* counters;
+};
+
+struct MoeRouteArgs {
+  ConstRows logits;               // [rows, experts]
+  int32_t* ids;                   // [rows, slots], rows idStride apart
+  int64_t idStride;
+  Rows weights;                   // [rows, slots]
+  int32_t rows, experts, slots;
+  const float* bias;              // [experts] or null
+  bool isSigmoid, normalise, bestTwo;
+  int32_t groups, keptGroups;
+  float scale;
+};
+
 // K and V of one layer of one cache group: numBlocks blocks of kvBlockBytes each, layout inside a block private to attention.cc.
 struct KvLayer {
   uint8_t* data;
@@ -145,9 +183,15 @@ struct KernelTable {
   void (*linear)(const LinearArgs&, ThreadPool&);
   // A matrix for each of numHeads heads: x [rows, numHeads * k], weight [n, k], y [rows, n]; head h has outputs [h * n / numHeads, ...). No bias.
   void (*headLinear)(const LinearArgs&, int32_t numHeads, ThreadPool&);
+  size_t (*expertScratchBytes)(int32_t maxRows, int32_t slots, int32_t k, int32_t experts);
+  size_t (*expertTileBytes)(WeightFormat format, int32_t k);
+  void (*expertLinear)(const ExpertLinearArgs&, ThreadPool&);
   // For inspect and docs: such as "linear_bf16_avx512bf16".
   const char* (*linearName)(WeightFormat format, Activation activation);
   bool (*linearSupports)(WeightFormat format, Activation activation);
+
+  // moe_route.cc
+  void (*moeRoute)(const MoeRouteArgs&, ThreadPool&);
 
   // attention.cc
   size_t (*kvBlockBytes)(const KvLayer& cache);  // of its shape alone
@@ -170,6 +214,8 @@ struct KernelTable {
   void (*softCap)(ConstRows x, Rows y, int32_t rows, int32_t width, float cap, ThreadPool&);
   void (*gatedActivation)(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool&);
   void (*activation)(ConstRows x, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool&);  // 3: relu
+  void (*clampedSwiglu)(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t width, float alpha, float limit, ThreadPool&);
+  void (*expertCombine)(ConstRows y, ConstRows weights, Rows out, int32_t rows, int32_t width, int32_t slots, ThreadPool&);
   void (*layerNorm)(ConstRows x, Rows y, int32_t rows, int32_t width, const float* weight, const float* bias, float epsilon, ThreadPool&);  // bias may be null
 };
 

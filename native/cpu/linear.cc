@@ -12,7 +12,6 @@
 namespace millrace::cpu::MILLRACE_ISA {
 namespace {
 
-constexpr int kFewRows = 64;
 constexpr int kTilesPerGroup = 4;
 constexpr int64_t kItemsPerThread = 8;       // smaller groups rather than fewer: the last items end together
 constexpr int64_t kRowBlockBytes = 384 * 1024;
@@ -111,19 +110,20 @@ struct Call {
   }
 };
 
-// Runs a segment of a tile for few rows, fetching ahead. One block of rows streams through the segment; more blocks take it in pieces, and
-// each block fetches its share of the next piece, so that memory and arithmetic overlap.
-void runPieces(const Call& call, TileJob job, float* sums) {
-  const WeightFormat format = call.args.weight->format;
-  if (keptAsStored(format)) return call.choice.kernel(job);  // takes its own pieces
-  const bool isInt8 = call.choice.stored == Stored::int8 || call.choice.stored == Stored::int8WithHalfSums;
+}  // namespace
+
+// One block of rows streams through the segment; more blocks take it in pieces, and each block fetches its share of the next piece, so that memory and
+// arithmetic overlap.
+void runPieces(WeightFormat format, const Choice& choice, TileJob job, float* sums) {
+  if (keptAsStored(format)) return choice.kernel(job);  // takes its own pieces
+  const bool isInt8 = choice.stored == Stored::int8 || choice.stored == Stored::int8WithHalfSums;
   const int rowsPerBlock = isInt8 ? kInt8TileRows : kMaxTileRows;
   const int blocks = static_cast<int>(ceilDiv(job.rowEnd, rowsPerBlock)), linesPerStep = format == WeightFormat::f16 ? 2 : 4;
   if (blocks == 1) {
     job.ahead = job.weights + kStreamAhead;
     job.aheadLines = linesPerStep;
     job.aheadBlocks = 1;
-    return call.choice.kernel(job);
+    return choice.kernel(job);
   }
   const int32_t end = job.kBegin + job.kCount, unit = larger(kQ8Group, blockSize(format).elements);
   const int32_t pieceSteps = static_cast<int32_t>(larger<int64_t>(1, kPieceBytes / stepsBytes(format, unit)) * unit);
@@ -139,16 +139,18 @@ void runPieces(const Call& call, TileJob job, float* sums) {
     job.aheadLines = static_cast<int32_t>(ceilDiv(linesPerStep, blocks));
     job.aheadBlocks = linesPerStep / job.aheadLines;
     job.aheadPerBlock = stepsBytes(format, job.kCount) / job.aheadBlocks;
-    call.choice.kernel(job);
+    choice.kernel(job);
   }
 }
+
+namespace {
 
 void runFewRows(const Call& call, ThreadPool& pool) {
   const int64_t run = larger<int64_t>(1, smaller<int64_t>(16, call.numTiles / (pool.numThreads() * 8)));
   pool.parallel(ceilDiv(call.numTiles, run), [&](int64_t item, int) {
     alignas(64) float sums[kFewRows * kTileOutputs];
     for (int64_t tile = item * run; tile < smaller(call.numTiles, (item + 1) * run); tile++)
-      for (int64_t turn = 0; turn < call.numSegments; turn++) runPieces(call, call.job(tile, turn, 0, call.args.rows), sums);
+      for (int64_t turn = 0; turn < call.numSegments; turn++) runPieces(call.args.weight->format, call.choice, call.job(tile, turn, 0, call.args.rows), sums);
   });
 }
 

@@ -62,7 +62,13 @@ struct RoundedRows {
 
 // Writes the rows of args.x as `stored` under args.activation into args.scratch. f32 values under f32 may be read in place.
 // `offset` is what the kernel's int8 weights carry on top.
-RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offset, ThreadPool& pool);
+// With `gather`, row r of the result is slot gather.rows[r] % slots of row gather.rows[r] / slots, slots being slotStride floats apart.
+struct Gather {
+  const int32_t* rows;
+  int32_t slots;
+  int64_t slotStride;
+};
+RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offset, ThreadPool& pool, const Gather* gather = nullptr);
 
 // A piece of one segment of K of one tile, for a run of rows. Sums begin at zero, or at `from`; they go on to `to`, or, when that is null, into y:
 // y = sum when `first`, else y + sum; then + bias where bias is not null. Cutting a segment into pieces changes no bit: the sums are only put down.
@@ -111,6 +117,10 @@ struct Choice {
   const char* name;
 };
 Choice choose(WeightFormat format, Activation activation);
+
+// Runs a segment of a tile for rows [0, rowEnd), at most kFewRows of them, fetching ahead. `sums` is [kFewRows, 64] of the caller's (linear.cc).
+constexpr int kFewRows = 64;
+void runPieces(WeightFormat format, const Choice& choice, TileJob job, float* sums);
 
 template <int MR, int NR>
 MILLRACE_INLINE void startRows(const TileJob& job, int row, int column, Vec (&sums)[MR][NR]) {

@@ -13,5 +13,8 @@ void linear(const LinearArgs&, ThreadPool&);
 void headLinear(const LinearArgs&, int32_t numHeads, ThreadPool&);
 const char* linearName(WeightFormat format, Activation activation);
 bool linearSupports(WeightFormat format, Activation activation);
+size_t expertScratchBytes(int32_t maxRows, int32_t slots, int32_t k, int32_t experts);
+size_t expertTileBytes(WeightFormat format, int32_t k);
+void expertLinear(const ExpertLinearArgs&, ThreadPool&);
 
 }  // namespace millrace::cpu::MILLRACE_ISA

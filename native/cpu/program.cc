@@ -53,7 +53,7 @@ void Program::checkSupport() const {
 }
 
 void Program::allocateScratch(int numThreads) {
-  size_t linear = 0, attention = 0;
+  size_t linear = 0, attention = 0, tiles = 0;
   for (const PlanNode& node : plan_.nodes) {
     if (node.op == Op::linear) {
       const int32_t rows = plan_.values[static_cast<size_t>(node.inputs[0])].perLogit ? maxLogitRows_ : maxTokens_;
@@ -65,6 +65,14 @@ void Program::allocateScratch(int numThreads) {
       attention = std::max(attention, kernels_.attentionScratchBytes(maxTokens_, node.intAttr(2), rowWidth, numThreads));
     } else if (node.op == Op::attention) {
       attention = std::max(attention, kernels_.attentionScratchBytes(maxTokens_, node.intAttr(2), node.intAttr(3), numThreads));
+    } else if (node.op == Op::expertLinear) {
+      const int32_t rows = plan_.values[static_cast<size_t>(node.inputs[0])].perLogit ? maxLogitRows_ : maxTokens_;
+      const int32_t slots = plan_.values[static_cast<size_t>(node.inputs[1])].width;
+      require(int64_t{rows} * slots <= INT32_MAX, "CONFIG_INVALID", "A step has too many pairs of tokens and experts.");
+      linear = std::max(linear, kernels_.expertScratchBytes(rows, slots, plan_.weights[node.weights[0]].columns, node.intAttr(1)));
+      const Weight* stored = weight(node.weights[0]);
+      if (stored != nullptr && stored->stored() != nullptr)
+        tiles = std::max(tiles, kernels_.expertTileBytes(static_cast<WeightFormat>(stored->shape().format), stored->shape().columns) * static_cast<size_t>(numThreads));
     } else if (node.op == Op::embedding) {
       const int32_t rows = plan_.weights[node.weights[0]].rows;
       vocabSize_ = vocabSize_ == 0 ? rows : std::min(vocabSize_, rows);
@@ -72,6 +80,7 @@ void Program::allocateScratch(int numThreads) {
   }
   linearScratch_ = Memory(linear, "rounded activations");
   attentionScratch_ = Memory(attention, "attention");
+  expertTileScratch_ = Memory(tiles, "packed tiles of experts");
 }
 
 Rows Program::rows(int32_t id) const {
@@ -89,12 +98,15 @@ ConstRows Program::constRows(int32_t id) const {
 std::vector<std::string> Program::kernelNames() const {
   std::vector<std::string> names;
   for (const PlanNode& node : plan_.nodes) {
-    if (node.op == Op::linear || node.op == Op::headLinear) {
-      const Activation activation = static_cast<Activation>(node.intAttr(node.op == Op::linear ? 0 : 1));
-      names.push_back(std::string(node.op == Op::linear ? "" : "head_") + kernels_.linearName(static_cast<WeightFormat>(plan_.weights[node.weights[0]].format), activation));
-    } else {
+    const bool isLinear = node.op == Op::linear || node.op == Op::headLinear || node.op == Op::expertLinear;
+    if (!isLinear) {
       names.push_back(std::string(opName(node.op)) + "_" + kernels_.isa);
+      continue;
     }
+    const Activation activation = static_cast<Activation>(node.intAttr(node.op == Op::headLinear ? 1 : 0));
+    const bool isMapped = node.op == Op::expertLinear && weight(node.weights[0])->stored() != nullptr;
+    const char* kind = node.op == Op::linear ? "" : node.op == Op::headLinear ? "head_" : isMapped ? "expert_mapped_" : "expert_";
+    names.push_back(std::string(kind) + kernels_.linearName(static_cast<WeightFormat>(plan_.weights[node.weights[0]].format), activation));
   }
   return names;
 }

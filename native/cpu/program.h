@@ -21,7 +21,7 @@ class Program {
   const Plan& plan() const { return plan_; }
   int32_t maxTokens() const { return maxTokens_; }
   int32_t maxLogitRows() const { return maxLogitRows_; }
-  size_t arenaBytes() const { return arena_.size() + linearScratch_.size() + attentionScratch_.size(); }
+  size_t arenaBytes() const { return arena_.size() + linearScratch_.size() + attentionScratch_.size() + expertTileScratch_.size(); }
   const Weight* weight(int32_t id) const { return id < 0 ? nullptr : weights_[static_cast<size_t>(id)].get(); }
   // Ids below this are in every embedding table that reads the input; 0 when none does.
   int32_t vocabSize() const { return vocabSize_; }
@@ -32,6 +32,7 @@ class Program {
   // Token ids of the step, maxTokens of them: apart from the arena, where no kernel can write over them.
   int32_t* tokenIds() const { return reinterpret_cast<int32_t*>(tokenIds_.data()); }
   uint8_t* linearScratch() const { return linearScratch_.data(); }
+  uint8_t* expertTileScratch() const { return expertTileScratch_.data(); }
   uint8_t* attentionScratch() const { return attentionScratch_.data(); }
 
   // Name of the kernel that runs each node.
@@ -46,7 +47,7 @@ class Program {
   std::vector<std::shared_ptr<Weight>> weights_;
   const KernelTable& kernels_;
   int32_t maxTokens_, maxLogitRows_, vocabSize_ = 0;
-  Memory arena_, tokenIds_, linearScratch_, attentionScratch_;
+  Memory arena_, tokenIds_, linearScratch_, attentionScratch_, expertTileScratch_;
 };
 
 }  // namespace millrace::cpu

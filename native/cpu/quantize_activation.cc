@@ -117,10 +117,10 @@ void rowToBf16(const float* x, int k, uint16_t* out) {
 
 }  // namespace
 
-RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offset, ThreadPool& pool) {
+RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offset, ThreadPool& pool, const Gather* gather) {
   const int k = args.weight->k;
   const bool wholeRow = args.activation == Activation::int8Token;
-  if (stored == Stored::f32 && args.activation == Activation::f32 && k % 4 == 0)
+  if (stored == Stored::f32 && args.activation == Activation::f32 && k % 4 == 0 && gather == nullptr)
     return {reinterpret_cast<const uint8_t*>(args.x.data), args.x.stride * 4, nullptr, nullptr, 0, nullptr};
 
   // One cache line more than the row: rows a power of two apart would meet in the same cache sets.
@@ -134,7 +134,8 @@ RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offs
 
   const auto round = [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
-      const float* x = args.x.data + row * args.x.stride;
+      const float* x = gather == nullptr ? args.x.data + row * args.x.stride
+                                         : args.x.data + gather->rows[row] / gather->slots * args.x.stride + gather->rows[row] % gather->slots * gather->slotStride;
       uint8_t* out = data + row * stride;
       switch (stored) {
         case Stored::f32: rowToF32(x, k, args.activation, reinterpret_cast<float*>(out)); break;

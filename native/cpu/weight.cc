@@ -111,9 +111,10 @@ bool isAligned(const uint8_t* bytes) { return reinterpret_cast<uintptr_t>(bytes)
 void checkParts(const PlanWeight& shape, const std::vector<WeightPart>& parts) {
   int64_t rows = 0;
   for (const WeightPart& part : parts) {
+    require(rows / shape.rows == (rows + part.rows - 1) / shape.rows, "WEIGHTS_SHAPE_MISMATCH", "A tensor lies across matrices.");
     rows += part.rows;
     const size_t columns = static_cast<size_t>(shape.columns);
-    const size_t row = shape.rank == 2 ? columns : static_cast<size_t>(part.rows);
+    const size_t row = shape.rank >= 2 ? columns : static_cast<size_t>(part.rows);
     const size_t block = static_cast<size_t>(blockSize(part.format).elements);
     require(part.rows > 0 && row % block == 0, "WEIGHTS_SHAPE_MISMATCH", "Rows of a tensor are not whole blocks.");
     require(part.sizeBytes == storedBytes(part.format, static_cast<size_t>(part.rows) * columns), "WEIGHTS_FILE_INVALID",
@@ -124,7 +125,7 @@ void checkParts(const PlanWeight& shape, const std::vector<WeightPart>& parts) {
     const bool whole = part.ropeHeadDim == 0 || (part.ropeHeadDim > 0 && part.ropeHeadDim % 2 == 0 && part.rows % part.ropeHeadDim == 0);
     require(whole, "WEIGHTS_SHAPE_MISMATCH", "A tensor with rotary row order is not made of whole heads.");
   }
-  require(rows == shape.rows, "WEIGHTS_SHAPE_MISMATCH", "The parts of a weight do not have its rows.");
+  require(rows == int64_t{shape.rows} * shape.count, "WEIGHTS_SHAPE_MISMATCH", "The parts of a weight do not have its rows.");
 }
 
 // Packs a matrix in chunks of rows; a chunk that lies in one part as the kernels want it is packed from where it lies.
@@ -218,8 +219,30 @@ size_t storedBytes(WeightFormat format, size_t elements) {
   return static_cast<size_t>(bytesOf(format, static_cast<int64_t>(elements)));
 }
 
-Weight::Weight(const PlanWeight& shape, const std::vector<WeightPart>& parts, const KernelTable& kernels, ThreadPool& pool) : shape_(shape) {
+// Each matrix must be as many parts, which lie in files as the kernels pack them. Says whether it is so.
+bool Weight::mapRows(const std::vector<WeightPart>& parts) {
+  const size_t count = static_cast<size_t>(shape_.count), runs = parts.size() / count;
+  const WeightFormat format = static_cast<WeightFormat>(shape_.format);
+  const size_t element = blockSize(format).elements > 1 ? 1 : static_cast<size_t>(blockSize(format).bytes);
+  int64_t rows = 0;
+  for (size_t i = 0; i < parts.size(); i++) {
+    const WeightPart& part = parts[i];
+    const bool asWanted = part.file != nullptr && part.format == format && part.ropeHeadDim == 0 && part.shift == 0;
+    if (!asWanted || reinterpret_cast<uintptr_t>(part.bytes) % element != 0 || parts.size() % count != 0) return false;
+    rows += part.rows;
+    if ((i + 1) % runs == 0 && rows != static_cast<int64_t>((i + 1) / runs) * shape_.rows) return false;
+  }
+  for (const WeightPart& part : parts) {
+    stored_.push_back(StoredRows{part.bytes, part.rows});
+    if (std::find(files_.begin(), files_.end(), part.file) == files_.end()) files_.push_back(part.file);
+  }
+  matrices_.assign(count, PackedMatrix{format, shape_.rows, shape_.columns, nullptr});
+  return true;
+}
+
+Weight::Weight(const PlanWeight& shape, const std::vector<WeightPart>& parts, const KernelTable& kernels, ThreadPool& pool, bool mapped) : shape_(shape) {
   checkParts(shape, parts);
+  if (mapped && shape.rank == 3 && mapRows(parts)) return;
   for (const WeightPart& part : parts)
     if (part.file != nullptr) part.file->willNeed(part.offset, part.sizeBytes);
   if (shape.rank == 1) {
@@ -232,9 +255,15 @@ Weight::Weight(const PlanWeight& shape, const std::vector<WeightPart>& parts, co
     return;
   }
   const WeightFormat format = static_cast<WeightFormat>(shape.format);
-  memory_ = Memory(kernels.packedBytes(format, shape.rows, shape.columns), "a matrix of weights");
-  matrix_ = PackedMatrix{format, shape.rows, shape.columns, memory_.data()};
-  MatrixPacker(matrix_, parts, kernels, pool).pack();
+  const size_t bytes = (kernels.packedBytes(format, shape.rows, shape.columns) + 63) / 64 * 64;
+  memory_ = Memory(bytes * static_cast<size_t>(shape.count), "a matrix of weights");
+  auto part = parts.begin();
+  for (int32_t i = 0; i < shape.count; i++) {
+    matrices_.push_back(PackedMatrix{format, shape.rows, shape.columns, memory_.data() + bytes * static_cast<size_t>(i)});
+    std::vector<WeightPart> own;
+    for (int32_t rows = 0; rows < shape.rows; rows += part++->rows) own.push_back(*part);
+    MatrixPacker(matrices_.back(), own, kernels, pool).pack();
+  }
 }
 
 }  // namespace millrace::cpu

@@ -27,21 +27,29 @@ struct WeightPart {
 
 class Weight {
  public:
-  // Packs the parts, one under the other, on the pool. Pages of mapped files leave the process as they are packed.
-  Weight(const PlanWeight& shape, const std::vector<WeightPart>& parts, const KernelTable& kernels, ThreadPool& pool);
+  // Packs the parts, one under the other, on the pool; those of one matrix of several are whole parts. Pages of mapped files leave the process as they are packed.
+  // `mapped`: matrices of rank 3 that lie in files as the plan wants them stay there.
+  Weight(const PlanWeight& shape, const std::vector<WeightPart>& parts, const KernelTable& kernels, ThreadPool& pool, bool mapped = false);
 
   // A shape alone, to be asked about and never run.
   explicit Weight(const PlanWeight& shape) : shape_(shape) {}
 
   const PlanWeight& shape() const { return shape_; }
-  const PackedMatrix& matrix() const { return matrix_; }                                       // rank 2
+  const PackedMatrix& matrix() const { return matrices_[0]; }                                  // rank 2
+  const PackedMatrix* matrices() const { return matrices_.data(); }                           // rank 3: shape().count of them
   const float* vector() const { return reinterpret_cast<const float*>(memory_.data()); }  // rank 1
-  size_t sizeBytes() const { return memory_.size(); }
+  // Where matrices stay in files: runsPerMatrix() runs of rows for each; else null.
+  const StoredRows* stored() const { return stored_.empty() ? nullptr : stored_.data(); }
+  int32_t runsPerMatrix() const { return stored_.empty() ? 0 : static_cast<int32_t>(stored_.size() / matrices_.size()); }
+  size_t sizeBytes() const { return memory_.size(); }  // in memory of the process' own
 
  private:
   PlanWeight shape_;
   Memory memory_;
-  PackedMatrix matrix_{};
+  bool mapRows(const std::vector<WeightPart>& parts);
+  std::vector<PackedMatrix> matrices_;
+  std::vector<StoredRows> stored_;
+  std::vector<std::shared_ptr<MappedFile>> files_;
 };
 
 // Bytes of `elements` stored values, a whole number of blocks.

@@ -5,6 +5,8 @@ export interface BackendOptions {
   readonly numThreads: number;
   /** Instruction-set class of native kernels; the best of this machine when absent. */
   readonly isa?: string;
+  /** Where the matrices of experts are: in memory as the kernels want them, or in the checkpoint's file. */
+  readonly experts?: 'auto' | 'packed' | 'mapped';
   /** Sources compiled so far and in all, on the native backend's first use. */
   onBuildProgress?(done: number, total: number): void;
 }

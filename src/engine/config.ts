@@ -162,6 +162,13 @@ const table = {
     placeholder: 'TOKENS',
     meaning: 'Tokens in a KV block; divides 256.',
   },
+  expertWeights: {
+    flag: 'expert-weights',
+    kind: 'string',
+    choices: ['auto', 'packed', 'mapped'],
+    default: 'auto',
+    meaning: 'Matrices of experts: packed in memory, or mapped from their file and packed a tile at a time when needed; auto maps what does not fit.',
+  },
   kvCacheDtype: {
     flag: 'kv-cache-dtype',
     kind: 'string',

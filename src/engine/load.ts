@@ -192,6 +192,7 @@ async function openBackend(options: CheckedOptions, machine: MachineFacts, hooks
   const backendOptions = {
     numThreads,
     ...(options.isa === 'auto' || options.isa === null ? {} : { isa: options.isa }),
+    experts: options.expertWeights as 'auto' | 'packed' | 'mapped',
     onBuildProgress: (done: number, total: number) => hooks.onProgress?.('build', done, total),
   };
   if (options.backend !== 'auto' && options.backend !== null) return { backend: await backends[options.backend](backendOptions), reasons };

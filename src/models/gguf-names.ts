@@ -13,12 +13,16 @@ export interface GgufFamily {
   readonly huggingFace: string;
   /** q and k rows are stored with rotary pairs interleaved. */
   readonly interleavedRotary: boolean;
+  /** Files of this architecture that have experts; those without are another family's. No by default. */
+  readonly experts?: boolean;
   /** Added to every norm weight when read; -1 where the file stores `weight + 1`. */
   readonly normShift: number;
   /** What the family calls its tensors; as Llama by default. */
   readonly names?: TensorNames;
   /** Tensors of a layer, by their word in the file, that mean something else than usual. */
   readonly layerTensors?: Readonly<Record<string, keyof TensorNames>>;
+  /** What files leave out of the rules of YaRN. */
+  readonly yarn?: Readonly<Record<string, unknown>>;
   /** Fields beyond the common ones. */
   extraConfig?(metadata: GgufMetadata): Record<string, unknown>;
   /** Fields that follow from which tensors there are, by their names in the file. */
@@ -45,7 +49,7 @@ export interface GgufTranslation {
   /** As `config.json` would say it. */
   readonly config: Readonly<Record<string, unknown>>;
   /** Name and reading rules of a tensor, or null for one that the model does not use. */
-  translate(name: string): { name: string; rowOrder?: { kind: 'rope-interleaved'; headDim: number }; shift?: number } | null;
+  translate(name: string): { name: string; rowOrder?: { kind: 'rope-interleaved'; headDim: number }; shift?: number; isMatrix?: true } | null;
 }
 
 /** Translates one file by the rules of its family. @throws MODEL_CONFIG_INVALID */
@@ -56,12 +60,6 @@ export function translateGguf(contents: GgufContents, family: GgufFamily): GgufT
 
 function readConfig(contents: GgufContents, family: GgufFamily): Record<string, unknown> {
   const metadata = metadataOf(contents.metadata, family.architecture);
-  if ((metadata.number('expert_count') ?? 0) > 0) {
-    throw new MillraceError('MODEL_ARCHITECTURE_UNKNOWN', {
-      message: `This ${family.architecture} file is a mixture of experts, which no family reads yet.`,
-      expected: 'a dense model',
-    });
-  }
   const embedding = contents.tensorShape('token_embd.weight');
   const hiddenSize = metadata.number('embedding_length');
   const numHeads = metadata.number('attention.head_count');
@@ -83,21 +81,41 @@ function readConfig(contents: GgufContents, family: GgufFamily): Record<string, 
     num_attention_heads: numHeads,
     num_key_value_heads: metadata.number('attention.head_count_kv'),
     head_dim: headDim,
-    intermediate_size: metadata.number('feed_forward_length'),
+    intermediate_size: metadata.number('feed_forward_length') ?? metadata.number('expert_feed_forward_length'),
     max_position_embeddings: metadata.number('context_length'),
     rms_norm_eps: metadata.number('attention.layer_norm_rms_epsilon') ?? metadata.number('attention.layer_norm_epsilon'),
     rope_theta: metadata.number('rope.freq_base'),
-    rope_scaling: readRopeScaling(contents, metadata),
+    rope_scaling: readRopeScaling(contents, metadata, family),
     ...(rotaryDim !== undefined && headDim !== undefined ? { partial_rotary_factor: rotaryDim / headDim } : {}),
     tie_word_embeddings: contents.tensorShape('output.weight') === undefined,
     attention_bias: contents.tensorShape('blk.0.attn_q.bias') !== undefined,
     mlp_bias: contents.tensorShape('blk.0.ffn_up.bias') !== undefined,
+    ...(family.experts === true ? expertConfig(metadata) : {}),
     ...family.extraConfig?.(metadata),
     ...family.tensorConfig?.((name) => contents.tensorShape(name) !== undefined),
   };
 }
 
-function readRopeScaling(contents: GgufContents, metadata: GgufMetadata): Record<string, unknown> | null {
+/** Fields of mixtures of experts, under the names of all families that have them. */
+function expertConfig(metadata: GgufMetadata): Record<string, unknown> {
+  const numExperts = metadata.number('expert_count');
+  return {
+    num_experts: numExperts,
+    num_local_experts: numExperts,
+    n_routed_experts: numExperts,
+    num_experts_per_tok: metadata.number('expert_used_count'),
+    moe_intermediate_size: metadata.number('expert_feed_forward_length'),
+    n_shared_experts: metadata.number('expert_shared_count'),
+    shared_expert_intermediate_size: metadata.number('expert_shared_feed_forward_length'),
+    norm_topk_prob: metadata.boolean('expert_weights_norm'),
+    routed_scaling_factor: metadata.number('expert_weights_scale'),
+    n_group: metadata.number('expert_group_count'),
+    topk_group: metadata.number('expert_group_used_count'),
+    first_k_dense_replace: metadata.number('leading_dense_block_count'),
+  };
+}
+
+function readRopeScaling(contents: GgufContents, metadata: GgufMetadata, family: GgufFamily): Record<string, unknown> | null {
   // Llama 3.1 and later: the file holds each frequency's divisor instead of the rule
   if (contents.tensorShape('rope_freqs.weight') !== undefined) {
     return { rope_type: 'divisors', divisors: [...(contents.readVector('rope_freqs.weight') ?? [])] };
@@ -158,9 +176,26 @@ const layerTensors: Readonly<Record<string, keyof TensorNames>> = {
   ffn_gate: 'gate',
   ffn_up: 'up',
   ffn_down: 'down',
+  ffn_gate_inp: 'router',
+  ffn_gate_inp_shexp: 'sharedExpertGate',
+};
+
+/** Tensors whose name is put together of several, and those that have a whole one. */
+const expertTensors: Readonly<Record<string, (names: TensorNames, kind: string) => string>> = {
+  ffn_gate_exps: (names, kind) => `${names.experts}.${names.expertGate}.${kind}`,
+  ffn_up_exps: (names, kind) => `${names.experts}.${names.expertUp}.${kind}`,
+  ffn_down_exps: (names, kind) => `${names.experts}.${names.expertDown}.${kind}`,
+  ffn_gate_shexp: (names, kind) => `${names.sharedExpert}.${names.expertGate}.${kind}`,
+  ffn_up_shexp: (names, kind) => `${names.sharedExpert}.${names.expertUp}.${kind}`,
+  ffn_down_shexp: (names, kind) => `${names.sharedExpert}.${names.expertDown}.${kind}`,
+  exp_probs_b: (names) => names.routerCorrection,
+  attn_sinks: (names) => names.sinks,
 };
 
 const LAYER_TENSOR = /^blk\.(\d{1,4})\.([a-z_]+)\.(weight|bias)$/;
+
+/** As Mixtral's first files had them: a tensor for each expert. */
+const SINGLE_EXPERT = /^blk\.(\d{1,4})\.ffn_(gate|up|down)\.(\d{1,4})\.weight$/;
 
 const OUTER_TENSOR = /^([a-z_]+)\.(weight|bias)$/;
 
@@ -172,15 +207,23 @@ function translateTensor(name: string, family: GgufFamily, headDim: number): Ret
     const [, word, kind] = outer;
     return Object.hasOwn(outerTensors, word) ? { name: `${names[outerTensors[word]]}.${kind}`, ...shifted } : null;
   }
+  const single = SINGLE_EXPERT.exec(name);
+  if (single !== null) {
+    const [, layer, word, expert] = single;
+    const part = word === 'gate' ? names.expertGate : word === 'up' ? names.expertUp : names.expertDown;
+    return { name: `${names.layers}${layer}.${names.experts}.${expert}.${part}.weight` };
+  }
   const match = LAYER_TENSOR.exec(name);
   if (match === null) return null;
   const [, layer, word, kind] = match;
+  if (Object.hasOwn(expertTensors, word)) return { name: `${names.layers}${layer}.${expertTensors[word](names, kind)}` };
   const known = { ...layerTensors, ...family.layerTensors };
   if (!Object.hasOwn(known, word)) return null;
   const rotary = family.interleavedRotary && (word === 'attn_q' || word === 'attn_k');
   return {
     name: `${names.layers}${layer}.${names[known[word]]}.${kind}`,
     ...shifted,
+    ...(word === 'ffn_gate_inp_shexp' ? { isMatrix: true as const } : {}),
     ...(rotary ? { rowOrder: { kind: 'rope-interleaved' as const, headDim } } : {}),
   };
 }

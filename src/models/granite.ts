@@ -3,6 +3,7 @@ import { buildDecoder } from './blocks/decoder.ts';
 import { readCommon } from './blocks/decoder-config.ts';
 import type { LayerFeatures } from './blocks/decoder-features.ts';
 import type { ModelFamily } from './family.ts';
+import type { GgufMetadata } from './gguf-names.ts';
 
 export const granite: ModelFamily = {
   name: 'granite',
@@ -30,11 +31,16 @@ export const granite: ModelFamily = {
     huggingFace: 'GraniteForCausalLM',
     interleavedRotary: true,
     normShift: 0,
-    extraConfig: (metadata) => ({
-      embedding_multiplier: metadata.number('embedding_scale'),
-      residual_multiplier: metadata.number('residual_scale'),
-      attention_multiplier: metadata.number('attention.scale'),
-      logits_scaling: metadata.number('logit_scale'),
-    }),
+    extraConfig: graniteMetadata,
   },
 };
+
+/** The multipliers in GGUF files. */
+export function graniteMetadata(metadata: GgufMetadata): Record<string, unknown> {
+  return {
+    embedding_multiplier: metadata.number('embedding_scale'),
+    residual_multiplier: metadata.number('residual_scale'),
+    attention_multiplier: metadata.number('attention.scale'),
+    logits_scaling: metadata.number('logit_scale'),
+  };
+}

@@ -13,16 +13,23 @@ import { gemma2 } from './gemma2.ts';
 import { gemma3 } from './gemma3.ts';
 import { type GgufContents, type GgufTranslation, translateGguf } from './gguf-names.ts';
 import { glm4 } from './glm4.ts';
+import { glm4Moe } from './glm4-moe.ts';
 import { gptNeox } from './gpt-neox.ts';
+import { gptOss } from './gpt-oss.ts';
 import { gpt2 } from './gpt2.ts';
 import { granite } from './granite.ts';
+import { graniteMoe } from './granite-moe.ts';
 import { internlm2 } from './internlm2.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
+import { mixtral } from './mixtral.ts';
 import { olmo2 } from './olmo2.ts';
+import { olmoe } from './olmoe.ts';
 import { phi3 } from './phi3.ts';
 import { qwen2 } from './qwen2.ts';
+import { qwen2Moe } from './qwen2-moe.ts';
 import { qwen3 } from './qwen3.ts';
+import { qwen3Moe } from './qwen3-moe.ts';
 import { smollm3 } from './smollm3.ts';
 import { starcoder2 } from './starcoder2.ts';
 
@@ -46,9 +53,16 @@ export const families = {
   bloom,
   internlm2,
   baichuan,
+  mixtral,
+  'qwen2-moe': qwen2Moe,
+  'qwen3-moe': qwen3Moe,
+  'gpt-oss': gptOss,
+  'glm4-moe': glm4Moe,
+  olmoe,
+  'granite-moe': graniteMoe,
 } as const satisfies Record<string, ModelFamily>;
 
-/** The family that reads a configuration, by its `architectures`; readModel calls it. @throws MODEL_ARCHITECTURE_UNKNOWN, MODEL_CONFIG_INVALID */
+/** The family that reads a configuration, by its `architectures`; readModel calls it. @throws MODEL_ARCHITECTURE_UNKNOWN, MODEL_CANNOT_GENERATE, MODEL_CONFIG_INVALID */
 export function familyFor(config: unknown): ModelFamily {
   const architectures = new ConfigReader(config).get('architectures');
   if (!Array.isArray(architectures) || !architectures.every((a) => typeof a === 'string')) {
@@ -90,7 +104,9 @@ export function readModel(config: unknown, hasTensor: (name: string) => boolean 
 export function ggufToHf(contents: GgufContents): GgufTranslation {
   const architecture = contents.metadata.get('general.architecture');
   const all: readonly ModelFamily[] = Object.values(families);
-  const rules = all.map((family) => family.gguf).find((gguf) => gguf !== undefined && gguf.architecture === architecture);
+  const hasExperts = Number(contents.metadata.get(`${String(architecture)}.expert_count`) ?? 0) > 0;
+  const reads = (gguf: ModelFamily['gguf']) => gguf !== undefined && gguf.architecture === architecture && (gguf.experts ?? false) === hasExperts;
+  const rules = all.map((family) => family.gguf).find(reads);
   if (rules !== undefined) return translateGguf(contents, rules);
   throw new MillraceError('MODEL_ARCHITECTURE_UNKNOWN', {
     message: 'No model family reads GGUF files of this architecture.',

@@ -84,6 +84,11 @@ export class PlanBuilder {
     return this.#weight(name, [rows, columns], unblocked && !isFloat ? 'f16' : format, parts);
   }
 
+  /** Matrices `[experts, rows, columns]` of parts in the order of experts. */
+  expertMatrices(name: string, shape: readonly [experts: number, rows: number, columns: number], parts: readonly WeightPart[]): Weight {
+    return this.#weight(name, shape, this.#options.formatOf(parts[0].tensor), parts);
+  }
+
   constant(name: string, data: Float32Array): Constant {
     const existing = this.#constants.find((c) => c.name === name);
     if (existing !== undefined) return existing;
@@ -121,11 +126,11 @@ export class PlanBuilder {
     return output;
   }
 
-  /** A linear layer with a matrix that exists already (tied embeddings) or a new one. */
-  linear(name: string, input: Value, weight: Weight, bias: Weight | null = null): Value {
+  /** A linear layer with a matrix that exists already (tied embeddings) or a new one. `rounding`: of its input, where that is not the user's choice. */
+  linear(name: string, input: Value, weight: Weight, bias: Weight | null = null, rounding?: Activation): Value {
     const output = this.value(name, input.axis, weight.shape[0]);
     const [{ tensor }] = weight.parts;
-    const activation = this.#options.activationFor(weight.format, input.width, tensor);
+    const activation = rounding ?? this.#options.activationFor(weight.format, input.width, tensor);
     const ordered = this.#inColumnOrder(name, input, weight);
     this.emit('linear', name, { inputs: [ordered], outputs: [output], weights: [weight, bias], attrs: { activation } });
     return output;
@@ -143,6 +148,20 @@ export class PlanBuilder {
     const output = this.map('gather-columns', `${name}.gather`, input, { constants: [constant], attrs: {} });
     this.#gathered.push({ input, order, output });
     return output;
+  }
+
+  /** Linears whose matrices each row chooses by `ids`; the rows of a matrix are divided among the outputs, `names` with how many. */
+  expertLinear(name: string, input: Value, ids: Value, weight: Weight, bias: Weight | null, names: readonly (readonly [string, number])[]): Value[] {
+    const outputs = names.map(([output, rows]) => this.value(output, input.axis, ids.width * rows));
+    const [experts, , columns] = weight.shape;
+    const activation = this.#options.activationFor(weight.format, columns);
+    this.emit('expert-linear', name, { inputs: [input, ids], outputs, weights: [weight, bias], attrs: { activation, experts } });
+    return outputs;
+  }
+
+  /** Whether tensors are stored in one format, so that they can make one matrix. */
+  storedAlike(tensors: readonly string[]): boolean {
+    return new Set(tensors.map((tensor) => this.#options.formatOf(tensor))).size === 1;
   }
 
   /** A matrix for each head: `[numHeads * outputs of a head, inputs of a head]`. */

@@ -16,11 +16,11 @@ test('a plan of one op is the words that the format says', () => {
     out: builder.linear('l', builder.view('v', x, 0, 32), builder.matrix('w', 5, 32), null),
   }));
   expect(encode(plan)).toEqual([
-    ...[ENCODED_PLAN_MAGIC, 1, 3, 1, 0, 1, 0, 1, 0, 1, 1, 1],
+    ...[ENCODED_PLAN_MAGIC, 2, 3, 1, 0, 1, 0, 1, 0, 1, 1, 1],
     ...[0, 32, 0, -1, 0, 0, 0], // the input, placed first since it is largest: 7 * 32 * 4 = 896 bytes
     ...[0, 32, 0, 0, 0, -1, -1], // the view
     ...[0, 5, 0, -1, 0, 896, 0],
-    ...[3, 2, 5, 32],
+    ...[3, 2, 5, 32, 1],
     ...[opcodes.linear, 1, 1, 1, 2, 2, 0, -1, 0, 1, 2], // inputs [1], outputs [2], weights [0, absent], no constants, activation 2
     2,
   ]);

@@ -5,7 +5,7 @@
  *   numPositionAxes, worldSize, numOutputs
  * - per value: axis (0 tokens, 1 logits), width, dtype (0 f32, 1 i32), id that it is a view of or -1, view offset in elements, arena offset in
  *   bytes as low and high word (-1, -1 for views and for values that nothing touches)
- * - per weight: format (index in `weightFormats`), rank (1 or 2), rows, columns (1 for vectors)
+ * - per weight: format (index in `weightFormats`), rank (1 to 3), rows, columns (1 for vectors), matrices (of rank 3, else 1)
  * - per constant: length, then its f32 bit patterns
  * - per node: opcode, then five counted lists: inputs, outputs, weights (-1 where absent), constants, attribute words. Attributes come in the order
  *   of the op's `attrs`: integers as they are, floats as f32 bits, words as their index
@@ -22,7 +22,7 @@ import type { AnyNode, Constant, Plan, Value, WeightFormat } from './plan.ts';
 
 /** `MLRP`, little end first. */
 export const ENCODED_PLAN_MAGIC = 0x4d4c5250;
-export const ENCODED_PLAN_VERSION = 1;
+export const ENCODED_PLAN_VERSION = 2;
 
 const groupKinds = ['full', 'window', 'latent'] as const;
 
@@ -93,7 +93,8 @@ export function encodePlan(plan: Plan, memory: MemoryLayout): Int32Array {
   ];
   for (const value of plan.values) pushValue(words, value, memory);
   for (const weight of plan.weights) {
-    words.push(weightFormats.indexOf(weight.format), weight.shape.length, weight.shape[0], weight.shape[1] ?? 1);
+    const [rows, columns = 1] = weight.shape.slice(-2);
+    words.push(weightFormats.indexOf(weight.format), weight.shape.length, rows, columns, weight.shape.length === 3 ? weight.shape[0] : 1);
   }
   for (const constant of plan.constants) pushConstant(words, constant);
   for (const node of plan.nodes) pushNode(words, node);

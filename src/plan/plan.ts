@@ -79,7 +79,10 @@ export type Activation = 'f32' | 'bf16' | 'int8-group32' | 'int8-token';
 export interface Weight {
   readonly id: WeightId;
   readonly name: string;
-  /** `[rows]` for vectors (norms, biases, kept as f32), `[rows, columns]` for matrices (`[outputs, inputs]`). */
+  /**
+   * `[rows]` for vectors (norms, biases, kept as f32), `[rows, columns]` for matrices (`[outputs, inputs]`), `[experts, rows, columns]` for the matrices of
+   * experts, each of whole parts.
+   */
   readonly shape: readonly number[];
   readonly format: WeightFormat;
   readonly parts: readonly WeightPart[];
@@ -90,10 +93,14 @@ export interface WeightPart {
   readonly tensor: string;
   /** Shape of the tensor in the checkpoint. */
   readonly shape: readonly number[];
+  /** Entry of the first dimension: this expert's matrix of `[experts, rows, columns]`, or its vector. What follows speaks of the entry. */
+  readonly index?: number;
   /** Rows `[from, to)` of the tensor only: q, k and v of a fused one. All by default. Taken before the tensor is turned. */
   readonly rows?: readonly [from: number, to: number];
   /** The checkpoint stores `[inputs, outputs]`. */
   readonly transposed?: boolean;
+  /** The checkpoint stores the rows of the first half and of the second in turn. Never together with `rows`. */
+  readonly interleaved?: boolean;
 }
 
 /** A table computed while the plan was built (rotary frequencies), f32. */

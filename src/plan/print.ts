@@ -41,13 +41,16 @@ function printValue(plan: Plan, id: ValueId): string {
 }
 
 function printWeight({ name, shape, format, parts }: Weight): string {
-  const tensors = parts.length === 1 && parts[0].tensor === name && parts[0].transposed !== true ? '' : ` = ${parts.map(printPart).join(' + ')}`;
+  const plain = parts.length === 1 && parts[0].tensor === name && parts[0].transposed !== true;
+  const tensors = plain ? '' : ` = ${parts.map(printPart).join(' + ')}`;
   return `${name} [${shape.join(', ')}] ${format}${tensors}`;
 }
 
-function printPart({ tensor, shape, rows, transposed }: WeightPart): string {
+function printPart({ tensor, shape, index, rows, transposed, interleaved }: WeightPart): string {
+  const entry = index === undefined ? '' : ` entry ${index}`;
   const taken = rows === undefined ? '' : ` rows ${rows[0]} to ${rows[1]}`;
-  return `${tensor} [${shape.join(', ')}]${taken}${transposed === true ? ' transposed' : ''}`;
+  const order = `${transposed === true ? ' transposed' : ''}${interleaved === true ? ' interleaved' : ''}`;
+  return `${tensor} [${shape.join(', ')}]${entry}${taken}${order}`;
 }
 
 function printGroup({ name, kind, window, numLayers, numKvHeads, headDim }: CacheGroup): string {

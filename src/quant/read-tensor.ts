@@ -17,7 +17,7 @@ interface Tensor {
   readonly shift?: number;
 }
 
-/** See `StoredTensor.rowOrder`. */
+/** See `StoredTensor.rowOrder`; the two halves of a whole matrix in turn are one head. */
 export interface RowOrder {
   readonly kind: 'rope-interleaved';
   readonly headDim: number;
@@ -35,8 +35,10 @@ interface WantedWeight {
   readonly parts: readonly {
     readonly tensor: string;
     readonly shape: readonly number[];
+    readonly index?: number;
     readonly rows?: readonly [from: number, to: number];
     readonly transposed?: boolean;
+    readonly interleaved?: boolean;
   }[];
 }
 
@@ -61,12 +63,28 @@ export function findParts<T extends Tensor>(source: { find(name: string): T | un
       throw new MillraceError('WEIGHTS_TENSOR_MISSING', { message: `The checkpoint holds no tensor ${part.tensor}, which ${weight.name} needs.` });
     }
     checkTensor(tensor, part.shape);
-    const cut = part.rows === undefined ? tensor : cutRows(tensor, part.rows);
+    const entry = part.index === undefined ? tensor : entryOf(tensor, part.index);
+    const cut = part.rows === undefined ? entry : cutRows(entry, part.rows);
     const transposed = part.transposed === true;
-    const found = { tensor: cut, firstRow, numRows: cut.shape[transposed ? 1 : 0], transposed };
+    const numRows = cut.shape[transposed ? 1 : 0];
+    const ordered = part.interleaved === true ? { ...cut, rowOrder: { kind: 'rope-interleaved' as const, headDim: numRows } } : cut;
+    const found = { tensor: ordered, firstRow, numRows, transposed };
     firstRow += found.numRows;
     return found;
   });
+}
+
+/** One entry of the first dimension, where it lies. @throws WEIGHTS_SHAPE_MISMATCH when there is none, or it is not whole blocks */
+function entryOf<T extends Tensor>(tensor: T, index: number): T {
+  const [entries, ...shape] = tensor.shape;
+  const elements = product(shape);
+  if (index < 0 || index >= entries || shape.length === 0 || elements % weightFormats[tensor.format].blockElements !== 0) {
+    throw new MillraceError('WEIGHTS_SHAPE_MISMATCH', {
+      message: `Tensor ${tensor.name} has no entry ${index} of whole ${tensor.format} blocks.`,
+      received: `[${tensor.shape.join(', ')}]`,
+    });
+  }
+  return { ...tensor, shape, offset: tensor.offset + storedBytes(tensor.format, index * elements), sizeBytes: storedBytes(tensor.format, elements) };
 }
 
 /** A tensor of rows `[from, to)` of another, where it lies. @throws WEIGHTS_SHAPE_MISMATCH when they are not whole blocks or heads */
@@ -126,7 +144,7 @@ export function fileRow(order: RowOrder | undefined, row: number): number {
  * where the file has it as wanted.
  */
 export function readWeight<T extends Tensor>(source: TensorSource<T>, weight: WantedWeight): Uint8Array {
-  const columns = weight.shape[1] ?? 1;
+  const columns = columnsOf(weight);
   const vector = weight.shape.length === 1;
   const bytes = new Uint8Array(storedBytes(weight.format, product(weight.shape)));
   for (const { tensor, firstRow, numRows, transposed } of findParts(source, weight)) {
@@ -146,25 +164,34 @@ export function readConverted<T extends Tensor>(
   transposed: boolean,
   format: WeightFormatName,
 ): Uint8Array {
-  const values = readTensor(source, tensor);
-  return weightFormats[format].quantize(transposed ? transpose(values, tensor.shape) : values);
+  return weightFormats[format].quantize(transposed ? readTransposed(source, tensor) : readTensor(source, tensor));
 }
 
-/** `[rows, columns]` to `[columns, rows]`. */
-function transpose(values: Float32Array, [rows, columns]: readonly number[]): Float32Array {
+/** A tensor `[columns, rows]` as `[rows, columns]`, its rows in Hugging Face order. */
+function readTransposed<T extends Tensor>(source: { read(tensor: T): Uint8Array }, { rowOrder, ...stored }: T): Float32Array {
+  const values = readTensor(source, stored as unknown as T);
+  const [columns, rows] = stored.shape;
   const out = new Float32Array(values.length);
-  for (let row = 0; row < rows; row++) for (let column = 0; column < columns; column++) out[column * rows + row] = values[row * columns + column];
+  for (let row = 0; row < rows; row++) {
+    const from = fileRow(rowOrder, row);
+    for (let column = 0; column < columns; column++) out[row * columns + column] = values[column * rows + from];
+  }
   return out;
+}
+
+/** Elements of a row; 1 of a vector. */
+function columnsOf({ shape }: WantedWeight): number {
+  return shape.length === 1 ? 1 : shape[shape.length - 1];
 }
 
 /** A whole weight as f32: the numbers that a kernel of its format multiplies with. */
 export function readWeightAsF32<T extends Tensor>(source: TensorSource<T>, weight: WantedWeight): Float32Array {
-  const columns = weight.shape[1] ?? 1;
+  const columns = columnsOf(weight);
   const out = new Float32Array(product(weight.shape));
   const { dequantize, quantize } = weightFormats[weight.format];
   for (const { tensor, firstRow, numRows, transposed } of findParts(source, weight)) {
     const part = out.subarray(firstRow * columns, (firstRow + numRows) * columns);
-    if (transposed) part.set(transpose(readTensor(source, tensor), tensor.shape));
+    if (transposed) part.set(readTransposed(source, tensor));
     else readTensorInto(source, tensor, part);
     const rounded = transposed || tensor.format !== weight.format || tensor.shift !== undefined;
     if (rounded && weight.format !== 'f32') dequantize(quantize(part), part);

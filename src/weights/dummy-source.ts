@@ -72,9 +72,9 @@ export function createDummySource(plan: Plan): WeightSource {
       const columns = shape[shape.length - 1];
       if (columns % weightFormats[format].blockElements !== 0) throw notWholeBlocks(name, format, columns);
       const sizeBytes = storedBytes(format, countOf(shape));
-      const isMatrix = shape.length === 2;
+      const isMatrix = weight.shape.length > 1;
       const center = normOffset === undefined ? 0 : 1 - normOffset;
-      const amplitude = isMatrix ? Math.sqrt(3 / shape[1]) : normOffset === undefined ? BIAS_AMPLITUDE : NORM_AMPLITUDE;
+      const amplitude = isMatrix ? Math.sqrt(3 / columns) : normOffset === undefined ? BIAS_AMPLITUDE : NORM_AMPLITUDE;
       tensors.set(name, { name, format, shape, file: FILE, offset: 0, sizeBytes, center, amplitude });
     }
   }

@@ -35,6 +35,8 @@ export interface TensorTranslation {
   readonly name: string;
   readonly rowOrder?: NonNullable<StoredTensor['rowOrder']>;
   readonly shift?: number;
+  /** The model has a matrix, which files may hold as the vector that its one row is. */
+  readonly isMatrix?: true;
 }
 
 /** An open GGUF file. */
@@ -107,7 +109,10 @@ export class GgufFile {
     const unread = new Map<string, UnreadTensor>();
     for (const tensor of this.#tensors) {
       const translation = translate(tensor.name);
-      if (translation !== null) tensors.set(translation.name, { ...tensor, ...translation });
+      if (translation === null) continue;
+      const { isMatrix, ...read } = translation;
+      const shape = isMatrix === true && tensor.shape.length === 1 ? [1, ...tensor.shape] : tensor.shape;
+      tensors.set(translation.name, { ...tensor, ...read, shape });
     }
     for (const tensor of this.#unread) {
       const translation = translate(tensor.name);

@@ -5,6 +5,7 @@ import { MillraceError } from '../base/errors.ts';
 import { vocabularyFiles } from '../tokenizer/vocabulary-files.ts';
 import { isObject } from './bounded-json.ts';
 import { GgufFile } from './gguf.ts';
+import { mxfp4Source } from './mxfp4-source.ts';
 import { quantizedSource } from './quantized/index.ts';
 import { SafetensorsSource } from './safetensors.ts';
 import { notReadable, type OpenFile, WeightFile } from './weight-file.ts';
@@ -98,9 +99,9 @@ function openFolder(path: string, names: ReadonlySet<string>, openFile: OpenFile
     tokenizerConfig: json('tokenizer_config.json'),
     chatTemplate: names.has('chat_template.jinja') ? readText(join(path, 'chat_template.jinja')) : null,
     openWeights() {
-      const source = openWeights(path, names, openFile);
+      const source = openSafetensors(path, names, openFile);
       const quantization = quantizationOf(config) ?? json('quantize_config.json');
-      return quantization === null ? source : closingOnError(source, () => quantizedSource(quantization, source));
+      return quantization === null ? source : closingOnError(source, () => (isMxfp4(quantization) ? mxfp4Source(source) : quantizedSource(quantization, source)));
     },
   };
 }
@@ -112,6 +113,10 @@ function quantizationOf(config: unknown): unknown {
   return config.quantization_config ?? text.quantization_config ?? null;
 }
 
+function isMxfp4(quantization: unknown): boolean {
+  return isObject(quantization) && quantization.quant_method === 'mxfp4';
+}
+
 function closingOnError<T>(source: { close(): void }, open: () => T): T {
   try {
     return open();
@@ -121,7 +126,7 @@ function closingOnError<T>(source: { close(): void }, open: () => T): T {
   }
 }
 
-function openWeights(path: string, names: ReadonlySet<string>, openFile: OpenFile): SafetensorsSource {
+function openSafetensors(path: string, names: ReadonlySet<string>, openFile: OpenFile): SafetensorsSource {
   if (names.has('model.safetensors.index.json')) return SafetensorsSource.openSharded(path, join(path, 'model.safetensors.index.json'), openFile);
   if (names.has('model.safetensors')) return SafetensorsSource.openFile(join(path, 'model.safetensors'), openFile);
   const safetensors = [...names].filter((name) => name.endsWith('.safetensors'));

@@ -11,6 +11,8 @@ export interface GgufCase {
   readonly words?: Partial<Record<keyof TensorNames, string>>;
   /** q, k and v of each KV head lie together in the checkpoint, in one tensor in turn in the file; otherwise in a tensor each. */
   readonly qkvInTurn?: boolean;
+  /** Number format of experts; f32 by default. */
+  readonly expertFormat?: 'mxfp4';
   /** Metadata beyond the common. */
   readonly extra?: Readonly<Record<string, GgufEntry>>;
 }
@@ -41,6 +43,27 @@ export const ggufCases: readonly GgufCase[] = [
   {
     name: 'granite',
     architecture: 'granite',
+    interleaved: true,
+    norm: 0,
+    extra: { embedding_scale: ['f32', 3], residual_scale: ['f32', 0.7], 'attention.scale': ['f32', 0.2], logit_scale: ['f32', 0.5] },
+  },
+  { name: 'mixtral', architecture: 'llama', interleaved: true, norm: 0 },
+  { name: 'qwen2-moe', architecture: 'qwen2moe', interleaved: false, norm: 0 },
+  { name: 'qwen3-moe', architecture: 'qwen3moe', interleaved: false, norm: 0 },
+  { name: 'gpt-oss', architecture: 'gpt-oss', interleaved: false, norm: 0, words: { mlpNorm: 'post_attention_norm' } },
+  { name: 'gpt-oss-mxfp4', architecture: 'gpt-oss', interleaved: false, norm: 0, words: { mlpNorm: 'post_attention_norm' }, expertFormat: 'mxfp4' },
+  {
+    name: 'glm4-moe',
+    architecture: 'glm4moe',
+    interleaved: false,
+    norm: 0,
+    words: { mlpNorm: 'post_attention_norm' },
+    extra: { block_count: ['u32', 4], nextn_predict_layers: ['u32', 1] },
+  },
+  { name: 'olmoe', architecture: 'olmoe', interleaved: false, norm: 0 },
+  {
+    name: 'granite-moe',
+    architecture: 'granitemoe',
     interleaved: true,
     norm: 0,
     extra: { embedding_scale: ['f32', 3], residual_scale: ['f32', 0.7], 'attention.scale': ['f32', 0.2], logit_scale: ['f32', 0.5] },

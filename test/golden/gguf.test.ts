@@ -13,6 +13,7 @@ import { weightFormats } from '../../src/quant/formats/index.ts';
 import { readTensor } from '../../src/quant/read-tensor.ts';
 import { type LoadedModel, loadModel, SoloRequest } from '../drive-backend.ts';
 import { f32Bytes, type GgufEntry, type GgufFileTensor, ggufBytes, writeFile } from '../fixtures/checkpoint-files.ts';
+import { expertMetadata, expertTensors, isExpertTensor, wholeName } from '../fixtures/gguf-experts.ts';
 import { type GgufCase, ggufCases } from './gguf-cases.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'millrace-gguf-'));
@@ -20,7 +21,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 test.each(ggufCases)('$name as a GGUF file has the logits of its safetensors', async (given) => {
   const { name, norm } = given;
-  const original = loadModel(norm === 1 || name === 'gpt2' ? asGgufCanSay(name) : join(import.meta.dirname, name));
+  const original = loadModel(norm === 1 || name === 'gpt2' || name === 'mixtral' ? asGgufCanSay(name) : join(import.meta.dirname, name));
   const path = writeFile(join(folder, `${name}.gguf`), toGguf(original, given));
   const converted = loadModel(path);
   const { prompt } = JSON.parse(readFileSync(join(import.meta.dirname, name, 'expected.json'), 'utf8')) as { prompt: number[] };
@@ -57,13 +58,14 @@ test('8-bit weights stay near the original with float activations and with 8-bit
 
 /**
  * What a family's GGUF files cannot say, at the value that readers assume: Gemma's query scale by head width and every sixth layer full, one scale of
- * attention in all layers of GPT-2.
+ * attention in all layers of GPT-2, no window in Mixtral.
  */
 function asGgufCanSay(name: string): string {
   const copy = join(folder, name);
   mkdirSync(copy);
   const config = JSON.parse(readFileSync(join(import.meta.dirname, name, 'config.json'), 'utf8')) as Record<string, unknown>;
   if (name === 'gemma3') delete config.layer_types;
+  if (name === 'mixtral') delete config.sliding_window;
   writeFile(join(copy, 'config.json'), JSON.stringify({ ...config, query_pre_attn_scalar: config.head_dim, scale_attn_by_inverse_layer_idx: false }));
   copyFileSync(join(import.meta.dirname, name, 'model.safetensors'), join(copy, 'model.safetensors'));
   return copy;
@@ -88,7 +90,8 @@ interface Converted {
 function convertedTensors({ model: { features }, source }: Pick<LoadedModel, 'model' | 'source'>, qkvInTurn: boolean): Converted[] {
   const { names, layers, transposed } = features;
   const { numHeads, numKvHeads, headDim, qkvLayout } = layers[0].attention;
-  return [...source.names()].flatMap((name): Converted[] => {
+  const plain = [...source.names()].filter((name) => !isExpertTensor(name, names));
+  return plain.flatMap((name): Converted[] => {
     const tensor = source.find(name)!;
     const values = readTensor(source, tensor) as Float32Array<ArrayBuffer>;
     const [rows, columns] = tensor.shape;
@@ -114,7 +117,7 @@ function convertedTensors({ model: { features }, source }: Pick<LoadedModel, 'mo
   });
 }
 
-function toGguf({ model, source }: LoadedModel, given: GgufCase, eightBit = false): Uint8Array {
+function toGguf({ model, source, plan }: LoadedModel, given: GgufCase, eightBit = false): Uint8Array {
   const { architecture, interleaved, norm } = given;
   const { headDim, numHeads, numKvHeads, rope, window } = model.features.layers[0].attention;
   const { features } = model;
@@ -124,9 +127,12 @@ function toGguf({ model, source }: LoadedModel, given: GgufCase, eightBit = fals
     if (interleaved && [q, k].some((word) => name.includes(`.${word}.`))) values = interleave(values, headDim, shape[1] ?? 1);
     if (name.includes('norm')) values = values.map((x) => x + norm);
     const quantised = eightBit && shape.length === 2;
+    const whole = wholeName(name, features.names);
+    if (whole !== null) return { name: whole, shape: shape.filter((length) => length > 1), bytes: f32Bytes(values), type: 0 };
     const stored = quantised ? { bytes: weightFormats.q8_0.quantize(values), type: 8 } : { bytes: f32Bytes(values), type: 0 };
     return { name: ggufName(name, features.names, given.words), shape, ...stored };
   });
+  tensors.push(...expertTensors(plan(), source, given.expertFormat));
   const full = features.layers.find((layer) => layer.attention.window === 0)?.attention.rope ?? rope;
   const scaling = full?.scaling ?? { kind: 'none' };
   if (full !== null && scaling.kind === 'llama3') {
@@ -161,6 +167,7 @@ function toGguf({ model, source }: LoadedModel, given: GgufCase, eightBit = fals
     ...(features.logitSoftCap > 0
       ? [key('final_logit_softcapping', ['f32', features.logitSoftCap]), key('attn_logit_softcapping', ['f32', features.layers[0].attention.softCap])]
       : []),
+    ...expertMetadata(features.layers).map(([suffix, entry]) => key(suffix, entry)),
     ...Object.entries(given.extra ?? {}).map(([suffix, entry]) => key(suffix, entry)),
   ]);
   return ggufBytes({ metadata, tensors });

@@ -16,10 +16,13 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (
+    DeepseekV2Config, DeepseekV2ForCausalLM, DeepseekV3Config, DeepseekV3ForCausalLM,
     BloomConfig, BloomForCausalLM, FalconConfig, FalconForCausalLM, Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, Glm4Config,
-    Glm4ForCausalLM, GlmConfig, GlmForCausalLM, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, GraniteConfig, GraniteForCausalLM,
-    LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Olmo2Config, Olmo2ForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config,
-    Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM, SmolLM3Config, SmolLM3ForCausalLM, Starcoder2Config, Starcoder2ForCausalLM,
+    Glm4ForCausalLM, Glm4MoeConfig, Glm4MoeForCausalLM, GlmConfig, GlmForCausalLM, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM, GptOssConfig, GptOssForCausalLM, GraniteConfig, GraniteForCausalLM,
+    GraniteMoeConfig, GraniteMoeForCausalLM,
+    LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, MixtralConfig, MixtralForCausalLM, Olmo2Config, Olmo2ForCausalLM,
+    OlmoeConfig, OlmoeForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config,
+    Qwen2ForCausalLM, Qwen2MoeConfig, Qwen2MoeForCausalLM, Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM, SmolLM3Config, SmolLM3ForCausalLM, Starcoder2Config, Starcoder2ForCausalLM,
 )
 
 HERE = pathlib.Path(__file__).parent
@@ -29,6 +32,15 @@ MIN_MARGIN = 0.03
 
 small = dict(vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2,
              max_position_embeddings=256, bos_token_id=1, eos_token_id=2, pad_token_id=0)
+
+
+# widths of heads and ranks all different, none a whole tile
+deepseek = dict(**{**small, "num_key_value_heads": 4}, kv_lora_rank=32, qk_nope_head_dim=12, qk_rope_head_dim=8, v_head_dim=20, moe_intermediate_size=40, n_shared_experts=2,
+                n_routed_experts=8, num_experts_per_tok=3, first_k_dense_replace=1, tie_word_embeddings=False)
+
+
+def deepseek_yarn(mscale, all_dim):
+    return dict(rope_type="yarn", rope_theta=10000.0, factor=8.0, original_max_position_embeddings=32, beta_fast=32, beta_slow=1, mscale=mscale, mscale_all_dim=all_dim)
 
 
 def sliding(*kinds):
@@ -113,6 +125,60 @@ def as_baichuan_13b(folder):
     stored_as(folder, packed, change)
 
 
+def as_fused(folder):
+    """Experts as models of transformers 5 hold them, gate and up of all in one tensor, where their files have one for each."""
+    def rename(tensors):
+        out = {}
+        for name, tensor in tensors.items():
+            before, experts, rest = name.partition(".experts.")
+            if not experts:
+                out[name] = tensor
+            elif rest == "0.gate_proj.weight":
+                every = range(sum(other.startswith(before + experts) and other.endswith("gate_proj.weight") for other in tensors))
+                stack = {word: torch.stack([tensors[f"{before}{experts}{e}.{word}.weight"] for e in every]) for word in ("gate_proj", "up_proj", "down_proj")}
+                out[before + ".experts.gate_up_proj"] = torch.cat([stack["gate_proj"], stack["up_proj"]], dim=1)
+                out[before + ".experts.down_proj"] = stack["down_proj"].contiguous()
+        return out
+
+    stored_as(folder, rename, lambda config: config)
+
+
+MXFP4_LEVELS = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+
+
+def mxfp4(matrix):
+    """Codes and exponents of groups of 32 along the last dimension, and what they stand for. OCP Microscaling Formats 1.0."""
+    groups = matrix.unflatten(-1, (-1, 32))
+    exponent = torch.floor(torch.log2(groups.abs().amax(-1))).clamp(min=-100) - 2
+    scaled = groups / 2.0 ** exponent[..., None]
+    code = (scaled.abs()[..., None] - MXFP4_LEVELS).abs().argmin(-1)
+    value = MXFP4_LEVELS[code] * scaled.sign() * 2.0 ** exponent[..., None]
+    code = code + 8 * (scaled < 0)
+    blocks = (code[..., 0::2] | code[..., 1::2] << 4).to(torch.uint8)
+    return blocks, (exponent + 127).to(torch.uint8), value.flatten(-2)
+
+
+def round_to_mxfp4(model):
+    for name, parameter in model.named_parameters():
+        if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+            parameter.data = mxfp4(parameter.data.transpose(1, 2))[2].transpose(1, 2).contiguous()
+
+
+def as_mxfp4(folder):
+    def rename(tensors):
+        out = {}
+        for name, tensor in tensors.items():
+            if name.endswith(("experts.gate_up_proj", "experts.down_proj")):
+                out[name + "_blocks"], out[name + "_scales"], value = mxfp4(tensor.float().transpose(1, 2))
+                assert torch.equal(value, tensor.float().transpose(1, 2))
+            else:
+                out[name] = tensor
+        return out
+
+    stored_as(folder, rename, lambda config: {**config, "quantization_config": dict(quant_method="mxfp4", modules_to_not_convert=["model.layers.*.self_attn",
+        "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"])})
+
+
 def run_alibi(model, ids):
     """Llama whose tokens all stand at position 0, which rotates nothing, with the biases of ALiBi in its mask."""
     count, heads = len(ids), model.config.num_attention_heads
@@ -123,7 +189,7 @@ def run_alibi(model, ids):
     return model(torch.tensor([ids]), position_ids=torch.zeros(1, count, dtype=torch.long), attention_mask=bias[None], use_cache=False).logits[0]
 
 
-# name -> (class, configuration, stored dtype, how it is stored where not as saved, how it is run where not plainly)
+# name -> (class, configuration, stored dtype, how it is stored where not as saved, how it is run where not plainly, how its weights are rounded)
 CASES = {
     "llama-llama3": (LlamaForCausalLM, LlamaConfig(**small, attention_bias=True, mlp_bias=True, tie_word_embeddings=False, rms_norm_eps=1e-5, rope_parameters=dict(
         rope_type="llama3", rope_theta=500000.0, factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)), torch.float32),
@@ -165,6 +231,28 @@ CASES = {
     "baichuan-13b": (LlamaForCausalLM, LlamaConfig(**{**small, "num_key_value_heads": 4}, tie_word_embeddings=False), torch.float32, as_baichuan_13b, run_alibi),
     "chatglm": (GlmForCausalLM, GlmConfig(**{**small, "head_dim": 16}, attention_bias=True, rms_norm_eps=1e-5, rope_parameters=dict(rope_type="default",
         rope_theta=500000.0, partial_rotary_factor=0.5)), torch.float32, as_chatglm),
+    "mixtral": (MixtralForCausalLM, MixtralConfig(**{**small, "intermediate_size": 40}, num_local_experts=5, num_experts_per_tok=2, sliding_window=20), torch.float32),
+    "qwen2-moe": (Qwen2MoeForCausalLM, Qwen2MoeConfig(**small, num_experts=6, num_experts_per_tok=3, moe_intermediate_size=40, shared_expert_intermediate_size=56,
+        norm_topk_prob=False), torch.float32),
+    "qwen3-moe": (Qwen3MoeForCausalLM, Qwen3MoeConfig(**{**small, "head_dim": 32}, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=40, norm_topk_prob=True),
+        torch.float32),
+    "qwen3-moe-fused": (Qwen3MoeForCausalLM, Qwen3MoeConfig(**small, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=24, mlp_only_layers=[1]),
+        torch.bfloat16, as_fused),
+    "gpt-oss": (GptOssForCausalLM, GptOssConfig(**{**small, "head_dim": 16, "intermediate_size": 40}, num_local_experts=5, num_experts_per_tok=2, sliding_window=16, rope_parameters=dict(
+        rope_type="yarn", rope_theta=150000.0, factor=8.0, beta_fast=32.0, beta_slow=1.0, truncate=False, original_max_position_embeddings=32)), torch.float32),
+    "gpt-oss-mxfp4": (GptOssForCausalLM, GptOssConfig(**{**small, "head_dim": 16, "intermediate_size": 32}, num_local_experts=4, num_experts_per_tok=2, sliding_window=16, rope_parameters=dict(
+        rope_type="yarn", rope_theta=150000.0, factor=8.0, beta_fast=32.0, beta_slow=1.0, truncate=False, original_max_position_embeddings=32)), torch.bfloat16, as_mxfp4,
+        None, round_to_mxfp4),
+    "glm4-moe": (Glm4MoeForCausalLM, Glm4MoeConfig(**{**small, "head_dim": 24}, n_routed_experts=8, num_experts_per_tok=3, n_shared_experts=2, moe_intermediate_size=40,
+        n_group=4, topk_group=2, routed_scaling_factor=1.5, use_qk_norm=True, attention_bias=True, first_k_dense_replace=1), torch.float32),
+    "olmoe": (OlmoeForCausalLM, OlmoeConfig(**{**small, "intermediate_size": 24}, num_experts=6, num_experts_per_tok=3), torch.float32),
+    "granite-moe": (GraniteMoeForCausalLM, GraniteMoeConfig(**{**small, "intermediate_size": 40}, num_local_experts=5, num_experts_per_tok=2, embedding_multiplier=3.0, residual_multiplier=0.7,
+        attention_multiplier=0.2, logits_scaling=0.5), torch.float32),
+    "deepseek-v2": (DeepseekV2ForCausalLM, DeepseekV2Config(**deepseek, q_lora_rank=24, topk_method="group_limited_greedy", n_group=4, topk_group=2,
+        routed_scaling_factor=2.5, rope_parameters=deepseek_yarn(0.707, 0.5)), torch.float32),
+    "deepseek-v2-lite": (DeepseekV2ForCausalLM, DeepseekV2Config(**deepseek, q_lora_rank=None, topk_method="greedy"), torch.bfloat16),
+    "deepseek-v3": (DeepseekV3ForCausalLM, DeepseekV3Config(**deepseek, q_lora_rank=24, n_group=4, topk_group=2, norm_topk_prob=True, routed_scaling_factor=2.5,
+        attention_bias=True, rope_parameters=deepseek_yarn(1.0, 1.0)), torch.float32),
     "glm4-glm": (GlmForCausalLM, GlmConfig(**{**small, "head_dim": 16}, attention_bias=True), torch.float32),
 }
 
@@ -198,8 +286,19 @@ def randomise(model, seed):
         elif ".wpe." in name:
             parameter.data = noise * 0.3
         else:
-            inputs = parameter.shape[0 if isinstance(model, GPT2LMHeadModel) else 1]  # GPT-2 stores [inputs, outputs]
+            # GPT-2 and the experts of gpt-oss are stored [inputs, outputs]
+            turned = isinstance(model, GPT2LMHeadModel) or (isinstance(model, GptOssForCausalLM) and parameter.dim() == 3)
+            inputs = parameter.shape[-2 if turned else -1]
+            if name.endswith("_bias"):
+                inputs = 25
             parameter.data = noise * (1.5 if "q_proj" in name or "k_proj" in name else 1.0) / inputs ** 0.5
+
+
+def draw_corrections(model, seed):
+    generator = torch.Generator().manual_seed(2000 + seed)
+    for name, buffer in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            buffer.copy_(0.2 * torch.randn(buffer.shape, generator=generator))
 
 
 def run_plain(model, ids):
@@ -229,11 +328,14 @@ def make(name):
         config._attn_implementation = "sdpa" if getattr(config, "alibi", False) else "eager"
         model = cls(config).eval().float()
         randomise(model, seed)
+        draw_corrections(model, seed)
         for parameter in model.parameters():  # not model.to(): that would round the rotary table too
             parameter.data = parameter.data.to(dtype).float()
+        if len(special) > 2:
+            special[2](model)
         generator = torch.Generator().manual_seed(1000 + seed)
         prompt = torch.randint(3, config.vocab_size, (PROMPT_TOKENS,), generator=generator).tolist()
-        greedy, margin, logits = run(model, prompt, special[1] if len(special) > 1 else run_plain)
+        greedy, margin, logits = run(model, prompt, special[1] if len(special) > 1 and special[1] else run_plain)
         if margin > MIN_MARGIN and len(set(greedy)) > 6:
             break
     else:

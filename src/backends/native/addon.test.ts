@@ -72,7 +72,7 @@ describe.skipIf(loaded === null)('a plan that was damaged on its way', () => {
         const bytes = source.read(stored);
         return { file: null, bytes, offset: 0, sizeBytes: bytes.length, format: 0, rows: stored.shape[0], ropeHeadDim: 0, shift: 0 };
       });
-      handles.push((await addon.packWeight(device, 0, weight.shape.length, weight.shape[0], weight.shape[1] ?? 1, parts)).weight);
+      handles.push((await addon.packWeight(device, 0, weight.shape.length, weight.shape[0], weight.shape[1] ?? 1, 1, 0, parts)).weight);
     }
     const limits = { maxTokens: 4, maxLogitRows: 4 };
     const words = encodePlan(plan, planMemory(plan, limits));

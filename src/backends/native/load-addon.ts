@@ -86,6 +86,8 @@ export interface NativeAddon {
     rank: number,
     rows: number,
     columns: number,
+    matrices: number,
+    mapped: number,
     parts: readonly NativeWeightPart[],
   ): Promise<{ weight: WeightHandle; sizeBytes: number }>;
   createProgram(
@@ -95,9 +97,9 @@ export interface NativeAddon {
     maxTokens: number,
     maxLogitRows: number,
   ): { program: ProgramHandle; arenaBytes: number; kernels: string[] };
-  createCache(device: DeviceHandle, groups: Int32Array, blockSize: number, dtype: number): { cache: CacheHandle; sizeBytes: number };
   /** As `createProgram` would say, without weights. */
   describePlan(device: DeviceHandle, plan: Int32Array, maxTokens: number, maxLogitRows: number): { arenaBytes: number; kernels: string[] };
+  createCache(device: DeviceHandle, groups: Int32Array, blockSize: number, dtype: number): { cache: CacheHandle; sizeBytes: number };
   /** Of each group. */
   blockBytes(cache: CacheHandle): number[];
   /** Fills `target`, which JavaScript must leave alone until then. */

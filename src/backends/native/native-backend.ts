@@ -41,13 +41,15 @@ import {
   type ProgramHandle,
 } from './load-addon.ts';
 import { nativeError } from './native-error.ts';
-import { type BoundWeights, WeightPool } from './weights.ts';
+import { type BoundWeights, type ExpertPlacement, WeightPool } from './weights.ts';
 
 export interface NativeBackendOptions {
   /** `portable`, `avx2`, `avx512` or `auto`; default: MILLRACE_CPU_ISA, else the best that the machine runs. */
   readonly isa?: string | undefined;
   /** Threads that compute; default: all processors that the process may use. */
   readonly numThreads?: number | undefined;
+  /** Where the matrices of experts are; default: auto. */
+  readonly experts?: ExpertPlacement | undefined;
   /** Called as the addon's sources are compiled, when they are. */
   onBuildProgress?(done: number, total: number): void;
 }
@@ -61,7 +63,7 @@ export async function createNativeBackend(options: NativeBackendOptions = {}): P
   const isas = wanted === undefined ? undefined : [chooseIsa(process.env, null, wanted)];
   const { onBuildProgress } = options;
   const addon = await loadAddon({ isas, ...(onBuildProgress === undefined ? {} : { onProgress: onBuildProgress }) });
-  return new NativeBackend(addon, wanted ?? '', options.numThreads ?? readMachine().numCpus);
+  return new NativeBackend(addon, wanted ?? '', options.numThreads ?? readMachine().numCpus, options.experts);
 }
 
 const DTYPES = ['f32', 'f16', 'bf16'] as const;
@@ -85,7 +87,7 @@ export class NativeBackend implements Backend {
   #closed = false;
 
   /** `isa` is a class that the addon was built with, or empty for the best of them. @throws CONFIG_INVALID */
-  constructor(addon: NativeAddon, isa: string, numThreads: number) {
+  constructor(addon: NativeAddon, isa: string, numThreads: number, experts: ExpertPlacement = 'auto') {
     this.#addon = addon;
     try {
       const created = addon.createDevice(isa, numThreads);
@@ -94,7 +96,7 @@ export class NativeBackend implements Backend {
     } catch (thrown) {
       throw nativeError(thrown);
     }
-    this.#weights = new WeightPool(addon, this.#device);
+    this.#weights = new WeightPool(addon, this.#device, experts);
   }
 
   /** Also @throws WEIGHTS_TENSOR_MISSING, WEIGHTS_SHAPE_MISMATCH, WEIGHTS_FILE_INVALID, MEMORY_INSUFFICIENT */

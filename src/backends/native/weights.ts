@@ -1,5 +1,6 @@
 /** Weights on the native side: packed once per source, shared by every program that names them alike. */
 
+import { readMachine } from '../../base/machine.ts';
 import { weightFormats } from '../../plan/encode.ts';
 import type { Plan, Weight } from '../../plan/plan.ts';
 import { storedBytes } from '../../quant/formats/index.ts';
@@ -29,14 +30,22 @@ function bytesOf(weight: Weight): number {
   );
 }
 
+/**
+ * Where the matrices of experts are: `packed` in memory as kernels want them, or `mapped`, left in the checkpoint's file, a tile being packed when a step needs
+ * it. `auto` packs what fits in memory. The numbers are the same.
+ */
+export type ExpertPlacement = 'auto' | 'packed' | 'mapped';
+
 export class WeightPool {
   readonly #addon: NativeAddon;
   readonly #device: DeviceHandle;
+  readonly #experts: ExpertPlacement;
   readonly #bySource = new WeakMap<WeightSource, Map<string, Shared>>();
 
-  constructor(addon: NativeAddon, device: DeviceHandle) {
+  constructor(addon: NativeAddon, device: DeviceHandle, experts: ExpertPlacement) {
     this.#addon = addon;
     this.#device = device;
+    this.#experts = experts;
   }
 
   /**
@@ -48,7 +57,10 @@ export class WeightPool {
     this.#bySource.set(source, shared);
     const missing = plan.weights.filter((weight) => !shared.has(keyOf(weight)));
     const totalBytes = missing.reduce((sum, weight) => sum + bytesOf(weight), 0);
-    checkMemory(`the weights of ${plan.name}`, totalBytes, 'use a smaller model, or one with 8-bit weights');
+    const tooLarge = this.#experts === 'auto' && totalBytes > readMachine().availableMemoryBytes;
+    const mapped = new Set(this.#experts === 'mapped' || tooLarge ? missing.filter((weight) => canStayInFile(weight, source)) : []);
+    const residentBytes = missing.reduce((sum, weight) => sum + (mapped.has(weight) ? 0 : bytesOf(weight)), 0);
+    checkMemory(`the weights of ${plan.name}`, residentBytes, 'use a smaller model, or one with 8-bit weights');
     const files = new MappedFiles(this.#addon);
     const held: string[] = [];
     const release = () => {
@@ -62,7 +74,7 @@ export class WeightPool {
       for (const weight of plan.weights) {
         const key = keyOf(weight);
         const known = shared.get(key);
-        const entry = known ?? { packed: this.#pack(weight, source, files), users: 0 };
+        const entry = known ?? { packed: this.#pack(weight, source, files, mapped.has(weight)), users: 0 };
         shared.set(key, entry);
         entry.users++;
         held.push(key);
@@ -82,10 +94,12 @@ export class WeightPool {
     }
   }
 
-  async #pack(weight: Weight, source: WeightSource, files: MappedFiles): Promise<{ weight: WeightHandle; sizeBytes: number }> {
+  async #pack(weight: Weight, source: WeightSource, files: MappedFiles, mapped: boolean): Promise<{ weight: WeightHandle; sizeBytes: number }> {
     const parts = findParts(source, weight).map((part) => partOf(part, weight, source, files));
-    const [rows, columns = 1] = weight.shape;
-    return this.#addon.packWeight(this.#device, weightFormats.indexOf(weight.format), weight.shape.length, rows, columns, parts);
+    const [rows, columns = 1] = weight.shape.slice(-2);
+    const count = weight.shape.length === 3 ? weight.shape[0] : 1;
+    const format = weightFormats.indexOf(weight.format);
+    return this.#addon.packWeight(this.#device, format, weight.shape.length, rows, columns, count, mapped ? 1 : 0, parts);
   }
 
   #release(shared: Map<string, Shared>, key: string): void {
@@ -99,9 +113,23 @@ export class WeightPool {
   }
 }
 
+/** The matrices of experts whose every row lies in a file as the kernels pack it. */
+function canStayInFile(weight: Weight, source: WeightSource): boolean {
+  if (weight.shape.length !== 3 || !source.mappable) return false;
+  return findParts(source, weight).every(
+    ({ tensor, transposed }) =>
+      !transposed && tensor.assembled !== true && tensor.format === weight.format && tensor.rowOrder === undefined && tensor.shift === undefined,
+  );
+}
+
 /** Programs share a weight when they call it the same and mean the same: a name may stand for other parts in another plan. */
 function keyOf(weight: Weight): string {
-  return JSON.stringify([weight.name, weight.format, weight.shape, weight.parts.map(({ tensor, rows, transposed }) => [tensor, rows, transposed])]);
+  return JSON.stringify([
+    weight.name,
+    weight.format,
+    weight.shape,
+    weight.parts.map(({ tensor, index, rows, transposed }) => [tensor, index, rows, transposed]),
+  ]);
 }
 
 function partOf(

@@ -4,8 +4,11 @@ import { activation } from './activation.ts';
 import { add } from './add.ts';
 import { addRmsNorm } from './add-rms-norm.ts';
 import { attention } from './attention.ts';
+import { clampedSwiglu } from './clamped-swiglu.ts';
 import { identity } from './collectives.ts';
 import { embedding } from './embedding.ts';
+import { expertCombine } from './expert-combine.ts';
+import { expertLinear } from './expert-linear.ts';
 import { gatedActivation } from './gated-activation.ts';
 import { gatherColumns } from './gather-columns.ts';
 import { headLinear } from './head-linear.ts';
@@ -15,6 +18,7 @@ import { latentAttention } from './latent-attention.ts';
 import { latentWrite } from './latent-write.ts';
 import { layerNorm } from './layer-norm.ts';
 import { linear } from './linear.ts';
+import { moeRoute } from './moe-route.ts';
 import { positionEmbedding } from './position-embedding.ts';
 import { rmsNorm } from './rms-norm.ts';
 import { rope } from './rope.ts';
@@ -45,6 +49,10 @@ export const kernels = {
   'layer-norm': layerNorm,
   activation,
   'position-embedding': positionEmbedding,
+  'moe-route': moeRoute,
+  'expert-linear': expertLinear,
+  'expert-combine': expertCombine,
+  'clamped-swiglu': clampedSwiglu,
   'head-linear': headLinear,
   'latent-write': latentWrite,
   'latent-attention': latentAttention,

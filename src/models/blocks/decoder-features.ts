@@ -30,6 +30,28 @@ export interface AttentionFeatures {
   readonly qkvLayout: 'separate' | 'fused' | 'grouped';
   readonly qkvBias: boolean;
   readonly outputBias: boolean;
+  /** Then `numKvHeads` is 1 and `headDim` the width of a row of the cache, kvRank + rotaryDim. */
+  readonly latent?: LatentFeatures;
+  /** A learned logit a head joins the softmax without a value. No by default. */
+  readonly sinks?: boolean;
+}
+
+/** Multi-head latent attention: queries and keys in a part without and a part with rotation, K and V out of one short vector. */
+export interface LatentFeatures {
+  /** Width that queries go through; 0: straight from the hidden state. */
+  readonly qRank: number;
+  readonly kvRank: number;
+  /** Of a head's query and key. */
+  readonly nopeDim: number;
+  readonly rotaryDim: number;
+  /** Of a head's value. */
+  readonly valueDim: number;
+  /** Of the norms of what is compressed. */
+  readonly normEpsilon: number;
+  /** Of the projections down. */
+  readonly bias: boolean;
+  /** The projection up to K and V in one tensor, each head's rows of K before those of V; or one of K, turned, and one of V, a matrix for each head. */
+  readonly kvB: 'fused' | 'split';
 }
 
 export interface MlpFeatures {
@@ -40,9 +62,48 @@ export interface MlpFeatures {
   readonly bias: boolean;
 }
 
+/** How a router chooses; see the op `moe-route`. */
+export interface RouterFeatures {
+  readonly score: 'softmax' | 'sigmoid';
+  readonly normalise: 'none' | 'sum';
+  /** 1: none. */
+  readonly groups: number;
+  readonly keptGroups: number;
+  readonly groupScore: 'max' | 'top2';
+  /** Multiplies the weights of the chosen. */
+  readonly scale: number;
+  /** Of the router's linear. */
+  readonly bias: boolean;
+  /** A bias of the choice alone. */
+  readonly correction: boolean;
+}
+
+/** A mixture of experts: each token passes through a few of many gated MLPs, chosen by a router. */
+export interface ExpertFeatures {
+  readonly numExperts: number;
+  readonly expertsPerToken: number;
+  /** Of one expert. */
+  readonly intermediateSize: number;
+  readonly activation: Exclude<ActivationFunction, 'relu'>;
+  /** Not 0: the clamped gate of gpt-oss in place of `activation`. */
+  readonly swigluLimit: number;
+  readonly bias: boolean;
+  /** How the checkpoint holds the matrices: a tensor for each expert; gate, up and down of all experts in a tensor each; or gate and up of all in one. */
+  readonly layout: 'each' | 'stacked' | 'fused';
+  /** Of the fused layout: matrices are stored `[inputs, outputs]`. */
+  readonly transposed: boolean;
+  /** Of the fused layout: rows of gate and up come in turn. */
+  readonly interleaved: boolean;
+  readonly router: RouterFeatures;
+  /** An MLP that every token passes, added to the chosen ones; `gated`: through the sigmoid of a linear of one output. */
+  readonly shared: { readonly intermediateSize: number; readonly gated: boolean } | null;
+}
+
 export interface LayerFeatures {
   readonly attention: AttentionFeatures;
   readonly mlp: MlpFeatures;
+  /** What stands in place of `mlp`, in layers that have it. */
+  readonly experts?: ExpertFeatures;
 }
 
 export interface DecoderFeatures {

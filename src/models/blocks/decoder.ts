@@ -5,8 +5,10 @@
 import { MillraceError } from '../../base/errors.ts';
 import { type BuildOptions, PlanBuilder } from '../../plan/builder.ts';
 import type { CacheGroup, Constant, Plan, Value, Weight } from '../../plan/plan.ts';
-import type { AttentionFeatures, DecoderFeatures, MlpFeatures, Stage } from './decoder-features.ts';
+import type { AttentionFeatures, DecoderFeatures, LayerFeatures, MlpFeatures, Stage } from './decoder-features.ts';
+import { routedExperts, sharedGate } from './experts.ts';
 import { type RopeFeatures, ropeFrequencies } from './rope-frequencies.ts';
+import type { TensorNames } from './tensor-names.ts';
 
 /**
  * Writes the plan of layers `[stage.from, stage.to)`, all by default.
@@ -79,7 +81,7 @@ class Decoder {
     if (after) attended = this.#norm(`${name}.post-attention-norm`, attended, tensor + names.postAttentionNorm);
     const afterAttention = this.#addResidual(`${name}.attention`, hidden, attended);
     const mlpInput = before ? this.#norm(`${name}.mlp-norm`, afterAttention, tensor + names.mlpNorm) : afterAttention;
-    let transformed = this.#mlp(`${name}.mlp`, tensor, mlpInput, layers[index].mlp);
+    let transformed = this.#transform(`${name}.mlp`, tensor, mlpInput, layers[index]);
     if (after) transformed = this.#norm(`${name}.post-mlp-norm`, transformed, tensor + names.postMlpNorm);
     return this.#addResidual(`${name}.mlp`, afterAttention, transformed);
   }
@@ -91,7 +93,7 @@ class Decoder {
     const attentionInput = this.#norm(`${name}.input-norm`, hidden, tensor + names.inputNorm);
     const mlpInput = parallel === 'one-norm' ? attentionInput : this.#norm(`${name}.mlp-norm`, hidden, tensor + names.mlpNorm);
     const attended = this.#attention(index, attentionInput, layers[index].attention);
-    const transformed = this.#mlp(`${name}.mlp`, tensor, mlpInput, layers[index].mlp);
+    const transformed = this.#transform(`${name}.mlp`, tensor, mlpInput, layers[index]);
     const both = this.builder.add(`${name}.both`, transformed, attended);
     return this.#addResidual(name, hidden, both);
   }
@@ -152,7 +154,8 @@ class Decoder {
     k = this.#rope(`${name}.k-rope`, k, features);
     builder.emit('kv-write', `${name}.kv-write`, { inputs: [k, v], attrs: place });
     const constants = features.slopes === null ? [] : [builder.constant('slopes', features.slopes)];
-    const attended = builder.map('attention', name, q, { constants, attrs: { ...place, numHeads, headDim, scale, softCap, window } });
+    const weights = features.sinks === true ? [builder.vector(tensor + names.sinks, numHeads)] : [];
+    const attended = builder.map('attention', name, q, { weights, constants, attrs: { ...place, numHeads, headDim, scale, softCap, window } });
     return this.#linear(`${name}.output`, attended, tensor + names.attentionOutput, hiddenSize, outputBias);
   }
 
@@ -236,8 +239,24 @@ class Decoder {
     });
   }
 
-  #mlp(name: string, tensor: string, input: Value, { intermediateSize, activation, gate, bias }: MlpFeatures): Value {
+  /** The MLP of a layer, or its experts and the MLP that they share. */
+  #transform(name: string, tensor: string, input: Value, { mlp, experts }: LayerFeatures): Value {
+    if (experts === undefined) return this.#mlp(name, tensor, input, mlp);
     const { names, hiddenSize } = this.#features;
+    const place = { name, tensor, names, hiddenSize };
+    const routed = routedExperts(this.builder, place, input, experts);
+    if (experts.shared === null) return routed;
+    const { intermediateSize, gated } = experts.shared;
+    const { expertGate, expertUp, expertDown, sharedExpert } = names;
+    const own = { ...names, gate: `${sharedExpert}.${expertGate}`, up: `${sharedExpert}.${expertUp}`, down: `${sharedExpert}.${expertDown}` };
+    const features = { intermediateSize, activation: experts.activation, gate: 'separate', bias: false } as const;
+    const shared = this.#mlp(`${name}.shared`, tensor, input, features, own);
+    return this.builder.add(`${name}.experts-and-shared`, routed, gated ? sharedGate(this.builder, place, input, shared) : shared);
+  }
+
+  #mlp(name: string, tensor: string, input: Value, features: MlpFeatures, names = this.#features.names): Value {
+    const { hiddenSize } = this.#features;
+    const { intermediateSize, activation, gate, bias } = features;
     const down = (activated: Value) => this.#linear(`${name}.down`, activated, tensor + names.down, hiddenSize, bias);
     if (gate === 'none') {
       const up = this.#linear(`${name}.up`, input, tensor + names.up, intermediateSize, bias);
@@ -245,16 +264,13 @@ class Decoder {
     }
     if (activation === 'relu') throw new MillraceError('INTERNAL', 'No family gates with relu.');
     const [gated, up] =
-      gate === 'separate'
-        ? this.#gateAndUp(name, tensor, input, intermediateSize, bias)
-        : this.#fusedGate(name, tensor, input, intermediateSize, bias);
+      gate === 'separate' ? this.#gateAndUp(name, tensor, input, features, names) : this.#fusedGate(name, tensor, input, intermediateSize, bias);
     const activated = this.builder.value(`${name}.activated`, 'tokens', intermediateSize);
     this.builder.emit('gated-activation', `${name}.activation`, { inputs: [gated, up], outputs: [activated], attrs: { function: activation } });
     return down(activated);
   }
 
-  #gateAndUp(name: string, tensor: string, input: Value, rows: number, bias: boolean): Value[] {
-    const { names } = this.#features;
+  #gateAndUp(name: string, tensor: string, input: Value, { intermediateSize: rows, bias }: MlpFeatures, names: TensorNames): Value[] {
     const layers = (['gate', 'up'] as const).map((word) => ({ name: `${name}.${word}`, tensor: tensor + names[word], rows }));
     return this.#linears(`${name}.gate-up`, input, layers, bias);
   }

@@ -16,6 +16,15 @@ export interface TensorNames {
   readonly qkv: string;
   readonly qNorm: string;
   readonly kNorm: string;
+  /** Latent attention: down to the query's rank, its norm, up; down to the shared latent, its norm, up; or up to K and to V apart. */
+  readonly qA: string;
+  readonly qANorm: string;
+  readonly qB: string;
+  readonly kvA: string;
+  readonly kvANorm: string;
+  readonly kvB: string;
+  readonly kB: string;
+  readonly vB: string;
   readonly attentionOutput: string;
   /** Of the result of attention, before it is added. */
   readonly postAttentionNorm: string;
@@ -27,6 +36,22 @@ export interface TensorNames {
   readonly down: string;
   /** Of the result of the MLP, before it is added. */
   readonly postMlpNorm: string;
+  /** Sink logits of attention, by their whole name. */
+  readonly sinks: string;
+  readonly router: string;
+  /** The bias of the choice of experts, by its whole name. */
+  readonly routerCorrection: string;
+  /** What stands before the number of an expert, or before what all share. */
+  readonly experts: string;
+  /** What follows it, and the name of the shared expert. */
+  readonly expertGate: string;
+  readonly expertUp: string;
+  readonly expertDown: string;
+  /** Gate and up of all experts, and down of all, by their whole names. */
+  readonly fusedExpertsGateUp: string;
+  readonly fusedExpertsDown: string;
+  readonly sharedExpert: string;
+  readonly sharedExpertGate: string;
 }
 
 /** As Llama and most that came after it. */
@@ -44,6 +69,14 @@ export const llamaNames: TensorNames = {
   qkv: 'self_attn.qkv_proj',
   qNorm: 'self_attn.q_norm',
   kNorm: 'self_attn.k_norm',
+  qA: 'self_attn.q_a_proj',
+  qANorm: 'self_attn.q_a_layernorm',
+  qB: 'self_attn.q_b_proj',
+  kvA: 'self_attn.kv_a_proj_with_mqa',
+  kvANorm: 'self_attn.kv_a_layernorm',
+  kvB: 'self_attn.kv_b_proj',
+  kB: 'self_attn.k_b_proj',
+  vB: 'self_attn.v_b_proj',
   attentionOutput: 'self_attn.o_proj',
   postAttentionNorm: 'self_attn.post_norm',
   mlpNorm: 'post_attention_layernorm',
@@ -52,6 +85,17 @@ export const llamaNames: TensorNames = {
   gateUp: 'mlp.gate_up_proj',
   down: 'mlp.down_proj',
   postMlpNorm: 'mlp.post_norm',
+  sinks: 'self_attn.sinks',
+  router: 'mlp.gate',
+  routerCorrection: 'mlp.gate.e_score_correction_bias',
+  experts: 'mlp.experts',
+  expertGate: 'gate_proj',
+  expertUp: 'up_proj',
+  expertDown: 'down_proj',
+  fusedExpertsGateUp: 'mlp.experts.gate_up_proj',
+  fusedExpertsDown: 'mlp.experts.down_proj',
+  sharedExpert: 'mlp.shared_expert',
+  sharedExpertGate: 'mlp.shared_expert_gate',
 };
 
 /** As Gemma 2, whose norms stand on both sides of attention and MLP. */

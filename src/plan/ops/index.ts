@@ -7,7 +7,10 @@ import { add } from './add.ts';
 import { addRmsNorm } from './add-rms-norm.ts';
 import { attention } from './attention.ts';
 import { allGather, allReduce, allToAll, recv, send } from './collectives.ts';
+import { clampedSwiglu } from './clamped-swiglu.ts';
 import { embedding } from './embedding.ts';
+import { expertCombine } from './expert-combine.ts';
+import { expertLinear } from './expert-linear.ts';
 import { gatedActivation } from './gated-activation.ts';
 import { gatherColumns } from './gather-columns.ts';
 import { headLinear } from './head-linear.ts';
@@ -16,6 +19,7 @@ import { latentAttention } from './latent-attention.ts';
 import { latentWrite } from './latent-write.ts';
 import { layerNorm } from './layer-norm.ts';
 import { linear } from './linear.ts';
+import { moeRoute } from './moe-route.ts';
 import type { OpDefinition } from './op.ts';
 import { positionEmbedding } from './position-embedding.ts';
 import { rmsNorm } from './rms-norm.ts';
@@ -51,6 +55,10 @@ export const ops = {
   'latent-write': latentWrite,
   'latent-attention': latentAttention,
   'gather-columns': gatherColumns,
+  'moe-route': moeRoute,
+  'expert-linear': expertLinear,
+  'expert-combine': expertCombine,
+  'clamped-swiglu': clampedSwiglu,
 } as const;
 
 export type OpName = keyof typeof ops;

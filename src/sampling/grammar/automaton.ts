@@ -23,6 +23,10 @@ class Frame {
   }
 }
 
+// room for the constructor below
+const cuts = new Uint8Array(257);
+const covered = new Uint8Array(256);
+
 export class State {
   readonly nodes: Int32Array;
   readonly frames: readonly Frame[];
@@ -40,6 +44,11 @@ export class State {
   readonly forcedByte: number;
   /** The token that must follow, -1 where there is none, -2 where nobody has asked. */
   forcedToken = -2;
+  /** See `runs.ts`: kinds of bytes that lead on alike, -1 where nobody has asked, and how many in a row. */
+  runKinds = -1;
+  runLength = 0;
+  /** See `runs.ts`: whether exactly `numPlain` plain characters may follow in a row. */
+  isPlainExact: boolean | null = null;
   /** Set bits: token ids that may follow. */
   mask: Uint32Array | null = null;
 
@@ -48,8 +57,8 @@ export class State {
     this.frames = frames;
     this.isAccepting = isAccepting;
     this.numPlain = numPlain;
-    const cuts = new Uint8Array(257);
-    const covered = new Uint8Array(256);
+    cuts.fill(0);
+    covered.fill(0);
     for (const node of nodes) {
       for (let e = grammar.edgeStart[node]; e < grammar.edgeStart[node + 1]; e++) {
         if (grammar.edgeKind[e] !== EDGE_BYTES) continue;

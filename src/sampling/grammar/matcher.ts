@@ -2,7 +2,9 @@
 import { Automaton, type State } from './automaton.ts';
 import { forcedTokenOf } from './forced-tokens.ts';
 import type { Grammar } from './grammar.ts';
-import { type ByteTree, MAX_PLAIN, type VocabularyTrie } from './vocabulary-trie.ts';
+import { setAll, walk, walkPlain } from './mask-walk.ts';
+import { isPlainExact } from './runs.ts';
+import { MAX_PLAIN, type VocabularyTrie } from './vocabulary-trie.ts';
 
 /** How many tokens can be taken back. */
 const MAX_ROLLBACK = 64;
@@ -11,7 +13,6 @@ const MAX_ROLLBACK = 64;
 export class CompiledGrammar {
   readonly automaton: Automaton;
   readonly trie: VocabularyTrie;
-  readonly #path: (State | null)[] = [];
 
   constructor(grammar: Grammar, trie: VocabularyTrie) {
     this.automaton = new Automaton(grammar);
@@ -44,40 +45,21 @@ export class CompiledGrammar {
   /** Words of allowed ids where no token is forced; belongs to the state. */
   maskOf(state: State): Uint32Array {
     if (state.mask !== null) return state.mask;
-    const { trie } = this;
-    const isPlainFree = state.numPlain >= MAX_PLAIN;
-    const mask = isPlainFree ? trie.plainMask.slice() : new Uint32Array(trie.numWords);
-    if (!isPlainFree) this.#walk(trie.plain, state, mask, trie.plainBelow);
-    this.#walk(trie.rest, state, mask, null);
+    const { trie, automaton } = this;
+    const mask = this.#plainTokens(state);
+    walk(trie.rest, state, automaton, (from, to) => setAll(mask, trie.rest.tokens, from, to));
     if (state.isAccepting) for (const id of trie.eosTokenIds) mask[id >>> 5] |= 1 << (id & 31);
-    this.automaton.keepMask(state, mask);
+    automaton.keepMask(state, mask);
     return mask;
   }
 
-  /** @param plainBelow for the tree of plain tokens: where so many plain characters may follow, all tokens below are taken at once */
-  #walk(tree: ByteTree, start: State, mask: Uint32Array, plainBelow: Uint8Array | null): void {
-    const { byte, depth, next, tokenStart, tokens, numNodes } = tree;
-    const { automaton } = this;
-    const path = this.#path;
-    path[0] = start;
-    for (let n = 0; n < numNodes; ) {
-      const d = depth[n];
-      const from = path[d - 1] as State;
-      const to = from.targets[from.classOf[byte[n]]];
-      const state = to === undefined ? automaton.next(from, byte[n]) : to;
-      if (state === null) {
-        n = next[n];
-        continue;
-      }
-      path[d] = state;
-      // no whole character below: the bytes of one that has begun must be read
-      const numBelow = plainBelow === null ? 0 : plainBelow[n];
-      const after = numBelow > 0 && state.numPlain >= numBelow ? next[n] : n + 1;
-      // tokens stand in the order of the nodes
-      for (let t = tokenStart[n]; t < tokenStart[after]; t++) mask[tokens[t] >>> 5] |= 1 << (tokens[t] & 31);
-      n = after;
-    }
-    path.length = 0;
+  /** The tokens of plain characters that may follow. */
+  #plainTokens(state: State): Uint32Array {
+    const { trie, automaton } = this;
+    const { plainMasks } = trie;
+    if (state.numPlain >= MAX_PLAIN) return plainMasks[MAX_PLAIN].slice();
+    if (isPlainExact(state, automaton)) return plainMasks[state.numPlain].slice();
+    return walkPlain(trie, state, automaton);
   }
 }
 

@@ -28,7 +28,10 @@ export class VocabularyTrie {
   readonly plain: ByteTree;
   /** `[plain.numNodes]`: plain characters that a token below a node still has at most. */
   readonly plainBelow: Uint8Array;
-  readonly plainMask: Uint32Array;
+  /** `[plain.numNodes]`: kinds of the bytes below a node, as a set of `byteKinds`. */
+  readonly kindsBelow: Uint16Array;
+  /** `[MAX_PLAIN + 1]`: masks of the tokens of at most so many plain characters. */
+  readonly plainMasks: readonly Uint32Array[];
   /** All other tokens. */
   readonly rest: ByteTree;
   readonly eosTokenIds: readonly number[];
@@ -46,7 +49,7 @@ export class VocabularyTrie {
     this.vocabSize = vocabSize;
     this.numWords = Math.ceil(vocabSize / 32);
     this.eosTokenIds = eosTokenIds.filter((id) => id < vocabSize);
-    this.plainMask = new Uint32Array(this.numWords);
+    const ofLength: number[][] = Array.from({ length: MAX_PLAIN + 1 }, () => []);
     const excluded = new Set([...eosTokenIds, ...tokenizer.specialTokenIds]);
     this.#excluded = excluded;
     let maxTokenBytes = 0;
@@ -56,13 +59,16 @@ export class VocabularyTrie {
       const bytes = tokenizer.tokenBytes(id);
       if (bytes.length === 0 || bytes.length > MAX_TOKEN_BYTES || excluded.has(id)) continue;
       maxTokenBytes = Math.max(maxTokenBytes, bytes.length);
-      if (countPlain(bytes) <= MAX_PLAIN) {
+      const numPlain = countPlain(bytes);
+      if (numPlain <= MAX_PLAIN) {
         plain.push({ id, bytes });
-        this.plainMask[id >>> 5] |= 1 << (id & 31);
+        ofLength[numPlain].push(id);
       } else rest.push({ id, bytes });
     }
     this.plain = byteTree(plain);
     this.plainBelow = charactersBelow(this.plain);
+    this.kindsBelow = kindsBelow(this.plain);
+    this.plainMasks = cumulativeMasks(ofLength, this.numWords);
     this.rest = byteTree(rest);
     this.maxTokenBytes = maxTokenBytes;
   }
@@ -156,6 +162,29 @@ function byteTree(tokens: Token[]): ByteTree {
     tokenStart: tokenStart.slice(0, numNodes + 1),
     tokens: Int32Array.from(tokens, ({ id }) => id),
   };
+}
+
+/** Sets of characters that patterns tell apart, one bit each; bytes of no kind have the last one. */
+export const byteKinds: readonly string[] = ['ghijklmnopqrstuvwxyz', 'abcdef', 'GHIJKLMNOPQRSTUVWXYZ', 'ABCDEF', '0123456789', ...' _-./:,+@'];
+const OTHER_KIND = 1 << byteKinds.length;
+
+function kindsBelow({ numNodes, byte, next }: ByteTree): Uint16Array {
+  const kindOf = new Uint16Array(256).fill(OTHER_KIND);
+  for (const [kind, characters] of byteKinds.entries()) for (const character of characters) kindOf[character.charCodeAt(0)] = 1 << kind;
+  const below = new Uint16Array(numNodes);
+  for (let n = numNodes - 1; n >= 0; n--)
+    for (let child = n + 1; child < next[n]; child = next[child]) below[n] |= below[child] | kindOf[byte[child]];
+  return below;
+}
+
+/** Mask k has the ids of lists 0 to k; equal masks are one array. */
+function cumulativeMasks(ofLength: readonly (readonly number[])[], numWords: number): Uint32Array[] {
+  let mask = new Uint32Array(numWords);
+  return ofLength.map((ids) => {
+    if (ids.length > 0) mask = mask.slice();
+    for (const id of ids) mask[id >>> 5] |= 1 << (id & 31);
+    return mask;
+  });
 }
 
 function charactersBelow({ numNodes, byte, next }: ByteTree): Uint8Array {

@@ -1,0 +1,77 @@
+/** One walk down the tree of a vocabulary beside the automaton, cut where a byte may not follow. */
+import type { Automaton, State } from './automaton.ts';
+import { findRun } from './runs.ts';
+import { type ByteTree, MAX_PLAIN, type VocabularyTrie } from './vocabulary-trie.ts';
+
+const path: State[] = [];
+
+export function setAll(mask: Uint32Array, tokens: Int32Array, from: number, to: number): void {
+  for (let t = from; t < to; t++) mask[tokens[t] >>> 5] |= 1 << (tokens[t] & 31);
+}
+
+function clearAll(mask: Uint32Array, tokens: Int32Array, from: number, to: number): void {
+  for (let t = from; t < to; t++) mask[tokens[t] >>> 5] &= ~(1 << (tokens[t] & 31));
+}
+
+/** @param allow told of each range of `tree.tokens` that may follow */
+export function walk(tree: ByteTree, start: State, automaton: Automaton, allow: (from: number, to: number) => void): void {
+  const { byte, depth, next, tokenStart, numNodes } = tree;
+  path[0] = start;
+  for (let n = 0; n < numNodes; ) {
+    const d = depth[n];
+    const from = path[d - 1];
+    const known = from.targets[from.classOf[byte[n]]];
+    const state = known === undefined ? automaton.next(from, byte[n]) : known;
+    if (state === null) {
+      n = next[n];
+      continue;
+    }
+    path[d] = state;
+    if (tokenStart[n + 1] > tokenStart[n]) allow(tokenStart[n], tokenStart[n + 1]);
+    n++;
+  }
+  path.length = 0;
+}
+
+/**
+ * The mask of the tokens of plain characters. Where whole branches lead on alike they are taken at once; where most first bytes may follow, all
+ * tokens are taken and those that may not follow are taken away.
+ */
+export function walkPlain({ plain, plainBelow, kindsBelow, plainMasks, numWords }: VocabularyTrie, start: State, automaton: Automaton): Uint32Array {
+  const { byte, depth, next, tokenStart, tokens, numNodes } = plain;
+  const takesAway = allowsMost(plain, start);
+  const mask = takesAway ? plainMasks[MAX_PLAIN].slice() : new Uint32Array(numWords);
+  path[0] = start;
+  for (let n = 0; n < numNodes; ) {
+    const d = depth[n];
+    const from = path[d - 1];
+    const known = from.targets[from.classOf[byte[n]]];
+    const state = known === undefined ? automaton.next(from, byte[n]) : known;
+    if (state === null) {
+      if (takesAway) clearAll(mask, tokens, tokenStart[n], tokenStart[next[n]]);
+      n = next[n];
+      continue;
+    }
+    path[d] = state;
+    const after = leadsOnAlike(state, plainBelow[n], kindsBelow[n], automaton) ? next[n] : n + 1;
+    if (!takesAway) setAll(mask, tokens, tokenStart[n], tokenStart[after]);
+    n = after;
+  }
+  path.length = 0;
+  return mask;
+}
+
+/** Whether everything below a node may follow. */
+function leadsOnAlike(state: State, numBelow: number, kinds: number, automaton: Automaton): boolean {
+  // no whole character below: the bytes of one that has begun must be read
+  if (numBelow === 0) return false;
+  if (state.numPlain >= numBelow) return true;
+  if (state.runKinds < 0) findRun(state, automaton);
+  return (kinds & ~state.runKinds) === 0 && state.runLength >= numBelow;
+}
+
+function allowsMost({ byte, next, tokenStart, tokens, numNodes }: ByteTree, { classOf }: State): boolean {
+  let numAllowed = 0;
+  for (let n = 0; n < numNodes; n = next[n]) if (classOf[byte[n]] !== 0) numAllowed += tokenStart[next[n]] - tokenStart[n];
+  return numAllowed > tokens.length / 2;
+}
