@@ -166,13 +166,15 @@ export async function bring(repository: Repository, { commit }: HubListing, file
     onNotice: (line) => options.onNotice?.(line),
     ...(openFile === undefined ? {} : { openFile }),
   };
-  const queue = [...missing];
+  const queue = sameBlobs(missing);
   let failed: unknown = null;
   const work = async () => {
-    for (let file = queue.shift(); file !== undefined && failed === null; file = queue.shift()) {
+    for (let same = queue.shift(); same !== undefined && failed === null; same = queue.shift()) {
       try {
-        await downloadBlob(file, context);
-        await cache.link(commit, file);
+        for (const file of same) {
+          await downloadBlob(file, context);
+          await cache.link(commit, file);
+        }
       } catch (thrown) {
         failed ??= thrown;
         stop.abort();
@@ -182,6 +184,13 @@ export async function bring(repository: Repository, { commit }: HubListing, file
   await Promise.all(Array.from({ length: PARALLEL }, work));
   options.signal?.throwIfAborted();
   if (failed !== null) throw failed;
+}
+
+/** Files of equal content are one blob: they come one after the other. */
+function sameBlobs(files: readonly HubFile[]): HubFile[][] {
+  const groups = new Map<string, HubFile[]>();
+  for (const file of files) groups.set(file.etag, [...(groups.get(file.etag) ?? []), file]);
+  return [...groups.values()];
 }
 
 function progressOf(files: readonly HubFile[], options: FetchOptions): DownloadContext['onBytes'] {
@@ -207,7 +216,7 @@ async function checkRoom(cache: RepoCache, files: readonly HubFile[]): Promise<v
   while (!existsSync(folder) && dirname(folder) !== folder) folder = dirname(folder);
   const disk = await statfs(folder).catch(() => null); // where it cannot be told, the writes will
   if (disk === null || disk.bavail * disk.bsize >= wanted) return;
-  const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(2)} GB`;
+  const gigabytes = (bytes: number) => (bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${(bytes / 1e9).toFixed(2)} GB`);
   throw new MillraceError('DISK_FULL', {
     message: `The download does not fit the disk of ${cache.cacheFolder}.`,
     expected: `${gigabytes(wanted)} free`,

@@ -30,7 +30,7 @@ export interface FuzzTarget {
   readonly files: Files;
   /** The folder with damage. */
   damage(files: Files, random: RandomBelow): Files;
-  /** Reads all that the folder claims to hold; may throw any MillraceError but INTERNAL. */
+  /** Reads all that the folder claims to hold; may throw any MillraceError but those of our own faults. */
   read(folder: string): Promise<void>;
 }
 
