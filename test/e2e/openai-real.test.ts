@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -6,14 +6,11 @@ import { afterAll, describe } from 'vitest';
 import { loadEngine } from '../../src/engine/load.ts';
 import { describeOpenAiClient } from './openai-suite.ts';
 
-const shared = process.env.MILLRACE_SHARED ?? fileURLToPath(new URL('../../../shared', import.meta.url));
-const stories = join(shared, 'models/stories260K');
+const pocket = fileURLToPath(new URL('../../pocket/model', import.meta.url));
 
-describe.skipIf(!existsSync(stories))('with the shared stories260K', () => {
-  describeOpenAiClient('stories260K on the best backend here', () => loadEngine({ model: stories }), {
-    prompt: 'Once upon a time',
-    hasChatTemplate: false,
-  });
+describeOpenAiClient('the pocket model on the best backend here', () => loadEngine({ model: pocket }), {
+  prompt: 'Once upon a time',
+  hasChatTemplate: true,
 });
 
 // Random weights in the shape of a committed checkpoint: says nothing sensible, but everything between the socket and the kernels is real.
