@@ -131,14 +131,17 @@ function byteLevel(text: string): string {
 export const ideographs =
   '\\u4E00-\\u9FFF\\u3400-\\u4DBF\\u{20000}-\\u{2A6DF}\\u{2A700}-\\u{2B73F}\\u{2B740}-\\u{2B81F}\\u{2B920}-\\u{2CEAF}\\uF900-\\uFAFF\\u{2F800}-\\u{2FA1F}';
 
-const unwanted = /[\0\uFFFD]|(?![\t\n\r])[\p{Cc}\p{Cf}\p{Co}]/gu;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const unwanted = /[\0-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F\uFFFD\p{Cf}\p{Co}]/gu;
+/** White space but for the space itself, of which there is too much to replace. */
+const otherSpace = /[\t\n\r\u00A0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000]/gu;
 
 function createBert(part: Component): Normalize {
   const lower = part.lowercase !== false;
   const accents = typeof part.strip_accents === 'boolean' ? part.strip_accents : lower;
   const steps: Normalize[] = [];
   if (part.clean_text !== false) {
-    steps.push((text) => text.replace(unwanted, '').replace(/\p{White_Space}/gu, ' '));
+    steps.push((text) => text.replace(unwanted, '').replace(otherSpace, ' '));
   }
   if (part.handle_chinese_chars !== false) {
     const pattern = new RegExp(`[${ideographs}]`, 'gu');

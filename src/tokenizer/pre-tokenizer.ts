@@ -58,14 +58,11 @@ function createStage(part: Component): Stage {
     case 'Digits':
       return cutting(/\p{N}/gu, part.individual_digits === true ? 'Isolated' : 'Contiguous');
     case 'Whitespace':
-      return cutting(new RegExp(`[${word}]+|[^${word}\\p{White_Space}]+`, 'gu'), 'Removed', true);
+      return matching(new RegExp(`[${word}]+|[^${word}\\p{White_Space}]+`, 'gu'));
     case 'WhitespaceSplit':
-      return cutting(/\p{White_Space}/gu, 'Removed');
-    case 'BertPreTokenizer': {
-      const outer = cutting(/\p{White_Space}/gu, 'Removed');
-      const inner = cutting(new RegExp(`[${punctuation}]`, 'gu'), 'Isolated');
-      return (pieces, sectionIndex) => inner(outer(pieces, sectionIndex), sectionIndex);
-    }
+      return matching(/\P{White_Space}+/gu);
+    case 'BertPreTokenizer':
+      return matching(new RegExp(`[${punctuation}]|[^${punctuation}\\p{White_Space}]+`, 'gu'));
     case 'CharDelimiterSplit': {
       if (typeof part.delimiter !== 'string' || part.delimiter.length === 0) throw unsupported(part.type, 'delimiter', part.delimiter);
       return cutting(compilePattern({ type: part.type, pattern: { String: part.delimiter } }), 'Removed');
@@ -134,6 +131,11 @@ function behaviorOf(part: Component, fallback?: Behavior): Behavior {
 function createSplit(part: Component): Stage {
   const behavior = behaviorOf(part);
   return cutting(compilePattern(part), behavior, part.invert === true);
+}
+
+/** Pieces are the matches. */
+function matching(pattern: RegExp): Stage {
+  return each((piece) => piece.match(pattern) ?? []);
 }
 
 function cutting(pattern: RegExp, behavior: Behavior, invert = false): Stage {
