@@ -4,9 +4,9 @@ import { hubIdOf } from '../hub/fetch-model.ts';
 import { openRemoteModel, type RemoteModel } from '../hub/remote-model.ts';
 import { bytesPerBlock } from '../kv/layout.ts';
 import { MissingBytes, RangedFile } from '../weights/ranged-file.ts';
-import { checkOptions, type LoadOptions } from './config.ts';
+import { type CheckedOptions, checkOptions, type LoadOptions } from './config.ts';
 import type { ModelInfo } from './engine.ts';
-import { type LoadHooks, planModel } from './load.ts';
+import { buildPlan, type LoadHooks, planModel } from './load.ts';
 import type { EngineDescription, LoadedEngine } from './loaded-engine.ts';
 import { type OpenedModel, openModel } from './open-model.ts';
 import { type LoadFacts, type ResolvedConfig, resolveConfig } from './resolve.ts';
@@ -34,7 +34,7 @@ export async function describeRemote(given: LoadOptions, hooks: LoadHooks = {}):
   if (remote === null) return null;
   const closers: (() => unknown)[] = [];
   try {
-    const opened = await openByHeaders(remote, hooks);
+    const opened = await openByHeaders(remote, options, hooks);
     const { plan, source, config, backend, shownConfig, info } = await planModel(opened, options, hooks, closers, resolveForAnyMemory);
     const { kernels, arenaBytes } = await backend.describe(plan, { maxTokens: config.maxNumBatchedTokens, maxLogitRows: config.maxNumSeqs });
     const weightBytes = plan.weights.flatMap(({ parts }) => parts).reduce((sum, { tensor }) => sum + (source.find(tensor)?.sizeBytes ?? 0), 0);
@@ -50,7 +50,7 @@ export async function describeRemote(given: LoadOptions, hooks: LoadHooks = {}):
 }
 
 /** Opens the model again and again, each time with the bytes that were missing the last time. */
-async function openByHeaders(remote: RemoteModel, hooks: LoadHooks): Promise<OpenedModel> {
+async function openByHeaders(remote: RemoteModel, options: CheckedOptions, hooks: LoadHooks): Promise<OpenedModel> {
   const files = new Map(remote.weights.map(({ name, path, sizeBytes }) => [name, { path, file: new RangedFile(name, sizeBytes) }]));
   const fetch = async (name: string, wanted: { offset: number; length: number }) => {
     const held = files.get(name);
@@ -78,11 +78,24 @@ async function openByHeaders(remote: RemoteModel, hooks: LoadHooks): Promise<Ope
   };
   for (;;) {
     try {
-      return { ...openModel(remote.path, false, large), name: remote.servedName };
+      const opened = { ...openModel(remote.path, false, large), name: remote.servedName };
+      // how a quantised checkpoint is held may hang on small tensors
+      const plan = buildPlan(opened.model, opened.source, options, opened.announcedDtype);
+      for (const { tensor } of plan.weights.flatMap(({ parts }) => parts)) find(opened, tensor);
+      return opened;
     } catch (thrown) {
       if (!(thrown instanceof MissingBytes)) throw thrown;
       await fetch(thrown.path, thrown);
     }
+  }
+}
+
+/** Asks for a tensor; what is wrong with it is said with all the others, later. */
+function find({ source }: OpenedModel, tensor: string): void {
+  try {
+    source?.find(tensor);
+  } catch (thrown) {
+    if (thrown instanceof MissingBytes) throw thrown;
   }
 }
 

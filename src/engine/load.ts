@@ -21,6 +21,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkWeights } from '../weights/check-weights.ts';
 import { createDummySource } from '../weights/dummy-source.ts';
 import type { StoredTensor, WeightSource } from '../weights/weight-source.ts';
+import { MissingBytes } from '../weights/ranged-file.ts';
 import { type CheckedOptions, checkOptions, type LoadOptions } from './config.ts';
 import type { ModelInfo } from './engine.ts';
 import { LoadedEngine } from './loaded-engine.ts';
@@ -209,7 +210,8 @@ async function openBackend(options: CheckedOptions, machine: MachineFacts, hooks
   }
 }
 
-function buildPlan(model: Model, source: WeightSource | null, options: CheckedOptions, announcedDtype: string | null): Plan {
+/** The plan in the formats that a checkpoint holds. */
+export function buildPlan(model: Model, source: WeightSource | null, options: CheckedOptions, announcedDtype: string | null): Plan {
   const dummyFormat = dummyWeightFormat(options, announcedDtype);
   return model.build({
     formatOf: (tensor) => (source === null ? dummyFormat : (storedAs(tensor, source)?.format ?? 'f32')),
@@ -225,7 +227,8 @@ function storedAs(tensor: string | undefined, source: WeightSource | null): Stor
   if (tensor === undefined || source === null) return undefined;
   try {
     return source.find(tensor);
-  } catch {
+  } catch (thrown) {
+    if (thrown instanceof MissingBytes) throw thrown;
     return undefined;
   }
 }

@@ -6,6 +6,8 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { chatTemplateFromFolder, chatTemplateFromGguf } from '../../src/chat/load-template.ts';
 import type { ChatTemplate } from '../../src/chat/template.ts';
+import { checkOptions } from '../../src/engine/config.ts';
+import { buildPlan } from '../../src/engine/load.ts';
 import { openModel } from '../../src/engine/open-model.ts';
 import { ggufToHf, readModel } from '../../src/models/index.ts';
 import { readTensor } from '../../src/quant/read-tensor.ts';
@@ -61,6 +63,23 @@ async function useTemplate(template: ChatTemplate | null): Promise<void> {
     { role: 'assistant', content: '', tool_calls: [{ type: 'function', function: { name: 'f', arguments: { a: 1 } } }] },
   ];
   template?.renderVariables({ messages, add_generation_prompt: true, tools: [{ type: 'function', function: { name: 'f', parameters: {} } }] });
+}
+
+/** As the engine does before it binds weights, and then reads them. */
+async function readFolder(folder: string): Promise<void> {
+  const opened = openModel(folder, false);
+  try {
+    const { source } = opened;
+    const plan = buildPlan(opened.model, source, checkOptions({ model: folder }), opened.announcedDtype);
+    if (source === null) return;
+    checkWeights(plan, source);
+    for (const { tensor } of plan.weights.flatMap(({ parts }) => parts)) {
+      const stored = source.find(tensor);
+      if (stored !== undefined) readTensor(source, stored);
+    }
+  } finally {
+    opened.close();
+  }
 }
 
 /** Damages one of the named files as JSON. */
@@ -253,16 +272,16 @@ export const targets: readonly FuzzTarget[] = [
       'generation_config.json': Buffer.from('{"eos_token_id":[1,2],"temperature":0.7,"do_sample":true}'),
     },
     damage: damageJson('config.json', 'generation_config.json'),
-    read: async (folder) => {
-      const opened = openModel(folder, false);
-      try {
-        const plan = opened.model.build({ formatOf: (tensor) => opened.source?.find(tensor)?.format ?? 'f32', activationFor: () => 'f32' });
-        if (opened.source !== null) checkWeights(plan, opened.source);
-      } finally {
-        opened.close();
-      }
-    },
+    read: readFolder,
   },
+  ...readdirSync(golden('quantized')).map(
+    (name): FuzzTarget => ({
+      name: `quantised folder of ${name}`,
+      files: filesOf(golden(`quantized/${name}`), 'config.json', 'model.safetensors'),
+      damage: (files, random) => (random(2) === 0 ? damageJson('config.json') : damageBytes('model.safetensors', 5000))(files, random),
+      read: readFolder,
+    }),
+  ),
   ...tokenizerFolders.map(tokenizerTarget),
   {
     name: 'chat template',

@@ -1,8 +1,8 @@
 /** Engine, library and commands with a model that lies on a hub. */
 import { spawn } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { inspect } from '../../src/cli/commands/inspect.ts';
 import { describeRemote } from '../../src/engine/inspect.ts';
@@ -149,6 +149,26 @@ test('of GGUF files and shards the headers are read, however long; what does not
   expect(described.config.reasons.join('; ')).toContain('it does not fit this machine: ');
   expect(hub.bytesServed).toBeLessThan(3 * head.length + (1 << 20));
   expect(described.model).toMatchObject({ servedNames: ['org/huge'], vocabSize: 120_000 });
+});
+
+test('of a quantised checkpoint the small tensors that decide how it is held are read too', async () => {
+  const golden = join(repository, 'test/golden/quantized/gptq-4bit-g32-asym-act-order');
+  const tokenizer = join(repository, 'test/fixtures/tokenizers/byte-level');
+  const files = Object.fromEntries(
+    [join(golden, 'config.json'), join(golden, 'model.safetensors'), join(tokenizer, 'tokenizer.json')].map((path) => [
+      basename(path),
+      { bytes: readFileSync(path), large: path.endsWith('.safetensors') },
+    ]),
+  );
+  hub.publish('org/gptq', files);
+  const local = mkdtempSync(join(home, 'local-'));
+  for (const [name, { bytes }] of Object.entries(files)) writeFileSync(join(local, name), bytes);
+  const engine = await loadEngine({ model: local, backend: 'reference' });
+  const loaded = inspect(engine, null);
+  await engine.close();
+  const described = inspect((await describeRemote({ model: 'org/gptq', backend: 'reference' }))!, null);
+  expect(described.nodes).toEqual(loaded.nodes);
+  expect(described.nodes.some(({ weights }) => weights.some(({ format }) => format === 'int4_g32'))).toBe(true);
 });
 
 test('a server without parts of files cannot be looked at, and says so', async () => {
