@@ -63,6 +63,7 @@ export const errorTable = {
   NATIVE_ADDON_UNAVAILABLE: { status: 500, meaning: 'The native backend could not be built or loaded.' },
   // engine
   KV_OUT_OF_BLOCKS: { status: 500, meaning: 'The request can never fit the KV cache.' },
+  KV_TRANSFER_FAILED: { status: 502, meaning: 'Blocks of KV could not be fetched from another process.' },
   ENGINE_CLOSED: { status: 503, meaning: 'The engine is shutting down or has failed.' },
   INTERNAL: { status: 500, meaning: 'An invariant of ours was broken; please report it.' },
 } as const satisfies Record<string, { status: number; meaning: string }>;

@@ -37,8 +37,8 @@ test.each(weightFormats)('random %s weights fit the plan and keep unit variance'
   checkWeights(plan, source);
   const matrix = readTensor(source, source.find('out.weight')!);
   expect(Math.abs(mean(matrix))).toBeLessThan(0.01);
-  expect(mean(matrix.map((x) => x * x)) * columns).toBeGreaterThan(format.startsWith('int2') ? 0.9 : 0.95);
-  expect(mean(matrix.map((x) => x * x)) * columns).toBeLessThan(/^(q2_k|int2)/.test(format) ? 1.2 : 1.05); // four levels cannot do better
+  expect(mean(matrix.map((x) => x * x)) * columns).toBeGreaterThan(/^(int2|iq[123])/.test(format) ? 0.88 : 0.95);
+  expect(mean(matrix.map((x) => x * x)) * columns).toBeLessThan(format.startsWith('tq') ? 1.6 : /^(q2_k|int2|iq1)/.test(format) ? 1.2 : 1.05); // three or four levels cannot do better
   expect(mean(readTensor(source, source.find('norm.weight')!))).toBeCloseTo(1, 1);
   expect(mean(readTensor(source, source.find('shifted.weight')!))).toBeCloseTo(0, 1);
   expect(source.files[0].sizeBytes).toBe([...source.names()].reduce((sum, name) => sum + source.find(name)!.sizeBytes, 0));

@@ -101,48 +101,60 @@ test('a tensor of a type that is not read is named when it is asked for, with it
   source.close();
 });
 
-test('a part of a split model says how to join the parts', () => {
-  expect(() => open({ metadata: { 'split.count': ['u16', 3] } })).toThrow(expect.objectContaining({ code: 'WEIGHTS_FORMAT_UNSUPPORTED' }));
+/** Writes the parts of a split model; `change` alters what a part says of itself. */
+function writeParts(change: (part: number, metadata: Record<string, GgufEntry>) => Record<string, GgufEntry> = (_, metadata) => metadata): string[] {
+  const name = `split${made++}`;
+  return [[], [a], [b]].map((tensors, i) => {
+    const own: Record<string, GgufEntry> = { 'split.no': ['u16', i], 'split.count': ['u16', 3], 'split.tensors.count': ['i32', 2] };
+    const metadata = change(i, i === 0 ? { ...own, 'general.architecture': ['string', 'llama'] } : own);
+    return writeFile(join(folder, `${name}-0000${i + 1}-of-00003.gguf`), ggufBytes({ metadata, tensors }));
+  });
+}
+
+test('any part of a split model opens the whole, with the metadata of the first', () => {
+  const paths = writeParts();
+  for (const path of paths) {
+    const file = GgufFile.open(path);
+    expect(file.metadata.get('general.architecture')).toBe('llama');
+    expect(file.path).toBe(paths[0]);
+    const source = file.source((name) => ({ name }));
+    expect(source.files.map((each) => each.path)).toEqual(paths);
+    const tensor = source.find('a')!;
+    expect([...new Float32Array(source.read(tensor).buffer as ArrayBuffer)]).toEqual([1, 2, 3, 4, 5, 6]);
+    expect(source.read(source.find('b')!)).toEqual(b.bytes);
+    expect([tensor.file, source.find('b')?.file]).toEqual(paths.slice(1));
+    source.close();
+  }
 });
 
-const whole = ggufBytes({ metadata: { text: ['string', 'abc'] }, tensors: [a, b] });
-const patched = (at: number, value: bigint, base: Uint8Array = whole) => {
-  const bytes = Buffer.from(base);
-  bytes.writeBigUInt64LE(value, at);
-  return bytes;
-};
-const hostile: readonly (readonly [what: string, bytes: Uint8Array, says: RegExp])[] = [
-  ['empty file', new Uint8Array(0), /too short/],
-  ['other magic', Buffer.concat([Buffer.from('GGML'), whole.subarray(4)]), /not a GGUF file/],
-  ['version 1', ggufBytes({ version: 1 }), /version is not read/],
-  ['big-endian version', ggufBytes({ version: 0x03000000 }), /big-endian/],
-  ['2^60 tensors', patched(8, 2n ** 60n), /number of tensors/],
-  ['2^64 - 1 metadata entries', patched(16, 2n ** 64n - 1n), /number of metadata entries/],
-  ['key of 2^40 bytes', patched(24, 2n ** 40n), /length of metadata key/],
-  ['string past the end', patched(24 + 8 + 4 + 4, 2n ** 32n), /length of metadata text/],
-  ['cut inside the metadata', whole.subarray(0, 42), /truncated|cannot be true|too short/],
-  ['cut inside the data', whole.subarray(0, whole.length - 40), /outside the file/],
-  [
-    'array of 2^50 strings',
-    patched(24 + 8 + 1 + 4 + 4, 2n ** 50n, ggufBytes({ metadata: { w: ['array', ['x'], 'string'] } })),
-    /count of metadata array/,
-  ],
-  ['array of 2^50 numbers', patched(24 + 8 + 1 + 4 + 4, 2n ** 50n, ggufBytes({ metadata: { w: ['array', [1], 'f32'] } })), /count of metadata array/],
-  ['alignment of 24', ggufBytes({ metadata: { 'general.alignment': ['u32', 24] } }), /alignment/],
-  ['alignment of 0', ggufBytes({ metadata: { 'general.alignment': ['u32', 0] } }), /alignment/],
-  ['alignment that is a string', ggufBytes({ metadata: { 'general.alignment': ['string', '32'] } }), /alignment/],
-  ['offset off the alignment', ggufBytes({ tensors: [a, { ...b, offset: 33 }] }), /not aligned/],
-  ['overlapping tensors', ggufBytes({ tensors: [a, { ...b, offset: 0 }] }), /a and b overlap/],
-  ['one tensor name twice', ggufBytes({ tensors: [a, { ...a, offset: 32 }] }), /twice|outside/],
-  ['rows that are not whole blocks', ggufBytes({ tensors: [{ ...b, shape: [2, 32 - 1] }] }), /whole q8_0 blocks/],
-  ['shape of 2^120 elements', ggufBytes({ tensors: [{ ...a, shape: [2 ** 40, 2 ** 40, 2 ** 40] }] }), /claims|not a length/],
-  ['nine dimensions', ggufBytes({ tensors: [{ ...a, shape: Array(9).fill(1) }] }), /too many dimensions/],
-];
+test('a split model whose part is missing says which', () => {
+  const [first, second] = writeParts();
+  rmSync(second);
+  expect(() => GgufFile.open(first)).toThrow(expect.objectContaining({ code: 'MODEL_NOT_FOUND', message: expect.stringContaining(second) }));
+});
 
-test.each(hostile)('%s is refused with one clear error', (_, bytes, says) => {
-  const path = write(bytes);
-  expect(() => GgufFile.open(path)).toThrow(expect.objectContaining({ code: 'WEIGHTS_FILE_INVALID', message: expect.stringMatching(says) }));
-  expect(() => GgufFile.open(path)).toThrow(path);
+test.each<[string, Parameters<typeof writeParts>[0]]>([
+  ['a part says that it is another', (i, metadata) => (i === 1 ? { ...metadata, 'split.no': ['u16', 2] } : metadata)],
+  ['a part is of a model of more parts', (i, metadata) => (i === 2 ? { ...metadata, 'split.count': ['u16', 4] } : metadata)],
+  ['a part is not of a split model', (i, metadata) => (i === 1 ? {} : metadata)],
+  ['fewer tensors are there than promised', (_, metadata) => ({ ...metadata, 'split.tensors.count': ['i32', 3] })],
+  ['there are absurdly many parts', (_, metadata) => ({ ...metadata, 'split.count': ['u16', 60_000] })],
+  ['the number of parts is no number', (_, metadata) => ({ ...metadata, 'split.count': ['string', '3'] })],
+])('a split model is refused when %s', (_, change) => {
+  expect(() => GgufFile.open(writeParts(change)[0])).toThrow(expect.objectContaining({ code: 'WEIGHTS_FILE_INVALID' }));
+});
+
+test('a part under a name that does not say which it is says what the name must be', () => {
+  expect(() => open({ metadata: { 'split.count': ['u16', 3], 'split.no': ['u16', 1] } })).toThrow(/-00002-of-00003\.gguf/);
+});
+
+test('tensors of one name in two parts are refused', () => {
+  const name = `twice${made++}`;
+  const [first] = [0, 1].map((i) => {
+    const metadata: Record<string, GgufEntry> = { 'split.no': ['u16', i], 'split.count': ['u16', 2] };
+    return writeFile(join(folder, `${name}-0000${i + 1}-of-00002.gguf`), ggufBytes({ metadata, tensors: [a] }));
+  });
+  expect(() => GgufFile.open(first)).toThrow(/occurs twice/);
 });
 
 test('arrays nested without end are refused', () => {

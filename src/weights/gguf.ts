@@ -14,6 +14,8 @@ export type { GgufNumbers, GgufValue } from './gguf-metadata.ts';
 
 const MAX_ENTRIES = 65_536;
 const MAX_NAME_BYTES = 1024;
+/** Parts of a split model: many times what any has. */
+const MAX_PARTS = 1024;
 /** ggml's own limit. */
 const MAX_GGUF_DIMENSIONS = 4;
 
@@ -39,52 +41,67 @@ export interface TensorTranslation {
   readonly isMatrix?: true;
 }
 
-/** An open GGUF file. */
+/** What one file holds; of a split model there are several. */
+interface GgufPart {
+  readonly file: ReadableFile;
+  readonly version: number;
+  readonly metadata: ReadonlyMap<string, GgufValue>;
+  readonly skippedLists: ReadonlySet<string>;
+  readonly tensors: readonly StoredTensor[];
+  readonly unread: readonly UnreadTensor[];
+}
+
+/** An open GGUF model: one file, or all parts of a split one. */
 export class GgufFile {
+  /** Of the first part. */
   readonly path: string;
   readonly version: number;
+  /** Of the first part, which is where a split model has them. */
   readonly metadata: ReadonlyMap<string, GgufValue>;
   /** Keys of lists of strings that were too long to be read, as `open` was told. */
   readonly skippedLists: ReadonlySet<string>;
-  readonly #file: ReadableFile;
+  readonly #files: readonly ReadableFile[];
   readonly #tensors: readonly StoredTensor[];
   readonly #unread: readonly UnreadTensor[];
 
-  private constructor(file: ReadableFile, longestList: number) {
-    this.path = file.path;
-    this.#file = file;
-    const cursor = new GgufCursor(file);
-    this.version = readVersion(cursor);
-    const numTensors = cursor.count('the number of tensors', 24, MAX_TENSORS);
-    const numEntries = cursor.count('the number of metadata entries', 13, MAX_ENTRIES);
-    const { values, skipped } = readMetadata(cursor, numEntries, longestList);
-    this.metadata = values;
-    this.skippedLists = skipped;
-    checkSplit(file.path, this.metadata);
-    const entries = Array.from({ length: numTensors }, () => readTensorEntry(cursor));
-    const alignment = readAlignment(file.path, this.metadata);
-    const dataStart = Math.ceil(cursor.offset / alignment) * alignment;
-    const placed = entries.map((entry) => placeTensor(file, entry, dataStart, alignment));
-    this.#tensors = placed.filter((t): t is StoredTensor => 'format' in t);
-    this.#unread = placed.filter((t): t is UnreadTensor => 'type' in t);
+  private constructor(parts: readonly GgufPart[]) {
+    const [first] = parts;
+    this.path = first.file.path;
+    this.version = first.version;
+    this.metadata = first.metadata;
+    this.skippedLists = first.skippedLists;
+    this.#files = parts.map((part) => part.file);
+    this.#tensors = parts.flatMap((part) => part.tensors);
+    this.#unread = parts.flatMap((part) => part.unread);
     const names = new Set<string>();
-    for (const { name } of placed) {
-      if (names.has(name)) throw invalidFile(file.path, `tensor ${quoteName(name)} occurs twice.`);
+    for (const { name, file } of [...this.#tensors, ...this.#unread]) {
+      if (names.has(name)) throw invalidFile(file, `tensor ${quoteName(name)} occurs twice.`);
       names.add(name);
     }
-    checkApart(file.path, this.#tensors);
+    const stated = this.metadata.get('split.tensors.count');
+    if (parts.length > 1 && stated !== undefined && stated !== names.size) {
+      throw invalidFile(this.path, 'the parts do not hold the tensors that the first promises.', `${String(stated)} tensors`, String(names.size));
+    }
   }
 
   /**
+   * Any part of a split model opens the whole.
    * @param longestList strings in a list of the metadata that is read; longer ones, as vocabularies are, are stepped over
-   * @throws MODEL_NOT_FOUND, WEIGHTS_FILE_INVALID
+   * @throws MODEL_NOT_FOUND (a part that is missing is named), WEIGHTS_FILE_INVALID
    */
   static open(path: string, longestList = Infinity, openFile: OpenFile = WeightFile.open): GgufFile {
-    const file = openFile(path);
+    const files: ReadableFile[] = [];
+    const read = (partPath: string): GgufPart => {
+      const file = openFile(partPath);
+      files.push(file);
+      return readPart(file, longestList);
+    };
     try {
-      return new GgufFile(file, longestList);
+      const given = read(path);
+      const paths = partPaths(path, given.metadata);
+      return new GgufFile(paths.map((partPath, i) => (partPath === path ? given : checkPart(read(partPath), i, paths.length))));
     } catch (error) {
-      file.close();
+      for (const file of files) file.close();
       throw error;
     }
   }
@@ -98,11 +115,11 @@ export class GgufFile {
   readVector(name: string): Float32Array | undefined {
     const tensor = this.#tensors.find((t) => t.name === name && t.format === 'f32');
     if (tensor === undefined) return undefined;
-    return new Float32Array(this.#file.read(tensor.offset, tensor.sizeBytes).buffer as ArrayBuffer);
+    return new Float32Array(fileOf(this.#files, tensor).read(tensor.offset, tensor.sizeBytes).buffer as ArrayBuffer);
   }
 
   /**
-   * The tensors under Hugging Face names. `translate` gives null for tensors that the model does not use. Closing the source closes the file.
+   * The tensors under Hugging Face names. `translate` gives null for tensors that the model does not use. Closing the source closes the files.
    */
   source(translate: (name: string) => TensorTranslation | null): WeightSource {
     const tensors = new Map<string, StoredTensor>();
@@ -118,24 +135,31 @@ export class GgufFile {
       const translation = translate(tensor.name);
       if (translation !== null) unread.set(translation.name, tensor);
     }
-    return new GgufSource(this.#file, tensors, unread);
+    return new GgufSource(this.#files, tensors, unread);
   }
 
   close(): void {
-    this.#file.close();
+    for (const file of this.#files) file.close();
   }
+}
+
+/** The file that a tensor lies in. */
+function fileOf(files: readonly ReadableFile[], tensor: StoredTensor): ReadableFile {
+  const file = files.find(({ path }) => path === tensor.file);
+  if (file === undefined) throw new MillraceError('INTERNAL', `tensor ${quoteName(tensor.name)} lies in none of the open files.`);
+  return file;
 }
 
 class GgufSource implements WeightSource {
   readonly mappable = true;
   readonly files: readonly { readonly path: string; readonly sizeBytes: number }[];
-  readonly #file: ReadableFile;
+  readonly #files: readonly ReadableFile[];
   readonly #tensors: ReadonlyMap<string, StoredTensor>;
   readonly #unread: ReadonlyMap<string, UnreadTensor>;
 
-  constructor(file: ReadableFile, tensors: ReadonlyMap<string, StoredTensor>, unread: ReadonlyMap<string, UnreadTensor>) {
-    this.#file = file;
-    this.files = [{ path: file.path, sizeBytes: file.sizeBytes }];
+  constructor(files: readonly ReadableFile[], tensors: ReadonlyMap<string, StoredTensor>, unread: ReadonlyMap<string, UnreadTensor>) {
+    this.#files = files;
+    this.files = files.map(({ path, sizeBytes }) => ({ path, sizeBytes }));
     this.#tensors = tensors;
     this.#unread = unread;
   }
@@ -152,11 +176,11 @@ class GgufSource implements WeightSource {
   }
 
   read(tensor: StoredTensor): Uint8Array {
-    return this.#file.read(tensor.offset, tensor.sizeBytes);
+    return fileOf(this.#files, tensor).read(tensor.offset, tensor.sizeBytes);
   }
 
   close(): void {
-    this.#file.close();
+    for (const file of this.#files) file.close();
   }
 }
 
@@ -181,13 +205,55 @@ function readVersion(cursor: GgufCursor): number {
   throw invalidFile(path, bigEndian ? 'the file is big-endian.' : 'this GGUF version is not read.', 'version 2 or 3, little-endian', String(version));
 }
 
-function checkSplit(path: string, metadata: ReadonlyMap<string, GgufValue>): void {
-  const count = metadata.get('split.count');
-  if (typeof count !== 'number' || count <= 1) return;
-  throw new MillraceError('WEIGHTS_FORMAT_UNSUPPORTED', {
-    message: `${path} is one of ${count} parts of a split GGUF model, which is not read yet.`,
-    hint: 'join the parts first (`llama-gguf-split --merge`)',
-  });
+function readPart(file: ReadableFile, longestList: number): GgufPart {
+  const cursor = new GgufCursor(file);
+  const version = readVersion(cursor);
+  const numTensors = cursor.count('the number of tensors', 24, MAX_TENSORS);
+  const numEntries = cursor.count('the number of metadata entries', 13, MAX_ENTRIES);
+  const { values: metadata, skipped: skippedLists } = readMetadata(cursor, numEntries, longestList);
+  const entries = Array.from({ length: numTensors }, () => readTensorEntry(cursor));
+  const alignment = readAlignment(file.path, metadata);
+  const dataStart = Math.ceil(cursor.offset / alignment) * alignment;
+  const placed = entries.map((entry) => placeTensor(file, entry, dataStart, alignment));
+  const tensors = placed.filter((t): t is StoredTensor => 'format' in t);
+  checkApart(file.path, tensors);
+  return { file, version, metadata, skippedLists, tensors, unread: placed.filter((t): t is UnreadTensor => 'type' in t) };
+}
+
+/** As `llama-gguf-split` names the parts: `model-00001-of-00003.gguf`, counted from 1, while `split.no` counts from 0. */
+const PART_NAME = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/is;
+
+/** All parts of the model, first to last; one for a model that is not split. */
+function partPaths(path: string, metadata: ReadonlyMap<string, GgufValue>): string[] {
+  const count = metadata.get('split.count') ?? 1;
+  if (typeof count !== 'number' || !Number.isInteger(count) || count < 0 || count > MAX_PARTS) {
+    throw invalidFile(path, 'split.count is not a number of parts.', `0 to ${MAX_PARTS}`, quoteName(String(count)));
+  }
+  if (count <= 1) return [path];
+  const [, before, number, total] = PART_NAME.exec(path) ?? [];
+  const no = metadata.get('split.no');
+  if (before === undefined || Number(total) !== count || no !== Number(number) - 1) {
+    throw invalidFile(
+      path,
+      'the name does not say which part of a split model it is, so that the other parts cannot be found.',
+      `a name that ends in -${String(typeof no === 'number' ? no + 1 : 1).padStart(5, '0')}-of-${String(count).padStart(5, '0')}.gguf`,
+      `split.no ${quoteName(String(no))}, split.count ${count}`,
+    );
+  }
+  const extension = path.slice(-'.gguf'.length);
+  return Array.from({ length: count }, (_, i) => `${before}-${String(i + 1).padStart(5, '0')}-of-${total}${extension}`);
+}
+
+/** @throws WEIGHTS_FILE_INVALID when the file is not part `index` of `count` */
+function checkPart(part: GgufPart, index: number, count: number): GgufPart {
+  const { file, metadata } = part;
+  if (metadata.get('split.no') === index && metadata.get('split.count') === count) return part;
+  throw invalidFile(
+    file.path,
+    'not the part of a split model that its name says.',
+    `split.no ${index}, split.count ${count}`,
+    `split.no ${quoteName(String(metadata.get('split.no')))}, split.count ${quoteName(String(metadata.get('split.count')))}`,
+  );
 }
 
 function readAlignment(path: string, metadata: ReadonlyMap<string, GgufValue>): number {
