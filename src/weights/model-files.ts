@@ -101,7 +101,9 @@ function openFolder(path: string, names: ReadonlySet<string>, openFile: OpenFile
     openWeights() {
       const source = openSafetensors(path, names, openFile);
       const quantization = quantizationOf(config) ?? json('quantize_config.json');
-      return quantization === null ? source : closingOnError(source, () => (isMxfp4(quantization) ? mxfp4Source(source) : quantizedSource(quantization, source)));
+      return quantization === null
+        ? source
+        : closingOnError(source, () => (isMxfp4(quantization) ? mxfp4Source(source) : quantizedSource(quantization, source)));
     },
   };
 }
