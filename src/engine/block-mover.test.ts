@@ -119,12 +119,12 @@ describe('a host tier', () => {
     expectNothingHeld(engine);
   });
 
-  test.each([
+  test.each<[string, KvTier['get']]>([
     ['answers nothing', async () => null],
-    ['rejects', (): Promise<null> => Promise.reject(new Error('broken'))],
+    ['rejects', () => Promise.reject(new Error('broken'))],
     ['answers with too few bytes', async () => ({ groups: 1, bytes: new Uint8Array(3) })],
     ['answers with other groups', async () => ({ groups: 4, bytes: new Uint8Array(3) })],
-  ] as const)('one that promises and then %s costs nothing but time', async (_, get) => {
+  ])('one that promises and then %s costs nothing but time', async (_, get) => {
     const host = new HostTier(1 << 20);
     const broken: KvTier = {
       name: 'broken',

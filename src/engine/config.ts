@@ -5,6 +5,7 @@
 import { MillraceError } from '../base/errors.ts';
 import { reasoningFormats } from '../chat/reasoning.ts';
 import { toolCallFormats } from '../chat/tool-calls/index.ts';
+import { type EvictionPolicyName, evictionPolicies } from '../kv/eviction/index.ts';
 import { weightFormats } from '../plan/encode.ts';
 import { type PolicyName, policies } from '../scheduler/policies/index.ts';
 
@@ -190,6 +191,47 @@ const table = {
     kind: 'boolean',
     default: true,
     meaning: 'Share the K and V of prompts that begin alike.',
+  },
+  evictionPolicy: {
+    flag: 'eviction-policy',
+    kind: 'string',
+    choices: Object.keys(evictionPolicies) as EvictionPolicyName[],
+    default: 'lru',
+    meaning: 'Which remembered prefix is forgotten first when KV blocks are needed; docs/kv-cache.md describes each.',
+  },
+  prefixTtlSeconds: {
+    flag: 'prefix-ttl-s',
+    kind: 'number',
+    default: 3600,
+    min: 0.001,
+    max: 1e9,
+    placeholder: 'SECONDS',
+    meaning: 'With --eviction-policy ttl: a prefix that nobody has used for so long is forgotten.',
+  },
+  kvHostGb: {
+    flag: 'kv-host-gb',
+    kind: 'number',
+    default: 0,
+    min: 0,
+    max: 1 << 20,
+    placeholder: 'GB',
+    meaning: 'Memory (10^9 bytes) for KV blocks that had to leave the cache, those of preempted requests among them. 0: none.',
+  },
+  kvDiskDir: {
+    flag: 'kv-disk-dir',
+    kind: 'string',
+    default: null,
+    placeholder: 'DIR',
+    meaning: 'Directory in which computed KV blocks outlive the process. None when absent.',
+  },
+  kvDiskGb: {
+    flag: 'kv-disk-gb',
+    kind: 'number',
+    default: 8,
+    min: 0.001,
+    max: 1 << 20,
+    placeholder: 'GB',
+    meaning: 'Most that --kv-disk-dir may hold, 10^9 bytes; the least recently used goes first.',
   },
   chatTemplate: {
     flag: 'chat-template',

@@ -1,4 +1,5 @@
 import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
+import type { TierStats } from '../kv/tiers/tier.ts';
 import type { SamplingParams } from '../sampling/params.ts';
 import type { RequestReport } from '../scheduler/wait-reasons.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -73,7 +74,18 @@ export interface EngineStats {
   readonly generationTokens: number;
   readonly prefixCacheQueriedTokens: number;
   readonly prefixCacheHitTokens: number;
+  /** Prompt tokens copied from the heads of blocks that others had computed. */
+  readonly copiedTokens: number;
+  /** Blocks of remembered prefixes that were forgotten. */
+  readonly kvBlocksEvicted: number;
+  /** Tokens that the device did not have and tiers were asked for, and those that they gave. */
+  readonly tierQueriedTokens: number;
+  readonly tierHitTokens: number;
+  /** What each tier holds and has done; empty without tiers. */
+  readonly tiers: readonly TierStats[];
   readonly numPreemptions: number;
+  /** Of those, preemptions after which blocks went to a tier instead of being computed again. */
+  readonly numSwaps: number;
   /** Generated tokens that a grammar forced and that took no step of their own. */
   readonly jumpForwardTokens: number;
   readonly numSteps: number;

@@ -27,6 +27,7 @@ import type { ModelInfo } from './engine.ts';
 import { LoadedEngine } from './loaded-engine.ts';
 import type { LogitsListener } from './loop.ts';
 import { type OpenedModel, openModel } from './open-model.ts';
+import { kvClassOf, openTiers } from './open-tiers.ts';
 import { type ResolvedConfig, resolveConfig, resolveThreads } from './resolve.ts';
 
 export type { EngineDescription, LoadedEngine } from './loaded-engine.ts';
@@ -134,6 +135,9 @@ async function compose(opened: OpenedModel, options: CheckedOptions, hooks: Load
   const planned = await planModel(opened, options, hooks, closers);
   const { plan, source, config, backend, tokenizer, chatTemplate } = planned;
   const { program, cache } = await prepare(backend, plan, source, config, hooks, closers);
+  const kvClass = kvClassOf(plan, source, cache);
+  const tiers = await openTiers(options, kvClass);
+  closers.push(() => tiers?.close());
   opened.close();
   return new LoadedEngine({
     model: planned.info,
@@ -142,6 +146,8 @@ async function compose(opened: OpenedModel, options: CheckedOptions, hooks: Load
     backend,
     program,
     cache,
+    tiers,
+    kvClass,
     limits: config,
     config: planned.shownConfig,
     samplingDefaults: options.generationConfig === 'none' ? {} : opened.samplingDefaults,

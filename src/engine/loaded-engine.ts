@@ -26,6 +26,7 @@ import { GrammarCache } from './grammar-cache.ts';
 import { type InputParts, promptTokenIds } from './input.ts';
 import { EngineLoop, type LogitsListener } from './loop.ts';
 import { OutputStage } from './output.ts';
+import { PrefixTransfer } from './prefix-transfer.ts';
 import type { RequestStream } from './request-stream.ts';
 import { requestSampling } from './sampling-columns.ts';
 import { EngineCounters, readStats } from './stats.ts';
@@ -60,6 +61,8 @@ export interface EngineParts {
   readonly cache: Cache;
   /** Where blocks go beyond the device. */
   readonly tiers?: TierStack | null;
+  /** Names the class in which bytes of KV are equal. Default: the layout of the cache. */
+  readonly kvClass?: string;
   readonly limits: EngineLimits;
   readonly config: Engine['config'];
   /** From generation_config.json; what a request says goes before. */
@@ -121,6 +124,8 @@ export class LoadedEngine implements Engine {
   readonly tokenizer: Tokenizer;
   readonly config: Engine['config'];
   readonly scheduler: Scheduler;
+  /** Blocks of prompts, out of this engine and into it. */
+  readonly prefixes: PrefixTransfer;
   readonly #parts: EngineParts;
   readonly #input: InputParts;
   readonly #eosTokenIds: readonly number[];
@@ -168,6 +173,7 @@ export class LoadedEngine implements Engine {
     const { tiers = null } = parts;
     const onLoaded = () => this.#loop.wake();
     this.#mover = tiers === null ? null : new BlockMover({ backend, cache, tiers, scheduler: this.scheduler, clock: this.#clock, onLoaded });
+    this.prefixes = new PrefixTransfer({ kv, backend, cache, kvClass: parts.kvClass ?? cache.layout, storeEvicted: () => this.#mover?.store() });
     this.#loop = new EngineLoop({
       mover: this.#mover,
       scheduler: this.scheduler,
@@ -224,7 +230,7 @@ export class LoadedEngine implements Engine {
   }
 
   stats(): EngineStats {
-    return readStats(this.#counters, this.scheduler, this.#clock);
+    return readStats(this.#counters, this.scheduler, this.#clock, this.#parts.tiers ?? null);
   }
 
   requests(): readonly RequestReport[] {

@@ -2,6 +2,7 @@
 import type { BackendInfo, KvDtype } from '../backends/backend.ts';
 import { MillraceError } from '../base/errors.ts';
 import { gibibytes, type MachineFacts } from '../base/machine.ts';
+import type { EvictionPolicyName } from '../kv/eviction/index.ts';
 import { bytesForAllRows, bytesForOneRow, bytesPerBlock, longestSequence, numBlocksForMemory, type SizingLimits } from '../kv/layout.ts';
 import { ATTENTION_SPLIT } from '../plan/ops/attention.ts';
 import type { CacheGroup, WeightFormat } from '../plan/plan.ts';
@@ -46,6 +47,8 @@ export interface ResolvedConfig {
   readonly blockSize: number;
   readonly kvDtype: KvDtype;
   readonly enablePrefixCaching: boolean;
+  readonly evictionPolicy: EvictionPolicyName;
+  readonly prefixTtlSeconds: number;
   /** Blocks of each cache group. */
   readonly numBlocks: readonly number[];
   readonly kvCacheMemoryBytes: number;
@@ -88,6 +91,8 @@ export function resolveConfig(options: CheckedOptions, facts: LoadFacts): Resolv
     blockSize,
     kvDtype,
     enablePrefixCaching: enablePrefixCaching === true,
+    evictionPolicy: options.evictionPolicy ?? 'lru',
+    prefixTtlSeconds: Number(options.prefixTtlSeconds),
     numBlocks: kv.numBlocks,
     kvCacheMemoryBytes: kv.bytes,
     reasons,

@@ -1,5 +1,6 @@
 /** Counters and gauges of one engine. */
 import type { Clock } from '../base/clock.ts';
+import type { TierStack } from '../kv/tiers/tier-stack.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { EngineStats, SizeCounts } from './engine.ts';
 
@@ -38,7 +39,7 @@ export class EngineCounters {
   isStopped = false;
 }
 
-export function readStats(counters: EngineCounters, scheduler: Scheduler, clock: Clock): EngineStats {
+export function readStats(counters: EngineCounters, scheduler: Scheduler, clock: Clock, tiers: TierStack | null): EngineStats {
   const now = clock.nowMs();
   const { kv, stats } = scheduler;
   const oldest = scheduler.oldestWaiting;
@@ -52,7 +53,13 @@ export function readStats(counters: EngineCounters, scheduler: Scheduler, clock:
     generationTokens: counters.generationTokens,
     prefixCacheQueriedTokens: stats.prefixQueriedTokens,
     prefixCacheHitTokens: stats.prefixHitTokens,
+    copiedTokens: kv.numCopiedTokens,
+    kvBlocksEvicted: kv.numEvicted,
+    tierQueriedTokens: stats.tierQueriedTokens,
+    tierHitTokens: stats.tierHitTokens,
+    tiers: tiers?.stats() ?? [],
     numPreemptions: stats.numPreemptions,
+    numSwaps: stats.numSwaps,
     jumpForwardTokens: counters.jumpForwardTokens,
     numSteps: counters.numSteps,
     stepTokens: counters.stepTokens,

@@ -35,6 +35,7 @@ export class KvCache {
   readonly offload: Offload | null;
   readonly #memory: PrefixMemory;
   readonly #copies = new BlockCopies();
+  readonly #guests = new Set<KvSequence>();
   /** Tokens that prefix hits copied instead of computing them: heads of blocks. */
   numCopiedTokens = 0;
 
@@ -203,6 +204,7 @@ export class KvCache {
     this.publish(sequence, tokenIds, numComputed);
     this.#publishTail(sequence, tokenIds, numComputed);
     this.#releaseCopySources(sequence);
+    this.#guests.delete(sequence);
     const { node } = sequence;
     if (node !== NO_NODE) this.#memory.touch(node, sequence.numPublished, sequence.priority, false);
     // from the end: a block may be evicted once nothing is left below it
@@ -274,9 +276,16 @@ export class KvCache {
     return length;
   }
 
-  /** Compares every count with the holders given, who must be all. @throws INTERNAL */
+  /** A sequence that belongs to no request, such as one whose blocks are being copied out; `free` ends it. */
+  openGuest(): KvSequence {
+    const sequence = this.open();
+    this.#guests.add(sequence);
+    return sequence;
+  }
+
+  /** Compares every count with the holders given, who must be all, guests aside. @throws INTERNAL */
   check(sequences: Iterable<KvSequence>): void {
-    checkBlocks(this.#memory, sequences);
+    checkBlocks(this.#memory, [...sequences, ...this.#guests]);
   }
 
   /** References the blocks of `[0, length)` that the next token reads; the last one, if cut, is held as a source of a copy. */

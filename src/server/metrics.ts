@@ -15,13 +15,38 @@ interface EngineMetric {
   read(stats: EngineStats): number;
 }
 
+function sumOfTiers({ tiers }: EngineStats, count: Exclude<keyof EngineStats['tiers'][number], 'name'>): number {
+  return tiers.reduce((sum, tier) => sum + tier[count], 0);
+}
+
 /** Counters that the engine keeps itself: only grow, read at every scrape. */
 export const engineCounters = {
   'vllm:prompt_tokens_total': { help: 'Prompt tokens processed.', read: (stats) => stats.promptTokens },
   'vllm:generation_tokens_total': { help: 'Tokens generated.', read: (stats) => stats.generationTokens },
   'vllm:prefix_cache_queries_total': { help: 'Prompt tokens looked up in the prefix cache.', read: (stats) => stats.prefixCacheQueriedTokens },
   'vllm:prefix_cache_hits_total': { help: 'Prompt tokens found in the prefix cache.', read: (stats) => stats.prefixCacheHitTokens },
+  'vllm:external_prefix_cache_queries_total': { help: 'Tokens that the KV tiers were asked for.', read: (stats) => stats.tierQueriedTokens },
+  'vllm:external_prefix_cache_hits_total': { help: 'Tokens that the KV tiers gave.', read: (stats) => stats.tierHitTokens },
+  'millrace:prefix_cache_copied_tokens_total': {
+    help: 'Prompt tokens found in the prefix cache inside a block, whose head was copied.',
+    read: (stats) => stats.copiedTokens,
+  },
+  'millrace:kv_blocks_evicted_total': { help: 'KV blocks of remembered prefixes that were forgotten.', read: (stats) => stats.kvBlocksEvicted },
+  'millrace:kv_tier_stored_blocks_total': { help: 'Blocks that KV tiers took.', read: (stats) => sumOfTiers(stats, 'numStored') },
+  'millrace:kv_tier_loaded_blocks_total': { help: 'Blocks that KV tiers gave back.', read: (stats) => sumOfTiers(stats, 'numLoaded') },
+  'millrace:kv_tier_evicted_blocks_total': {
+    help: 'Blocks that KV tiers forgot for want of room.',
+    read: (stats) => sumOfTiers(stats, 'numEvicted'),
+  },
+  'millrace:kv_tier_failures_total': {
+    help: 'Blocks that KV tiers did not take (no room, no time, a failing disk) or could not give back (gone, corrupt).',
+    read: (stats) => sumOfTiers(stats, 'numFailedStores') + sumOfTiers(stats, 'numFailedLoads'),
+  },
   'vllm:num_preemptions_total': { help: 'Requests put back into the queue because KV blocks ran out.', read: (stats) => stats.numPreemptions },
+  'millrace:swaps_total': {
+    help: 'Preemptions after which blocks went to a KV tier instead of being computed again.',
+    read: (stats) => stats.numSwaps,
+  },
   'millrace:jump_forward_tokens_total': {
     help: 'Generated tokens that a grammar forced and that took no step of their own.',
     read: (stats) => stats.jumpForwardTokens,
@@ -38,6 +63,7 @@ export const engineGauges = {
   'millrace:kv_blocks': { help: 'KV blocks in all.', read: (stats) => stats.kvBlocksTotal },
   'millrace:kv_blocks_referenced': { help: 'KV blocks held by requests.', read: (stats) => stats.kvBlocksReferenced },
   'millrace:kv_blocks_cached': { help: 'KV blocks held by the prefix cache alone.', read: (stats) => stats.kvBlocksCached },
+  'millrace:kv_tier_bytes': { help: 'Bytes that KV tiers hold.', read: (stats) => sumOfTiers(stats, 'sizeBytes') },
   'millrace:step_host_seconds': { help: 'JavaScript time of the last step.', read: (stats) => stats.lastStepHostMs / 1000 },
   'millrace:since_progress_seconds': { help: 'Time since a step finished or the engine was idle.', read: (stats) => stats.sinceProgressMs / 1000 },
   'millrace:oldest_waiting_seconds': { help: 'How long the oldest queued request has waited.', read: (stats) => stats.oldestWaitingMs / 1000 },

@@ -104,7 +104,6 @@ const notYet: readonly [field: string, path: string, value: unknown][] = [
   ['prompt_logprobs', chat, 0],
   ['bad_words', chat, ['no']],
   ['allowed_token_ids', chat, [1]],
-  ['cache_salt', chat, 'mine'],
   ['chat_template', chat, '{{ messages }}'],
   ['truncate_prompt_tokens', plain, 10],
 ];

@@ -1,6 +1,7 @@
-/** `millrace bench offline` and `millrace bench serve`. */
+/** `millrace bench offline`, `millrace bench serve` and `millrace bench cache`. */
 import { Command } from 'commander';
 import { MillraceError } from '../../base/errors.ts';
+import { benchKvCache, type KvCacheBenchOptions, kvCacheText } from '../../bench/kv-cache.ts';
 import type { OfflineOptions } from '../../bench/offline.ts';
 import { benchOffline } from '../../bench/offline.ts';
 import { offlineText, serveText } from '../../bench/report.ts';
@@ -92,6 +93,13 @@ const serveFlags: readonly FlagDeclaration[] = [
   },
 ];
 
+const cacheFlags: readonly FlagDeclaration[] = [
+  { name: 'promptTokens', flag: 'input-len', kind: 'integer', env: null, default: 100_000, meaning: 'tokens of the long prompt' },
+  { name: 'cachedTokens', flag: 'cached-tokens', kind: 'integer', env: null, default: 1_000_000, meaning: 'tokens that the tree remembers' },
+  { name: 'blockSize', flag: 'block-size', kind: 'integer', env: null, default: 32, meaning: 'tokens in a block' },
+  { name: 'repetitions', flag: 'repetitions', kind: 'integer', env: null, default: 20, meaning: 'runs that count' },
+];
+
 export function benchCommand(context: CliContext): Command {
   const bench = new Command('bench').description('measure speed');
   const offline = new Command('offline')
@@ -106,7 +114,12 @@ export function benchCommand(context: CliContext): Command {
     'print the report as JSON',
   );
   serve.action(() => runServe(context, serve));
-  return bench.addCommand(offline).addCommand(serve);
+  const cache = addFlags(new Command('cache').description('what the prefix cache costs in JavaScript: time, heap, pauses'), cacheFlags).option(
+    '--json',
+    'print the report as JSON',
+  );
+  cache.action(() => runCache(context, cache));
+  return bench.addCommand(offline).addCommand(serve).addCommand(cache);
 }
 
 /** Values of flags, defaults of the declarations filled in. */
@@ -130,6 +143,14 @@ async function runOffline(context: CliContext, command: Command, model: string |
     progress.stop();
     await engine.close();
   }
+}
+
+async function runCache(context: CliContext, command: Command): Promise<void> {
+  const options = withDefaults(command, cacheFlags) as unknown as KvCacheBenchOptions;
+  atLeast(1, { 'input-len': options.promptTokens, 'block-size': options.blockSize, repetitions: options.repetitions });
+  atLeast(10_000, { 'cached-tokens': options.cachedTokens });
+  const report = await benchKvCache(options);
+  context.stdout.write(`${command.opts<{ json?: boolean }>().json === true ? JSON.stringify(report, null, 2) : kvCacheText(report)}\n`);
 }
 
 async function runServe(context: CliContext, command: Command): Promise<void> {

@@ -34,7 +34,7 @@ export interface GenerationRequest {
 }
 
 /** When a request should run, and for whom. */
-export type Scheduling = Pick<GenerateOptions, 'priority' | 'deadlineMs' | 'targetFirstTokenMs'> & { readonly user: string };
+export type Scheduling = Pick<GenerateOptions, 'priority' | 'deadlineMs' | 'targetFirstTokenMs' | 'cacheSalt'> & { readonly user: string };
 
 /** OpenAI's default of the older endpoint. */
 const COMPLETION_MAX_TOKENS = 16;
@@ -185,6 +185,7 @@ function readScheduling(body: ChatCompletionBody | CompletionBody): Scheduling {
     priority: body.priority ?? undefined,
     deadlineMs: body.deadline_ms ?? undefined,
     targetFirstTokenMs: body.target_first_token_ms ?? undefined,
+    cacheSalt: body.cache_salt ?? undefined,
     // OpenAI's clients send a text; anything else has always been ignored
     user: typeof body.user === 'string' ? body.user.slice(0, 256) : '',
   };

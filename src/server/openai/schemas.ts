@@ -76,6 +76,10 @@ const commonFields = {
   user: optional(Type.Unknown(), 'A text: whom the request counts for (policy `fair`, `--max-tenant-seqs`) where no API key is wanted.'),
   priority: optional(integer, 'Lower starts first, with `--scheduling-policy priority`; default 0.'),
   deadline_ms: optional(number, 'Milliseconds after which the request is ended with an error (503), wherever it stands.'),
+  cache_salt: optional(
+    Type.String({ minLength: 1, maxLength: 1024 }),
+    'Only requests with an equal one share prefixes in the KV cache, so that nobody can tell from the time of an answer what others have asked.',
+  ),
   target_first_token_ms: optional(number, 'Milliseconds by which the first token is wanted; `--scheduling-policy deadline` goes by it.'),
 };
 

@@ -36,7 +36,6 @@ const unsupportedFields: Readonly<Record<string, IsOff>> = {
   prompt_embeds: never,
   truncate_prompt_tokens: never,
   thinking_token_budget: never,
-  cache_salt: never,
   custom_logit_processor: never,
   logits_processors: empty,
   lora_path: never,

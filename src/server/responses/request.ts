@@ -26,6 +26,7 @@ export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
     tool_choice: toolChoice(body.tool_choice),
     parallel_tool_calls: body.parallel_tool_calls ?? null,
     user: body.user,
+    cache_salt: body.cache_salt ?? null,
     ...(format && format.type !== 'text' ? { response_format: responseFormat(format) } : {}),
     ...(reasoning?.effort ? { chat_template_kwargs: { reasoning_effort: reasoning.effort } } : {}),
   };

@@ -50,6 +50,7 @@ export const responsesBody = Type.Object({
   reasoning: optional(Type.Object({ effort: optional(text, 'Effort.') }), '`effort`, for templates that know `reasoning_effort`.'),
   metadata: optional(record, 'Given back.'),
   user: optional(Type.Unknown(), 'Ignored.'),
+  cache_salt: optional(Type.String({ minLength: 1, maxLength: 1024 }), 'As of the chat completions.'),
   store: optional(flag, 'Nothing is stored, whatever it says; the answer has `"store": false`.'),
   previous_response_id: optional(text, 'Refused: nothing is stored.'),
   conversation: optional(Type.Unknown(), 'Refused: nothing is stored.'),
