@@ -39,13 +39,13 @@ const formats: Readonly<Record<string, Format>> = {
   },
   q8_0: { format: 'q8_0', activation: 'int8-group32', kvDtype: 'f16', features: { qkNorm: true, bias: true } },
   q4_0: { format: 'q4_0', activation: 'int8-group32', kvDtype: 'f16' },
-  'q8_0 with experts': { format: 'q8_0', activation: 'int8-group32', kvDtype: 'f16', features: { experts: 4 } },
 };
 
 /** Native only: super-blocks, wider than the reference's model, with a kernel of their own (q4_k) and unpacked a tile at a time (q3_k). */
 const nativeFormats: Readonly<Record<string, Format>> = {
   ...formats,
   q4_k: { format: 'q4_k', activation: 'int8-group32', kvDtype: 'f16', features: { hiddenSize: 256, numHeads: 8 } },
+  'q8_0 with experts': { format: 'q8_0', activation: 'int8-group32', kvDtype: 'f16', features: { experts: 4 } },
   'mxfp4 with experts': { format: 'mxfp4', activation: 'int8-group32', kvDtype: 'f16', features: { experts: 5 } },
   q3_k: { format: 'q3_k', activation: 'int8-group32', kvDtype: 'f16', features: { hiddenSize: 256, numHeads: 8 } },
 };

@@ -135,6 +135,7 @@ function readRopeScaling(contents: GgufContents, metadata: GgufMetadata, family:
   const original = metadata.number('rope.scaling.original_context_length');
   return {
     rope_type: kind,
+    ...(kind === 'yarn' ? family.yarn : {}),
     factor: metadata.number('rope.scaling.factor'),
     ...(original === undefined ? {} : { original_max_position_embeddings: original }),
   };
