@@ -81,3 +81,25 @@ describe.skipIf(!existsSync(stories))('stories260K', () => {
     expect(fromGguf).toMatchObject({ bosTokenId: 1, eosTokenIds: [2], vocabSize: 512 });
   });
 });
+
+describe.skipIf(!existsSync(vocabs))('docs/tokenizers.md', () => {
+  test('has a row for each published vocabulary, which says truly whether its vectors are run', () => {
+    const text = readFileSync(join(import.meta.dirname, '../../docs/tokenizers.md'), 'utf8');
+    const rows = new Map(
+      [...text.matchAll(/^\| ([\w.-]+) \| ([^|]*) \| ([^|]*) \|$/gm)].map(([, name, from, result]) => [name, [from.trim(), result.trim()]]),
+    );
+    const published = new Set(readdirSync(vocabs).flatMap((file) => /^ggml-vocab-(.+)\.gguf\.(?:gz|inp)$/.exec(file)?.[1] ?? []));
+    for (const name of published) {
+      const [from, result] = rows.get(name) ?? [];
+      const sources = [...(names.includes(name) ? ['GGUF'] : []), ...(['qwen2', 'gpt-2'].includes(name) ? ['tokenizer.json'] : [])];
+      if (sources.length > 0) expect([name, from, result]).toEqual([name, sources.join(', '), 'all']);
+      else expect([name, result]).toEqual([name, expect.stringMatching(/^not run|^no vectors/)]);
+    }
+  });
+
+  test.each(['gpt-neox', 'baichuan'])('the vocabulary of %s, which has no vectors, opens', (name) => {
+    const path = unpack(join(vocabs, `ggml-vocab-${name}.gguf.gz`), `${name}.gguf`);
+    const tokenizer = tokenizerFromGguf(GgufFile.open(path).metadata);
+    expect(tokenizer.decode(tokenizer.encode('The wheel turns.', { addSpecialTokens: false, parseSpecial: false }))).toBe('The wheel turns.');
+  });
+});
