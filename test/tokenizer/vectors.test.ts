@@ -86,7 +86,7 @@ describe.skipIf(!existsSync(vocabs))('docs/tokenizers.md', () => {
   test('has a row for each published vocabulary, which says truly whether its vectors are run', () => {
     const text = readFileSync(join(import.meta.dirname, '../../docs/tokenizers.md'), 'utf8');
     const rows = new Map(
-      [...text.matchAll(/^\| ([\w.-]+) \| ([^|]*) \| ([^|]*) \|$/gm)].map(([, name, from, result]) => [name, [from.trim(), result.trim()]]),
+      [...text.matchAll(/^\| ([\w.-]+) \|([^|\n]*)\|([^|\n]*)\|$/gm)].map(([, name, from, result]) => [name, [from.trim(), result.trim()]]),
     );
     const published = new Set(readdirSync(vocabs).flatMap((file) => /^ggml-vocab-(.+)\.gguf\.(?:gz|inp)$/.exec(file)?.[1] ?? []));
     for (const name of published) {
