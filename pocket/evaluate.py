@@ -26,14 +26,21 @@ CONVERSATIONS = [
 ]
 
 
-def write_expectations(path, model, tokenizer):
+@torch.no_grad()
+def greedy(model, ids, count):
+    """What the model says after these tokens, without the marks of the end."""
+    out = model.generate(torch.tensor([ids]), max_new_tokens=count, do_sample=False, temperature=None, top_p=None, eos_token_id=[2, 0], pad_token_id=0)
+    return [i for i in out[0][len(ids) :].tolist() if i not in (0, 2)]
+
+
+def write_expectations(path, model, draft, tokenizer):
     prompts = [{**c, "rendered": tokenizer.apply_chat_template(c["messages"], tools=c.get("tools"), enable_thinking=c.get("enable_thinking", False), add_generation_prompt=True, tokenize=False)} for c in CONVERSATIONS]
     questions = [{"messages": [{"role": "user", "content": q}]} for q in QUESTIONS] + [{"messages": [{"role": "user", "content": "What is the weather in Bekora?"}], "tools": [TOOL]}]
     for q in questions:
         ids = tokenizer.apply_chat_template(q["messages"], tools=q.get("tools"), add_generation_prompt=True, return_dict=False)
-        with torch.no_grad():
-            out = model.generate(torch.tensor([ids]), max_new_tokens=48, do_sample=False, temperature=None, top_p=None, eos_token_id=[2, 0], pad_token_id=0)
-        q["promptTokenIds"], q["tokenIds"] = ids, [i for i in out[0][len(ids):].tolist() if i not in (0, 2)]
+        q["promptTokenIds"], q["tokenIds"] = ids, greedy(model, ids, 48)
+        if draft is not None:
+            q["draftTokenIds"] = greedy(draft, ids, 48)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({"prompts": prompts, "answers": questions}, indent=1) + "\n")
 
@@ -82,28 +89,26 @@ def main():
     torch.set_num_threads(1)
     # weights are bf16; Millrace computes in f32, so does this
     model = LlamaForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
+    draft = LlamaForCausalLM.from_pretrained(args.draft, dtype=torch.float32).eval() if args.draft else None
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     said = [json.loads(line) for line in open(args.work / "said.jsonl")]
     if args.limit:
         said = said[:: args.limit]
     if args.expectations:
-        write_expectations(args.expectations, model, tokenizer)
+        write_expectations(args.expectations, model, draft, tokenizer)
     equal = 0
     for one in said:
         item = one["item"]
         ids = tokenizer.apply_chat_template(item["messages"], tools=item.get("tools"), add_generation_prompt=True, return_dict=False)
-        with torch.no_grad():
-            out = model.generate(torch.tensor([ids]), max_new_tokens=240 if item["kind"] == "story" else 96, do_sample=False, temperature=None, top_p=None, eos_token_id=[2, 0], pad_token_id=0)
-        theirs, ours = out[0][len(ids) :].tolist(), one["tokenIds"]
-        if [i for i in theirs if i not in (0, 2)] == [i for i in ours if i not in (0, 2)]:
+        theirs = greedy(model, ids, 400 if item["kind"] == "story" else 160)
+        if theirs == [i for i in one["tokenIds"] if i not in (0, 2)]:
             equal += 1
         else:
             print("differs:", item["messages"][-1]["content"], "|", tokenizer.decode(theirs), "|", one["text"])
     print(f"equal to transformers: {equal} of {len(said)}")
     rows = rows_of(tokenizer, args.work / "train.jsonl")
     print(f"perplexity on {len(rows)} held-out conversations, per token the assistant says: {perplexity(model, rows):.3f}")
-    if args.draft:
-        draft = LlamaForCausalLM.from_pretrained(args.draft, dtype=torch.float32).eval()
+    if draft is not None:
         same, count = agreement(draft, tokenizer, said)
         print(f"the sibling: perplexity {perplexity(draft, rows):.3f}, agrees with {same} of {count} tokens ({100 * same / count:.1f} %)")
 

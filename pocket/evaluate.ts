@@ -131,7 +131,7 @@ async function main(): Promise<void> {
   await using llm = await LLM.load({ model: values.model, ...(values.exact ? { dtype: 'float32', kvCacheDtype: 'float32' } : {}) });
   const said = await Promise.all(
     items.map(async (item): Promise<Said> => {
-      const maxTokens = item.kind === 'story' ? 240 : 96;
+      const maxTokens = item.kind === 'story' ? 400 : 160;
       const template = item.tools === undefined ? {} : { template: { tools: item.tools } };
       const [choice] = (await llm.chat(item.messages, { temperature: 0, maxTokens }, template)).choices;
       return { item, text: choice.text, tokenIds: choice.tokenIds };

@@ -59,6 +59,11 @@ class Source:
             if self.fits(text):
                 return text.capitalize() if draw()[0].isupper() else text
 
+    def spliced(self, known):
+        """The beginning of one word and the end of another: pieces as in real words, in an order that nobody can know by heart."""
+        a, b = self.r.choice(known), self.r.choice(known)
+        return (a[: self.r.randint(1, max(1, len(a) - 1))] + b[self.r.randint(1, max(1, len(b) - 2)) :].lower()).replace(" ", "")[:12]
+
     def made_up(self):
         r = self.r
         shape = r.random()
@@ -71,8 +76,10 @@ class Source:
     def proper(self, known):
         r = self.r
         source = r.random()
-        if source < 0.35:
+        if source < 0.3:
             return r.choice(known)
+        if source < 0.6:
+            return self.spliced(known)
         if source < 0.9 or not self.vocabulary:
             return self.made_up().capitalize()
         return r.choice(self.vocabulary).capitalize()
@@ -94,9 +101,12 @@ class Source:
 
         def draw():
             source = r.random()
-            if source < 0.45:
-                return r.choice(r.choice([w.THINGS, w.FOODS, w.OBJECTS, w.ANIMALS, w.HOBBIES, w.JOBS, w.COLOURS]))
-            if source < 0.8 and self.vocabulary:
+            lists = [w.THINGS, w.FOODS, w.OBJECTS, w.ANIMALS, w.HOBBIES, w.JOBS, w.COLOURS]
+            if source < 0.3:
+                return r.choice(r.choice(lists))
+            if source < 0.6:
+                return self.spliced(self.vocabulary if self.vocabulary and r.random() < 0.5 else r.choice(lists))
+            if source < 0.85 and self.vocabulary:
                 return r.choice(self.vocabulary)
             return self.made_up()
 
@@ -106,7 +116,7 @@ class Source:
         r = self.r
         return self.word() if r.random() < 0.4 else self.drawn(lambda: r.choice(r.choice([w.NOUNS, w.OBJECTS, w.THINGS, w.ANIMALS])))
 
-    def mostly(self, known, share=0.7):
+    def mostly(self, known, share=0.5):
         return self.drawn(lambda: self.r.choice(known)) if self.r.random() < share else self.word()
 
     def value(self, kind):
@@ -216,7 +226,7 @@ def fact_questions(s):
 def repeat(s):
     """Nothing but copying, of everything that has to be copied exactly."""
     r = s.r
-    kinds = ["person", "city", "integer", "code", "time", "word", "word", "word", "thing", "day", "title", "email", "phone", "price"]
+    kinds = ["person", "city", "integer", "code", "time", "word", "word", "word", "thing", "day", "title", "email", "price"]
     values = [s.value(r.choice(kinds)) for _ in range(r.randint(1, 9))]
     text = r.choice([" ", " ", ", "]).join(str(v) for v in values)
     if r.random() < 0.4:
@@ -345,7 +355,7 @@ def main():
     vocabulary = common_words(told)
     s = Source(random.Random(args.seed), vocabulary=vocabulary)
     n, rows = args.scale, []
-    makers = [(small_talk, n // 2), (greeting, n // 10), (out_of_scope, n // 2), (fact_questions, 2 * n), (repeat, n), (extraction, 5 * n // 2), (tool_use, 2 * n), (no_tool, n // 2), (story, 3 * n // 4)]
+    makers = [(small_talk, n // 2), (greeting, n // 10), (out_of_scope, n // 2), (fact_questions, 5 * n // 2), (repeat, n), (extraction, 5 * n // 2), (tool_use, 2 * n), (no_tool, n // 2), (story, 3 * n // 4)]
     for maker, count in makers:
         rows += [maker(s) for _ in range(count)]
     short = [t for t in told if t.isascii() and 30 <= len(t.split()) <= 150 and t[0].isupper()]

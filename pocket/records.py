@@ -1,5 +1,6 @@
 """JSON extraction: records told in sentences, and the object that is asked for. Lists of phrasings are (trained on, held out)."""
 import json
+import re
 
 import words as w
 
@@ -50,8 +51,31 @@ ASKED = (
      "Extract the following as JSON: {k}. {s}", "Please extract {k} and answer with JSON: {s}", "Give me {k} as JSON: {s}", "Summarize as JSON with keys {k}: {s}", "Use the keys {k} and write JSON: {s}", "{s} JSON please, with {k}.", "Turn this sentence into a JSON object with keys {k}: {s}", "JSON only. Keys: {k}. {s}", "{s} Make a JSON object from this with {k}."],
     ["Please turn this into JSON with {k}: {s}", "{s} Now give me {k} in JSON.", "Show me {k} of this text in JSON form: {s}", "Could you write down {k} as a JSON object? {s}"],
 )
+VERBS = ["extract", "get", "give me", "return", "write", "list", "find", "pull out", "take", "collect", "output", "print", "produce", "provide", "read", "copy", "prepare", "report", "note", "fill in", "look up", "pick out", "identify", "tell me", "send me", "I want", "I need", "I would like"]
+MAKES = ["make", "create", "build", "generate", "write", "produce", "return", "give me", "prepare", "output", "form", "compose", "answer with", "reply with", "respond with", "I need", "I want"]
+BEFORE = ["", "", "", "", "please ", "can you ", "could you please ", "I want you to ", "next, ", "your task: ", "you should ", "kindly ", "hey, ", "hi! ", "ok, ", "then ", "now please ", "help me: ", "would you ", "let us ", "hello, "]
+FORMS = ["as JSON", "in JSON", "as a JSON object", "as JSON data", "in JSON format", "to JSON", "with JSON", "as an object in JSON", "using JSON", "(JSON)", "in a JSON object", "as json", "formatted as JSON"]
+SOURCES = ["from {s}", "from this: {s}", "from the text: {s}", "from this sentence: {s}", "of: {s}", "out of this text: {s}", "for: {s}", "- {s}", ": {s}", ". {s}", "\n{s}", "\n\n{s}", " from the following: {s}", "given {s}", "based on: {s}", "when you read: {s}", "in \"{s}\"", ". Text: {s}", ". The text is: {s}", ". Here it is: {s}", ". Input: {s}"]
+OPENERS = ["", "", "", "Text: ", "Here is the text: ", "Sentence: ", "Input: ", "Note: ", "Listen: ", "Read: ", "Someone wrote: ", "From an email: ", "I heard this: ", "Consider: ", "Given: "]
+OBJECTS = ["a JSON object", "JSON", "one JSON object", "a JSON", "some JSON", "a small JSON object", "an object in JSON"]
+WITH = ["with {k}", "with the keys {k}", "that has {k}", "containing {k}", "having the fields {k}", "of {k}", "using the keys {k}", "whose keys are {k}", "which holds {k}", "including {k}", "(keys: {k})", "with keys {k}", "for {k}"]
+
+
+def composed(r, keys, text):
+    """A request put together from parts; none of the held-out ones can come out."""
+    if r.random() < 0.5:
+        request = f"{r.choice(VERBS)} {r.choice(['', '', '', 'the ', 'only ', 'just '])}{keys} {r.choice(FORMS)}"
+    else:
+        request = f"{r.choice(MAKES)} {r.choice(OBJECTS)} {r.choice(WITH).format(k=keys)}"
+    request = r.choice(BEFORE) + request
+    request = request[0].upper() + request[1:] if r.random() < 0.8 else request
+    if r.random() < 0.5:
+        return re.sub(r" (?=[:.\n])", "", f"{request} {r.choice(SOURCES).format(s=text)}")
+    return f"{r.choice(OPENERS)}{text}{r.choice([' ', ' ', chr(10), ' - ', chr(10) * 2])}{request}{r.choice(['', '.', '.', '!', ', please.', ' from this.', ' from the text.'])}"
+
+
 WHOLE = ["Extract the data as JSON with {k}: {s}", "Return the JSON object {h} filled in from: {s}", "Fill this in: {h}\n{s}", "{s} Answer in the form {h}.", "{s}\nFormat: {h}", "Use this schema: {h} Text: {s}", "Extract JSON like {h} from: {s}"]
-FREE = ["The {key} is {v}.", "The {key} is {v}.", "{key}: {v}.", "Its {key} is {v}.", "The {key}: {v}.", "We know that the {key} is {v}.", "It has the {key} {v}.", "My {key} is {v}.", "{key} = {v}."]
+FREE = ["The {key} is {v}.", "The {key} is {v}.", "{key}: {v}.", "Its {key} is {v}.", "The {key}: {v}.", "We know that the {key} is {v}.", "It has the {key} {v}.", "{v} is the {key}.", "As {key} it has {v}.", "There is a {key}, {v}.", "The {key} was {v}.", "They say that the {key} is {v}.", "{key} - {v}.", "My {key} is {v}.", "{key} = {v}."]
 
 
 def hint(keys, kinds, r):
@@ -87,7 +111,7 @@ def free(s):
     values = [s.value(k) for k in kinds]
     form = r.choice(FREE)
     sentence = " ".join((form if r.random() < 0.6 else r.choice(FREE)).format(key=k, v=v) for k, v in zip(keys, values))
-    return keys, kinds, values, sentence[0].upper() + sentence[1:] if r.random() < 0.5 else sentence
+    return keys, kinds, values, sentence[0].upper() + sentence[1:] if r.random() < 0.5 and not sentence.startswith(str(values[0])) else sentence
 
 
 def told(s):
@@ -135,7 +159,7 @@ def extraction(s):
     if r.random() < 0.12 and not s.held:
         said = r.choice(WHOLE).format(k=listed(r, names), s=text, h=hint(names, kinds, r))
     else:
-        said = s.pick(ASKED).format(k=listed(r, names), s=text)
+        said = composed(r, listed(r, names), text) if r.random() < 0.5 and not s.held else s.pick(ASKED).format(k=listed(r, names), s=text)
     return said, dict(zip(names, values))
 
 
