@@ -2,7 +2,7 @@
 import { buildDecoder } from './blocks/decoder.ts';
 import { readCommon } from './blocks/decoder-config.ts';
 import type { LayerFeatures } from './blocks/decoder-features.ts';
-import { expertLayout, plainExperts, readExpertCounts } from './blocks/experts.ts';
+import { expertLayout, plainExperts, readExpertCounts, readExpertGroups } from './blocks/experts.ts';
 import { llamaNames, type TensorNames } from './blocks/tensor-names.ts';
 import { limits } from './config-reader.ts';
 import type { ModelFamily } from './family.ts';
@@ -26,22 +26,21 @@ export const glm4Moe: ModelFamily = {
     const numLayers = features.layers.length;
     const firstSparse = config.integer('first_k_dense_replace', { min: 0, max: limits.layers, fallback: 1 });
     const intermediateSize = config.integer('moe_intermediate_size', { max: limits.intermediateSize, fallback: 1408 });
-    const groups = config.integer('n_group', { max: limits.layers, fallback: 1 });
+    const counts = readExpertCounts(config, 'n_routed_experts', 128, 8);
     const numShared = config.integer('n_shared_experts', { min: 0, max: 1024, fallback: 1 });
     const qkNorm = config.boolean('use_qk_norm', false) ? ('heads' as const) : ('none' as const);
     const dense: LayerFeatures = { ...layer, attention: { ...layer.attention, qkNorm, qkvBias: config.boolean('attention_bias', false) } };
     const sparse: LayerFeatures = {
       ...dense,
       experts: plainExperts({
-        ...readExpertCounts(config, 'n_routed_experts', 128, 8),
+        ...counts,
         intermediateSize,
         activation: layer.mlp.activation,
         layout: expertLayout(names, firstSparse, hasTensor),
         router: {
           score: 'sigmoid',
           normalise: config.boolean('norm_topk_prob', true) ? 'sum' : 'none',
-          groups,
-          keptGroups: config.integer('topk_group', { max: groups, fallback: 1 }),
+          ...readExpertGroups(config, counts),
           groupScore: 'top2',
           scale: config.positive('routed_scaling_factor', 1),
           bias: false,

@@ -282,3 +282,21 @@ test('slopes of ALiBi are powers of two for 8 heads, with those of 16 between th
   expect([...alibiSlopes(8)]).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((i) => 2 ** -i));
   expect([...alibiSlopes(10)].slice(8)).toEqual([2 ** -0.5, 2 ** -1.5].map(Math.fround));
 });
+
+test('groups of experts that cannot hold a choice are refused by the field', () => {
+  const groups = (more: Record<string, unknown>) => () =>
+    readModel(as('Glm4MoeForCausalLM', { n_routed_experts: 8, num_experts_per_tok: 3, n_group: 4, topk_group: 2, ...more }));
+  expect(groups({})).not.toThrow();
+  for (const [field, more] of [
+    ['topk_group', { topk_group: 1 }],
+    ['topk_group', { num_experts_per_tok: 8 }],
+    ['n_group', { n_routed_experts: 255 }],
+    ['n_group', { n_group: 3 }],
+    ['n_group', { n_group: 8, topk_group: 8 }],
+    ['n_group', { n_group: 40 }],
+  ] as const) {
+    expect(groups(more), JSON.stringify(more)).toThrow(
+      expect.objectContaining({ code: 'MODEL_CONFIG_INVALID', message: expect.stringContaining(field) }),
+    );
+  }
+});

@@ -35,6 +35,17 @@ export function readExpertCounts(config: ConfigReader, field: string, fallback: 
   return { numExperts, expertsPerToken };
 }
 
+/** Groups of experts by `n_group`, the best `topk_group` of which a token may choose from. @throws MODEL_CONFIG_INVALID where the choice cannot be made */
+export function readExpertGroups(config: ConfigReader, { numExperts, expertsPerToken }: Pick<ExpertFeatures, 'numExperts' | 'expertsPerToken'>) {
+  const groups = config.integer('n_group', { max: numExperts, fallback: 1 });
+  const keptGroups = config.integer('topk_group', { max: groups, fallback: 1 });
+  const size = numExperts / groups;
+  if (!Number.isInteger(size) || (groups > 1 && size < 2)) throw config.invalid('n_group', `equal groups of 2 or more of the ${numExperts} experts`);
+  if (expertsPerToken > size * keptGroups)
+    throw config.invalid('topk_group', `groups of ${size} that hold the ${expertsPerToken} experts of a token`);
+  return { groups, keptGroups };
+}
+
 /** A router as Mixtral's: softmax over all, the weights of the chosen shared out anew where `normalise` says so. */
 export function softmaxRouter(normalise: boolean): ExpertFeatures['router'] {
   const none = { groups: 1, keptGroups: 1, groupScore: 'max', scale: 1, bias: false, correction: false } as const;
