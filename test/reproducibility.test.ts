@@ -1,18 +1,26 @@
 /**
  * The reproducibility contract (idea 5 of ARCHITECTURE.md): the logits of a row depend on its tokens alone, to the bit. One prompt is continued
- * alone, in a batch of 17, in chunks of 1, 7 and 64, on 1 and 2 threads, from a cold and from a warm prefix cache, with forced preemption, with two
- * steps in flight.
+ * alone, in a batch of 17, in chunks of 1, 7 and 64, on 1 and 2 threads, from a cold and from a warm prefix cache, from tiers and other engines, preempted by
+ * recomputing and by swapping, with two steps in flight.
  *
  * The shape crosses two K segments of a linear, more than three KV splits of attention and every row class (1, 2-8, 9-64, more than 64).
  */
+
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { Backend, KvDtype } from '../src/backends/backend.ts';
+import type { Backend, Cache, KvDtype } from '../src/backends/backend.ts';
 import type { NativeBackend } from '../src/backends/native/native-backend.ts';
 import { kernels } from '../src/backends/reference/index.ts';
 import { ReferenceBackend } from '../src/backends/reference/reference-backend.ts';
 import { MillraceError } from '../src/base/errors.ts';
 import type { LoadedEngine } from '../src/engine/loaded-engine.ts';
 import type { LogitsListener } from '../src/engine/loop.ts';
+import { DiskTier } from '../src/kv/tiers/disk-tier.ts';
+import { HostTier } from '../src/kv/tiers/host-tier.ts';
+import { TierStack } from '../src/kv/tiers/tier-stack.ts';
+import type { PrefixBlocks } from '../src/kv/transfer/server.ts';
 import { ATTENTION_SPLIT } from '../src/plan/ops/attention.ts';
 import { LINEAR_SEGMENT } from '../src/plan/ops/linear.ts';
 import { fusePlan } from '../src/plan/passes/fuse.ts';
@@ -273,6 +281,66 @@ function reproducibility(name: string, under: BackendUnderTest, format: Format):
       await record(s, numGenerated);
       await older;
       expect(s.engine.stats().numPreemptions).toBeGreaterThan(0);
+    });
+  });
+
+  /** Tells the cost model that computing is dear, so that what a tier holds is loaded however noisy the clock is. */
+  const preferTiers = ({ engine }: Scenario) => engine.scheduler.rates.noteStep(1_000_000, 1e9);
+  const others = (s: Scenario, from: number, count: number) =>
+    Array.from({ length: count }, (_, i) => {
+      const promptTokenIds = prompt.slice(0, 300 + 7 * i).map((id) => (id + from + i) % VOCABULARY);
+      return s.engine.generate({ promptTokenIds }, { maxTokens: 10 + 9 * i, temperature: 1, seed: i });
+    });
+
+  test('from a host tier, after others took its blocks', async () => {
+    const tiers = ({ layout }: Cache) => new TierStack({ classDigest: layout, host: new HostTier(1 << 28) });
+    await same({ numBlocks: 34, tiers }, async (s) => {
+      preferTiers(s);
+      await s.engine.generate({ promptTokenIds: prompt }, { maxTokens: 1 });
+      for (const round of [1, 2]) await Promise.all(others(s, round, 2));
+      await record(s, numGenerated);
+      expect(s.engine.stats().tierHitTokens).toBeGreaterThan(100);
+    });
+  });
+
+  test('from a disk tier, in an engine that never saw the prompt', async () => {
+    const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'millrace-bits-'));
+    const tiers = async ({ layout: classDigest }: Cache) =>
+      new TierStack({ classDigest, disk: await DiskTier.open({ directory, limitBytes: 1 << 28, classDigest }) });
+    try {
+      await run(label, under, format, { tiers }, async (s) => void (await s.engine.generate({ promptTokenIds: prompt }, { maxTokens: 1 })));
+      await same({ tiers }, async (s) => {
+        const { cachedTokens } = await record(s, numGenerated);
+        expect(cachedTokens).toBe(32 * Math.floor((PROMPT_TOKENS - 1) / 32));
+      });
+    } finally {
+      fs.rmSync(directory, { recursive: true });
+    }
+  });
+
+  test.each([false, true])('preempted at random by others, recomputed or swapped (host tier: %s)', async (isSwapped) => {
+    const tiers = ({ layout }: Cache) => new TierStack({ classDigest: layout, host: isSwapped ? new HostTier(1 << 28) : null });
+    await same({ numBlocks: 40, maxNumBatchedTokens: 160, tiers }, async (s) => {
+      preferTiers(s);
+      // what came before goes before: the recorded one gives way whenever they need room
+      const older = others(s, 1, 3);
+      await Promise.all(older.map(({ admitted }) => admitted));
+      await Promise.all([record(s, numGenerated), ...older, ...others(s, 9, 2)]);
+      expect(s.engine.stats().numPreemptions).toBeGreaterThan(0);
+      if (isSwapped) expect(s.engine.stats().numSwaps).toBeGreaterThan(0);
+    });
+  });
+
+  test('from blocks that another engine computed', async () => {
+    const request = { tokenIds: Int32Array.from(prompt), cacheSalt: '' };
+    let given: PrefixBlocks | null = null;
+    await run(label, under, format, {}, async (s) => {
+      await s.engine.generate({ promptTokenIds: prompt }, { maxTokens: 1 });
+      given = await s.engine.prefixes.export(request);
+    });
+    await same({}, async (s) => {
+      await s.engine.prefixes.import(request, given!);
+      expect((await record(s, numGenerated)).cachedTokens).toBe(32 * Math.floor((PROMPT_TOKENS - 1) / 32));
     });
   });
 

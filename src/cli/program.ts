@@ -4,6 +4,7 @@ import { toMillraceError } from '../base/errors.ts';
 import { version } from '../base/version.ts';
 import { benchCommand } from './commands/bench.ts';
 import { chatCommand } from './commands/chat.ts';
+import { convertCommand } from './commands/convert.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { runCommand } from './commands/run.ts';
 import { serveCommand } from './commands/serve.ts';
@@ -21,7 +22,7 @@ export function createProgram(context: CliContext): Command {
     .option('--debug', 'print stacks of errors')
     .helpCommand(true)
     .showSuggestionAfterError(true);
-  for (const command of [serveCommand, chatCommand, runCommand, inspectCommand, benchCommand]) program.addCommand(command(context));
+  for (const command of [serveCommand, chatCommand, runCommand, inspectCommand, convertCommand, benchCommand]) program.addCommand(command(context));
   adopt(program, context);
   return program;
 }

@@ -57,6 +57,13 @@ const table = {
     default: 'auto',
     meaning: 'Storage format of dummy weights; files keep their own.',
   },
+  quantize: {
+    flag: 'quantize',
+    kind: 'string',
+    choices: ['none', 'int8', 'int4', 'fp8'],
+    default: 'none',
+    meaning: 'Rounds F32, F16 and BF16 weights to this at load (docs/quantization.md); what is quantised already stays as it is.',
+  },
   backend: {
     flag: 'backend',
     kind: 'string',

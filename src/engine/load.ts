@@ -28,6 +28,7 @@ import { LoadedEngine } from './loaded-engine.ts';
 import type { LogitsListener } from './loop.ts';
 import { type OpenedModel, openModel } from './open-model.ts';
 import { kvClassOf, openTiers } from './open-tiers.ts';
+import { formatToHold } from './quantize-at-load.ts';
 import { type ResolvedConfig, resolveConfig, resolveThreads } from './resolve.ts';
 
 export type { EngineDescription, LoadedEngine } from './loaded-engine.ts';
@@ -220,7 +221,11 @@ async function openBackend(options: CheckedOptions, machine: MachineFacts, hooks
 export function buildPlan(model: Model, source: WeightSource | null, options: CheckedOptions, announcedDtype: string | null): Plan {
   const dummyFormat = dummyWeightFormat(options, announcedDtype);
   return model.build({
-    formatOf: (tensor) => (source === null ? dummyFormat : (storedAs(tensor, source)?.format ?? 'f32')),
+    formatOf(tensor) {
+      if (source === null) return dummyFormat;
+      const stored = storedAs(tensor, source);
+      return stored === undefined ? 'f32' : formatToHold(tensor, stored, options.quantize ?? 'none', model.features.names);
+    },
     activationFor: (format, inputWidth, tensor) =>
       activationFor(format, inputWidth, options.dtype ?? 'auto', options.activation ?? 'auto', storedAs(tensor, source)?.activation),
     columnOrderOf: (tensor) => storedAs(tensor, source)?.columnOrder,

@@ -6,6 +6,7 @@
  */
 import { MillraceError } from '../base/errors.ts';
 import { storedBytes, type WeightFormatName, weightFormats } from './formats/index.ts';
+import { roundTo } from './round.ts';
 
 interface Tensor {
   readonly name: string;
@@ -164,8 +165,21 @@ export function readConverted<T extends Tensor>(
   transposed: boolean,
   format: WeightFormatName,
 ): Uint8Array {
-  return weightFormats[format].quantize(transposed ? readTransposed(source, tensor) : readTensor(source, tensor));
+  if (transposed) return roundTo(format, readTransposed(source, tensor));
+  const [rows] = tensor.shape;
+  const columns = product(tensor.shape.slice(1));
+  const atOnce = Math.max(1, Math.floor(MOST_AT_ONCE / columns));
+  if (tensor.rowOrder !== undefined || tensor.shape.length !== 2 || rows <= atOnce) return roundTo(format, readTensor(source, tensor));
+  const bytes = new Uint8Array(storedBytes(format, rows * columns));
+  for (let row = 0; row < rows; row += atOnce) {
+    const some = cutRows(tensor, [row, Math.min(rows, row + atOnce)]);
+    bytes.set(roundTo(format, readTensor(source, some)), storedBytes(format, row * columns));
+  }
+  return bytes;
 }
+
+/** Elements that are held as f32 while a tensor is converted. */
+const MOST_AT_ONCE = 1 << 22;
 
 /** A tensor `[columns, rows]` as `[rows, columns]`, its rows in Hugging Face order. */
 function readTransposed<T extends Tensor>(source: { read(tensor: T): Uint8Array }, { rowOrder, ...stored }: T): Float32Array {
@@ -188,13 +202,13 @@ function columnsOf({ shape }: WantedWeight): number {
 export function readWeightAsF32<T extends Tensor>(source: TensorSource<T>, weight: WantedWeight): Float32Array {
   const columns = columnsOf(weight);
   const out = new Float32Array(product(weight.shape));
-  const { dequantize, quantize } = weightFormats[weight.format];
+  const { dequantize } = weightFormats[weight.format];
   for (const { tensor, firstRow, numRows, transposed } of findParts(source, weight)) {
     const part = out.subarray(firstRow * columns, (firstRow + numRows) * columns);
     if (transposed) part.set(readTransposed(source, tensor));
     else readTensorInto(source, tensor, part);
     const rounded = transposed || tensor.format !== weight.format || tensor.shift !== undefined;
-    if (rounded && weight.format !== 'f32') dequantize(quantize(part), part);
+    if (rounded && weight.format !== 'f32') dequantize(roundTo(weight.format, part), part);
   }
   return out;
 }

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { type LifeReport, liveRandomly } from '../../test/fixtures/scheduler-life.ts';
+import { emptyReport, type LifeReport, liveRandomly } from '../../test/fixtures/scheduler-life.ts';
 
-test('random lives with aborts, forks, drafts, failing steps, deadlines, two steps in flight and changing policies break no invariant and end', () => {
-  const sum: LifeReport = { steps: 0, requests: 0, preemptions: 0, expired: 0, failedSteps: 0, overlapped: 0 };
+test('random lives with aborts, forks, drafts, failing steps, deadlines, two steps in flight, changing policies and failing tiers break no invariant and end', () => {
+  const sum: LifeReport = { ...emptyReport };
   for (let seed = 1; sum.steps < 10_000; seed++) {
     let report: LifeReport;
     try {
@@ -15,4 +15,6 @@ test('random lives with aborts, forks, drafts, failing steps, deadlines, two ste
   // all of it has happened, and often
   expect(Math.min(sum.preemptions, sum.expired, sum.failedSteps)).toBeGreaterThan(50);
   expect(Math.min(sum.overlapped, sum.requests)).toBeGreaterThan(1000);
+  expect(Math.min(sum.loads, sum.brokenLoads)).toBeGreaterThan(10);
+  expect(sum.stores).toBeGreaterThan(500);
 });

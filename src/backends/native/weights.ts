@@ -3,7 +3,7 @@
 import { readMachine } from '../../base/machine.ts';
 import { weightFormats } from '../../plan/encode.ts';
 import type { Plan, Weight } from '../../plan/plan.ts';
-import { storedBytes } from '../../quant/formats/index.ts';
+import { weightFormats as definitions, storedBytes } from '../../quant/formats/index.ts';
 import { type FoundPart, findParts, readConverted } from '../../quant/read-tensor.ts';
 import type { StoredTensor, WeightSource } from '../../weights/weight-source.ts';
 import { checkMemory } from './check-memory.ts';
@@ -138,8 +138,10 @@ function partOf(
   source: WeightSource,
   files: MappedFiles,
 ): NativeWeightPart {
-  if (transposed) {
-    const bytes = readConverted(source, tensor, true, weight.format);
+  // rounding to blocks is done by one code for all backends
+  const rounded = weight.shape.length > 1 && tensor.format !== weight.format && definitions[weight.format].blockElements > 1;
+  if (transposed || rounded) {
+    const bytes = readConverted(source, tensor, transposed, weight.format);
     const format = weightFormats.indexOf(weight.format);
     return { file: null, bytes, offset: 0, sizeBytes: bytes.length, format, rows: numRows, ropeHeadDim: 0, shift: 0 };
   }

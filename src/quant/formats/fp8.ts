@@ -16,19 +16,20 @@ export const e4m3Values: Float32Array = Float32Array.from({ length: 256 }, (_, b
   return bits < 128 ? magnitude : -magnitude;
 });
 
-/** The nearest E4M3, ties to even, saturating at 448. */
+const scratch = new Float32Array(1);
+const scratchBits = new Uint32Array(scratch.buffer);
+
+/** The E4M3 nearest to the value as f32, ties to even, saturating at 448. */
 export function numberToE4m3(value: number): number {
-  if (Number.isNaN(value)) return 127;
-  const sign = value < 0 || Object.is(value, -0) ? 128 : 0;
-  const magnitude = Math.abs(value);
-  if (magnitude >= E4M3_MAX) return sign | 126;
-  const exponent = Math.max(-6, Math.floor(Math.log2(magnitude)));
-  const steps = magnitude / 2 ** (exponent - 3); // exact: a power of two
-  const whole = Math.floor(steps);
-  const rest = steps - whole;
-  const rounded = whole + (rest > 0.5 || (rest === 0.5 && whole % 2 === 1) ? 1 : 0);
-  // 8 steps and more have the implicit bit; 16 carry into the exponent by themselves
-  return sign | (rounded < 8 ? rounded : ((exponent + 6) << 3) + rounded);
+  scratch[0] = value;
+  const bits = scratchBits[0];
+  const sign = (bits >>> 24) & 128;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude > 0x7f800000) return 127;
+  if (magnitude >= 0x43e00000) return sign | 126; // 448
+  // below 2^-6: whole steps of 2^-9, rounded by the addition of 1.5 * 2^23 in f32
+  if (magnitude < 0x3c800000) return sign | (Math.fround(Math.abs(scratch[0]) * 512 + 12582912) - 12582912);
+  return sign | (((magnitude + 0x7ffff + ((magnitude >>> 20) & 1)) >>> 20) - (120 << 3));
 }
 
 /** Groups of E4M3 numbers under an f32 scale in front: `value = scale * number`, rounded to f32 once. */

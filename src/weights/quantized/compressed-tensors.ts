@@ -48,8 +48,9 @@ export function compressedTensors(settings: SettingsReader): QuantScheme {
 function groupFinder(settings: SettingsReader): (module: string) => SettingsReader | undefined {
   const rules = settings.entries('config_groups').map(([, group]) => {
     const targets = group.texts('targets');
-    const named = targets.map((target) => (target.startsWith('re:') ? group.pattern(target.slice(3)) : (module: string) => module === target));
-    return { group, matches: (module: string) => named.some((is) => is(module)), ofClass: targets.includes('Linear') };
+    const names = new Set(targets);
+    const patterns = targets.filter((target) => target.startsWith('re:')).map((target) => group.pattern(target.slice(3)));
+    return { group, matches: (module: string) => names.has(module) || patterns.some((is) => is(module)), ofClass: targets.includes('Linear') };
   });
   return (module) =>
     (rules.find(({ matches }) => matches(module)) ?? rules.find(({ ofClass }) => ofClass) ?? (rules.length === 1 ? rules[0] : undefined))?.group;
