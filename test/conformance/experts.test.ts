@@ -8,9 +8,10 @@ import type { Activation, Plan, Value, WeightFormat } from '../../src/plan/plan.
 import { weightFormats as definitions } from '../../src/quant/formats/index.ts';
 import { singleOpPlan } from '../fixtures/decoder.ts';
 import { normals } from '../fixtures/weights.ts';
-import { candidates, F32_ERROR, normalisedError, remembered, rowCounts } from './backends.ts';
+import { candidates, F32_ERROR, normalisedError, remembered } from './backends.ts';
 import { compile, plainBatch } from './single-op.ts';
 
+const rowCounts = [1, 8, 33, 70];
 const maxRows = Math.max(...rowCounts);
 const reference = new ReferenceBackend();
 
@@ -52,7 +53,7 @@ const plain: readonly WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
 const shapes = [
   [3, 1],
   [33, 96],
-  [130, 1056],
+  [70, 1056],
 ] as const;
 const wideShapes = [[33, 256]] as const;
 const EXPERTS = 6;
@@ -113,23 +114,28 @@ for (const { name, open } of await candidates()) {
     afterAll(() => backend?.close());
 
     test.each(routeCases)('routing as $name chooses and weighs exactly as the reference', async ({ experts, slots, attrs, bias = false }) => {
-      const plan = singleOpPlan(experts, { format: 'f32', activation: 'f32' }, (builder, logits) => {
-        const [ids, weights] = route(builder, logits, slots, attrs, bias);
-        return { ids, weights };
+      // ids are not floats, and so no output to be read: experts that answer with a number of their own tell them
+      const width = experts + 1;
+      const plan = singleOpPlan(width, { format: 'f32', activation: 'f32' }, (builder, x) => {
+        const [ids, weights] = route(builder, builder.view('logits', x, 0, experts), slots, attrs, bias);
+        const parts = Array.from({ length: experts }, (_, index) => ({ tensor: 'w', shape: [experts, 1, 1], index }));
+        const answers = builder.vector('answers', experts);
+        const zero = builder.view('zero', x, experts, 1);
+        const [chosen] = builder.expertLinear('chosen', zero, ids, builder.expertMatrices('w', [experts, 1, 1], parts), answers, [['chosen', 1]]);
+        return { chosen, weights };
       });
-      const rows = normals(3, maxRows * experts, 3);
+      const rows = normals(3, maxRows * width, 3);
+      for (let row = 0; row < maxRows; row++) rows[row * width + experts] = 0;
       // ties, infinities, a NaN, and values far apart
       rows.fill(1, 0, experts);
-      rows[experts] = Infinity;
-      rows[2 * experts] = NaN;
-      for (let e = 0; e < experts; e++) rows[3 * experts + e] = 60 * (e - experts / 2);
+      rows[width] = Infinity;
+      rows[2 * width] = NaN;
+      for (let e = 0; e < experts; e++) rows[3 * width + e] = 60 * (e - experts / 2);
       const [right, actual] = await Promise.all(
         [reference, backend].map(async (b) => (await compile(b, plan, maxRows)).run(rows, plainBatch(maxRows))),
       );
-      expect(new Int32Array(actual.ids.buffer, actual.ids.byteOffset, actual.ids.length)).toEqual(
-        new Int32Array(right.ids.buffer, right.ids.byteOffset, right.ids.length),
-      );
-      expect(actual.weights).toEqual(right.weights);
+      expect(new Set(right.chosen).size).toBeGreaterThan(0.9 * experts);
+      expect(actual).toEqual(right);
     });
 
     test.each([2, 33, 100])('the clamped gate over %i columns is the reference’s', async (width) => {
