@@ -4,6 +4,7 @@ export { version } from './base/version.ts';
 export type { ChatMessage, ChatTemplateOptions, ContentPart } from './chat/messages.ts';
 export type { OutputEvent } from './chat/output-events.ts';
 export type { LoadOptions } from './engine/config.ts';
+export { type EmbedOptions, Encoder, type EncoderInfo, type EncoderInput } from './engine/encoder.ts';
 export type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo, SizeCounts } from './engine/engine.ts';
 export { type ChatOptions, LLM, type Prompt } from './engine/llm.ts';
 export { type EngineDescription, type LoadedEngine, type LoadHooks, loadEngine } from './engine/load.ts';

@@ -25,7 +25,7 @@
   X(recv, "recv", "peer")                                                                         \
   X(layerNorm, "layer-norm", "epsilon")                                                           \
   X(activation, "activation", "function")                                                         \
-  X(positionEmbedding, "position-embedding", "")                                                  \
+  X(positionEmbedding, "position-embedding", "axis")                                              \
   X(headLinear, "head-linear", "numHeads activation")                                             \
   X(latentWrite, "latent-write", "group layer")                                                   \
   X(latentAttention, "latent-attention", "group layer numHeads scale")                            \

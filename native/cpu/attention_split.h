@@ -46,6 +46,7 @@ struct KeyRange {
   int32_t begin, end;
 };
 MILLRACE_INLINE KeyRange keysOfToken(const AttentionArgs& args, int32_t token) {
+  if (args.window < 0) return {larger(0, args.cacheIndex[token] + 1 + args.window), smaller(args.visibleEnd[token], args.cacheIndex[token] - args.window)};
   const int32_t ancestors = args.ancestorStart == nullptr ? 0 : args.ancestorStart[token + 1] - args.ancestorStart[token];
   const int32_t begin = args.window == 0 ? 0 : larger(0, args.cacheIndex[token] + 1 - args.window);
   return {begin, args.visibleEnd[token] + ancestors};

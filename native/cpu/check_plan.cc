@@ -130,6 +130,7 @@ class NodeCheck {
         break;
       case Op::activation: that(node_.intAttr(0) >= 0 && node_.intAttr(0) <= 3, "the function is known"); break;
       case Op::positionEmbedding:
+        that(node_.intAttr(0) >= 0 && node_.intAttr(0) < plan_.numPositionAxes, "its axis is one of the positions");
         that(!x.perLogit && isMatrix(-1, x.width) && weight(0)->rows > 0, "the table is as wide as the input, which is per token");
         break;
       case Op::gatherColumns: {
@@ -234,7 +235,7 @@ class NodeCheck {
     const int64_t numHeads = node_.intAttr(2);
     that(numHeads > 0 && numHeads % group(0).numKvHeads == 0, "its heads share the KV heads evenly");
     that(node_.intAttr(3) == group(0).headDim && numHeads * group(0).headDim == input(0).width, "its heads fit the cache group");
-    that(node_.intAttr(6) >= 0, "its window is not negative");
+    that(node_.intAttr(6) > -(1 << 30) && (node_.intAttr(6) >= 0 || !group(0).isWindow), "its window is one that its cache group keeps");
     that(weight(0) == nullptr || isVector(0, numHeads), "it has a sink a head");
     that(node_.constants.empty() || plan_.constants[static_cast<size_t>(node_.constants[0])].size() == static_cast<size_t>(numHeads), "it has a slope a head");
   }

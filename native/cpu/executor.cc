@@ -126,10 +126,11 @@ class EntryRun {
     const PackedMatrix& table = program_.weight(node.weights[0])->matrix();
     const ConstRows x = in(node, 0);
     const Rows y = out(node, 0);
+    const int32_t* positions = b_.positions.data + int64_t{node.intAttr(0)} * b_.numTokens;
     c_.pool.parallel(b_.numTokens, [&](int64_t t, int) {
       const float* from = x.data + t * x.stride;
       float* to = y.data + t * y.stride;
-      c_.kernels.unpackRow(table, std::max(0, std::min(b_.positions.data[t], table.n - 1)), to);
+      c_.kernels.unpackRow(table, std::max(0, std::min(positions[t], table.n - 1)), to);
       for (int32_t i = 0; i < table.k; i++) to[i] += from[i];
     });
   }

@@ -150,7 +150,7 @@ struct AttentionArgs {
   Rows out;
   int32_t tokens, rows, numHeads;
   float scale, softCap;         // softCap 0: none
-  int32_t window;               // 0: none
+  int32_t window;               // 0: none; below 0: keys less than -window away on either side, without ancestors
   const float* sinks;           // [numHeads] or null
   const float* slopes;          // [numHeads] or null: slope * (index of the key - cacheIndex) joins the score (ALiBi)
   KvLayer cache;

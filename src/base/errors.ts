@@ -37,6 +37,7 @@ export const errorTable = {
   MODEL_NOT_FOUND: { status: 500, meaning: 'The model path does not exist or holds no model.' },
   MODEL_CONFIG_INVALID: { status: 500, meaning: 'The model configuration is missing a field or contradicts itself.' },
   MODEL_ARCHITECTURE_UNKNOWN: { status: 500, meaning: 'No model family knows this architecture.' },
+  MODEL_CANNOT_GENERATE: { status: 500, meaning: 'The model is an encoder, which reads text and generates none.' },
   WEIGHTS_FILE_INVALID: { status: 500, meaning: 'A weight file is truncated or malformed.' },
   WEIGHTS_TENSOR_MISSING: { status: 500, meaning: 'The model needs a tensor that the files do not hold.' },
   WEIGHTS_SHAPE_MISMATCH: { status: 500, meaning: 'A tensor has another shape than the configuration says.' },

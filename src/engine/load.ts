@@ -17,6 +17,7 @@ import { fusePlan } from '../plan/passes/fuse.ts';
 import { planMemory } from '../plan/passes/memory.ts';
 import { shardPlan } from '../plan/passes/shard.ts';
 import type { Plan, WeightFormat } from '../plan/plan.ts';
+import { storedBytes } from '../quant/formats/index.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkWeights } from '../weights/check-weights.ts';
 import { createDummySource } from '../weights/dummy-source.ts';
@@ -109,7 +110,7 @@ export async function planModel(
       vocabSize: opened.model.features.vocabSize,
       groups: plan.cacheGroups,
       mainFormat: mainFormat(plan),
-      weightBytes: weightBytes(plan, source, backend),
+      weightBytes: weightBytes(plan, backend),
       arenaBytes: (limits) => planMemory(plan, limits).arenaBytes,
     },
   });
@@ -193,7 +194,11 @@ async function prepare(
 }
 
 /** The backend asked for; `auto` is the native one, or the reference with one line that says why. */
-async function openBackend(options: CheckedOptions, machine: MachineFacts, hooks: LoadHooks): Promise<{ backend: Backend; reasons: string[] }> {
+export async function openBackend(
+  options: CheckedOptions,
+  machine: MachineFacts,
+  hooks: LoadHooks,
+): Promise<{ backend: Backend; reasons: string[] }> {
   if (hooks.backend !== undefined) return { backend: hooks.backend, reasons: [] };
   const { numThreads, reason } = resolveThreads(options.threads as number | 'auto', machine);
   const reasons = reason === null ? [] : [reason];
@@ -233,6 +238,11 @@ export function buildPlan(model: Model, source: WeightSource | null, options: Ch
   });
 }
 
+/** Format of a tensor; f32 for one that is absent or unreadable. */
+export function formatOf(tensor: string, source: WeightSource): WeightFormat {
+  return storedAs(tensor, source)?.format ?? 'f32';
+}
+
 /** How the checkpoint stores a tensor; undefined for one that is absent or unreadable: `checkWeights` names all of those together. */
 function storedAs(tensor: string | undefined, source: WeightSource | null): StoredTensor | undefined {
   if (tensor === undefined || source === null) return undefined;
@@ -264,12 +274,19 @@ function numParameters(plan: Plan): number {
 }
 
 /** What the backend will hold: the reference expands everything to f32, the others keep the stored formats. */
-function weightBytes(plan: Plan, source: WeightSource, backend: Backend): number {
+function weightBytes(plan: Plan, backend: Backend): number {
   if (backend.info.name === 'null') return 0;
   if (backend.info.name === 'reference') return numParameters(plan) * 4;
-  let sum = 0;
-  for (const { parts } of plan.weights) for (const { tensor } of parts) sum += source.find(tensor)?.sizeBytes ?? 0;
-  return sum;
+  // by the weights, not by their tensors, of which several weights may take parts
+  return plan.weights.reduce(
+    (sum, { format, shape }) =>
+      sum +
+      storedBytes(
+        format,
+        shape.reduce((product, size) => product * size, 1),
+      ),
+    0,
+  );
 }
 
 function describeConfig(options: CheckedOptions, config: ResolvedConfig, backend: Backend, reasons: readonly string[]): LoadedEngine['config'] {

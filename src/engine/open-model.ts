@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
 import { chatTemplateFromFolder, chatTemplateFromGguf } from '../chat/load-template.ts';
 import type { ChatTemplate } from '../chat/template.ts';
-import { ggufToHf, type Model, readModel } from '../models/index.ts';
+import { type EncoderModel, ggufToHf, type Model, readEncoder, readModel } from '../models/index.ts';
 import type { SamplingParams } from '../sampling/params.ts';
 import { ByteTokenizer } from '../tokenizer/byte-tokenizer.ts';
 import { tokenizerBytesOfFolder, tokenizerFromFolder, tokenizerFromGguf } from '../tokenizer/load-tokenizer.ts';
@@ -66,6 +66,37 @@ function openGguf(path: string, gguf: GgufFile, useDummyWeights: boolean): Opene
     loadChatTemplate: (tokenizer, override) => chatTemplateFromGguf(gguf.metadata, tokenizer, override),
     close: () => gguf.close(),
   };
+}
+
+/** What lies at the path of an encoder. */
+export interface OpenedEncoder {
+  readonly model: EncoderModel;
+  readonly architecture: string;
+  readonly source: WeightSource;
+}
+
+/** @throws as `openModel`; MODEL_ARCHITECTURE_UNKNOWN for what is no encoder */
+export function openEncoder(path: string): OpenedEncoder {
+  const files = openModelFiles(path);
+  if (files.kind === 'gguf') {
+    files.gguf.close();
+    throw new MillraceError('MODEL_ARCHITECTURE_UNKNOWN', {
+      message: 'Encoders are not read from GGUF files yet.',
+      expected: 'a folder with config.json',
+    });
+  }
+  const source = files.openWeights();
+  const names = new Set(source.names());
+  const architecture = architectureOf(fieldsOf(files.config));
+  const model = closingOnError(source, () => readEncoder(files.config, (name) => names.has(name)));
+  if (model !== null) return { model, architecture, source };
+  source.close();
+  throw new MillraceError('MODEL_ARCHITECTURE_UNKNOWN', {
+    message: 'No family of encoders reads this architecture.',
+    expected: 'an encoder, such as BertModel or ModernBertModel',
+    received: architecture.slice(0, 200),
+    hint: 'LLM.load is for models that generate',
+  });
 }
 
 function closingOnError<T>(file: { close(): void } | null, open: () => T): T {

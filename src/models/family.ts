@@ -1,6 +1,7 @@
 import type { BuildOptions } from '../plan/builder.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { DecoderFeatures, Stage } from './blocks/decoder-features.ts';
+import type { EncoderFeatures } from './blocks/encoder.ts';
 import type { ConfigReader } from './config-reader.ts';
 import type { GgufFamily } from './gguf-names.ts';
 
@@ -27,4 +28,11 @@ export interface ModelFamily {
   build(features: DecoderFeatures, options: BuildOptions, stage?: Stage): Plan;
   /** How GGUF files of this family differ, if they exist. */
   readonly gguf?: GgufFamily;
+}
+
+/** A family of encoders: texts in, hidden states out. One file and one line in the second table of `index.ts`. */
+export interface EncoderFamily extends Pick<ModelFamily, 'name' | 'architectures' | 'summary' | 'published'> {
+  /** Reads and checks the configuration, as that of `ModelFamily`. @throws MODEL_CONFIG_INVALID naming the field */
+  features(config: ConfigReader, hasTensor: (name: string) => boolean): EncoderFeatures;
+  build(features: EncoderFeatures, options: BuildOptions): Plan;
 }

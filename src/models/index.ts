@@ -3,12 +3,15 @@ import { MillraceError } from '../base/errors.ts';
 import type { BuildOptions } from '../plan/builder.ts';
 import type { Plan } from '../plan/plan.ts';
 import { baichuan } from './baichuan.ts';
+import { bert, roberta } from './bert.ts';
 import type { DecoderFeatures, Stage } from './blocks/decoder-features.ts';
+import type { EncoderFeatures } from './blocks/encoder.ts';
 import { bloom } from './bloom.ts';
 import { chatglm } from './chatglm.ts';
 import { ConfigReader } from './config-reader.ts';
+import { deepseek } from './deepseek.ts';
 import { falcon } from './falcon.ts';
-import type { ModelFamily } from './family.ts';
+import type { EncoderFamily, ModelFamily } from './family.ts';
 import { gemma2 } from './gemma2.ts';
 import { gemma3 } from './gemma3.ts';
 import { type GgufContents, type GgufTranslation, translateGguf } from './gguf-names.ts';
@@ -23,6 +26,7 @@ import { internlm2 } from './internlm2.ts';
 import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
 import { mixtral } from './mixtral.ts';
+import { modernbert } from './modernbert.ts';
 import { olmo2 } from './olmo2.ts';
 import { olmoe } from './olmoe.ts';
 import { phi3 } from './phi3.ts';
@@ -53,6 +57,7 @@ export const families = {
   bloom,
   internlm2,
   baichuan,
+  deepseek,
   mixtral,
   'qwen2-moe': qwen2Moe,
   'qwen3-moe': qwen3Moe,
@@ -71,12 +76,44 @@ export function familyFor(config: unknown): ModelFamily {
   const all: readonly ModelFamily[] = Object.values(families);
   const family = all.find((f) => f.architectures.some((name) => architectures.includes(name)));
   if (family !== undefined) return family;
+  if (encoderFamilyFor(architectures) !== undefined) {
+    throw new MillraceError('MODEL_CANNOT_GENERATE', {
+      message: 'This model is an encoder: it reads text and generates none.',
+      expected: 'a model of language, such as those of docs/models.md',
+      received: architectures.join(', ').slice(0, 200),
+      hint: 'Encoder.load gives its hidden states and embeddings',
+    });
+  }
   throw new MillraceError('MODEL_ARCHITECTURE_UNKNOWN', {
     message: 'No model family reads this architecture.',
     expected: `one of ${all.flatMap((f) => f.architectures).join(', ')}`,
     received: architectures.join(', ').slice(0, 200) || 'an empty list',
     hint: 'docs/adding-a-model.md shows what a new family takes',
   });
+}
+
+/** Encoders: they read texts and generate none. */
+export const encoders = { bert, roberta, modernbert } as const satisfies Record<string, EncoderFamily>;
+
+function encoderFamilyFor(architectures: readonly string[]): EncoderFamily | undefined {
+  const all: readonly EncoderFamily[] = Object.values(encoders);
+  return all.find((f) => f.architectures.some((name) => architectures.includes(name)));
+}
+
+/** An encoder that a configuration describes, ready to be planned. */
+export interface EncoderModel {
+  readonly family: EncoderFamily;
+  readonly features: EncoderFeatures;
+  build(options: BuildOptions): Plan;
+}
+
+/** As `readModel`, of an encoder; null where the architecture is not one. @throws MODEL_CONFIG_INVALID naming the field */
+export function readEncoder(config: unknown, hasTensor: (name: string) => boolean = () => false): EncoderModel | null {
+  const architectures = new ConfigReader(config).get('architectures');
+  const family = Array.isArray(architectures) ? encoderFamilyFor(architectures) : undefined;
+  if (family === undefined) return null;
+  const features = family.features(new ConfigReader(config), hasTensor);
+  return { family, features, build: (options) => family.build(features, options) };
 }
 
 /** A model that a configuration describes, ready to be planned. */

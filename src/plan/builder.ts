@@ -35,6 +35,7 @@ export class PlanBuilder {
   /** Inputs that have been put into the column order of a weight. */
   readonly #gathered: { readonly input: Value; readonly order: Uint32Array; readonly output: Value }[] = [];
   #input: Plan['input'] | undefined;
+  #numPositionAxes = 1;
 
   constructor(options: BuildOptions) {
     this.#options = options;
@@ -66,6 +67,11 @@ export class PlanBuilder {
     const value = this.value('embeddings', 'tokens', width);
     this.#input = { kind: 'embeddings', value: value.id };
     return value;
+  }
+
+  /** Positions have several axes (S4); one by default. */
+  positionAxes(count: number): void {
+    this.#numPositionAxes = count;
   }
 
   vector(tensor: string, length: number): Weight {
@@ -141,7 +147,8 @@ export class PlanBuilder {
     const orders = weight.parts.map(({ tensor }) => this.#options.columnOrderOf?.(tensor));
     const [order] = orders;
     if (!orders.every((other) => isSameOrder(order, other))) throw mixedOrders(weight);
-    if (order === undefined) return input;
+    // columns of another number are told by the check of shapes
+    if (order === undefined || order.length !== input.width) return input;
     const known = this.#gathered.find((gathered) => gathered.input === input && isSameOrder(gathered.order, order));
     if (known !== undefined) return known.output;
     const constant = this.constant(`${name}.columns`, Float32Array.from(order));
@@ -217,7 +224,7 @@ export class PlanBuilder {
       input: this.#input ?? { kind: 'tokenIds', value: -1 },
       outputs: Object.fromEntries(Object.entries(outputs).map(([key, value]) => [key, value.id])),
       cacheGroups: this.#cacheGroups,
-      numPositionAxes: 1,
+      numPositionAxes: this.#numPositionAxes,
       worldSize: 1,
     };
     this.#checkColumnOrders(plan);

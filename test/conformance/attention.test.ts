@@ -53,7 +53,7 @@ const cases: Case[] = [
 ];
 
 /** q, k, v side by side in; attention out. Two layers of the cache are written, the second is read. */
-function attentionPlan({ numHeads, numKvHeads, headDim, window, softCap, sinks, slopes, fused }: Case): Plan {
+function attentionPlan({ numHeads, numKvHeads, headDim, window, softCap, sinks, slopes, fused }: Case, reach = window): Plan {
   const builder = new PlanBuilder({ formatOf: () => 'f32', activationFor: () => 'f32' });
   const [qWidth, kvWidth] = [numHeads * headDim, numKvHeads * headDim];
   const input = builder.embeddings(qWidth + 2 * kvWidth);
@@ -87,7 +87,7 @@ function attentionPlan({ numHeads, numKvHeads, headDim, window, softCap, sinks, 
         ),
       ]
     : [];
-  const attrs = { group: 0, layer: 1, numHeads, headDim, scale: headDim ** -0.5, softCap, window };
+  const attrs = { group: 0, layer: 1, numHeads, headDim, scale: headDim ** -0.5, softCap, window: reach };
   builder.emit('attention', 'a', { inputs: [q], outputs: [out], weights, constants, attrs });
   return builder.build('attention', { out });
 }
@@ -199,6 +199,31 @@ for (const { name, open } of await candidates()) {
       const whole = await lastOf(length, false);
       expect(await lastOf(64, true)).toEqual(whole);
       expect(await lastOf(37, false)).toEqual(whole);
+    });
+
+    test.each([0, -1, -9, -260])('tokens of whole texts see them on both sides, as far as the window reaches: %i', async (window) => {
+      const plan = attentionPlan(plain, window);
+      const { width } = plan.values[plan.input.value];
+      const texts = [1, 40, 17, 300].map((length, row) => ({ row, tokenIds: Array<number>(length).fill(0) }));
+      const outputOf = async (on: Backend, chosen: typeof texts) => {
+        const rows = new TestRows(plan.cacheGroups);
+        const cache = await on.createCache(rows.spec);
+        const { run, program } = await compile(on, plan, maxTokens);
+        await poison(run, rows, cache, width);
+        const batch = rows.batch(chosen);
+        const ends = chosen.flatMap(({ tokenIds }) => tokenIds.map(() => tokenIds.length));
+        const data = chosen.flatMap(({ row, tokenIds }) => [...normals(row, tokenIds.length * width)]);
+        const { out } = await run(new Float32Array(data), { ...batch, visibleEnd: Int32Array.from(ends) }, cache);
+        program.close();
+        cache.close();
+        return out;
+      };
+      const together = await outputOf(backend, texts);
+      expect(together.every(Number.isFinite)).toBe(true);
+      expect(
+        normalisedError(together, await expected(`texts ${window}`, async () => [await outputOf(reference, texts)]).then(([out]) => out)),
+      ).toBeLessThan(1e-11);
+      expect(await outputOf(backend, texts.slice(3))).toEqual(together.slice(-300 * plain.numHeads * plain.headDim));
     });
 
     test('draft tokens that name their ancestors attend as the linear computation does, bit for bit', async () => {

@@ -183,7 +183,7 @@ for (const { name, open } of await candidates()) {
       'position-embedding adds rows of a %s table exactly, its last beyond the end',
       async (format) => {
         const plan = singleOpPlan(64, { format, activation: 'f32' }, (builder, x) => ({
-          out: builder.map('position-embedding', 'p', x, { weights: [builder.matrix('table', 50, 64)], attrs: {} }),
+          out: builder.map('position-embedding', 'p', x, { weights: [builder.matrix('table', 50, 64)], attrs: { axis: 0 } }),
         }));
         const rows = normals(6, 70 * 64);
         const results = await Promise.all(

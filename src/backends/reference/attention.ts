@@ -56,10 +56,10 @@ export function keysOf(
 ): Keys {
   const { blockSize } = cache.spec;
   const visibleEnd = batch.visibleEnd[token];
-  const first = window > 0 ? Math.max(0, batch.cacheIndex[token] + 1 - window) : 0;
+  const first = window === 0 ? 0 : Math.max(0, batch.cacheIndex[token] + 1 - Math.abs(window));
   const ancestors = batch.ancestors;
   const [ancestorBegin, ancestorEnd] = ancestors === undefined ? [0, 0] : [ancestors.start[token], ancestors.start[token + 1]];
-  const end = visibleEnd + ancestorEnd - ancestorBegin;
+  const end = window < 0 ? Math.min(visibleEnd, batch.cacheIndex[token] - window) : visibleEnd + ancestorEnd - ancestorBegin;
   const keys = keysScratch;
   keys.first = first;
   keys.count = Math.max(0, end - first);

@@ -66,11 +66,25 @@ test('layer-norm is what PyTorch computes', () => {
 });
 
 test('position-embedding adds the row of each position, the last row beyond the table', () => {
-  const batch = { ...step.batch, positions: Int32Array.of(1, 0, 7) };
+  const batch = { ...step.batch, numTokens: 3, positions: Int32Array.of(1, 0, 7) };
   const out = matrix(Array(6).fill(0), 2);
-  const call = { inputs: [matrix([1, 2, 3, 4, 5, 6], 2)], outputs: [out], weights: [Float32Array.of(10, 20, 30, 40)], constants: [], attrs: {} };
+  const call = {
+    inputs: [matrix([1, 2, 3, 4, 5, 6], 2)],
+    outputs: [out],
+    weights: [Float32Array.of(10, 20, 30, 40)],
+    constants: [],
+    attrs: { axis: 0 },
+  };
   positionEmbedding(call, 3, { batch, cache: null });
   expect([...out.data]).toEqual([31, 42, 13, 24, 35, 46]);
+});
+
+test('position-embedding looks token types up along the second axis of positions', () => {
+  const batch = { ...step.batch, numTokens: 2, positions: Int32Array.of(0, 1, 1, 0) };
+  const out = matrix(Array(2).fill(0), 1);
+  const call = { inputs: [matrix([1, 2], 1)], outputs: [out], weights: [Float32Array.of(10, 20)], constants: [], attrs: { axis: 1 } };
+  positionEmbedding(call, 2, { batch, cache: null });
+  expect([...out.data]).toEqual([21, 12]);
 });
 
 test('erf is right near zero, where its two forms meet, and far out', () => {

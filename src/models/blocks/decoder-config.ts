@@ -115,6 +115,11 @@ function readAttention(config: ConfigReader, defaults: DecoderDefaults, hiddenSi
   };
 }
 
+/** An activation by its word in the configuration, in models without a gate. @throws MODEL_CONFIG_INVALID */
+export function readActivationWord(config: ConfigReader, field: string, fallback: string): ActivationFunction {
+  return activations[config.word(field, Object.keys(activations), fallback)];
+}
+
 function readActivation(config: ConfigReader, defaults: DecoderDefaults): ActivationFunction {
   const field = defaults.activationField ?? 'hidden_act';
   const words = Object.keys(activations).filter((word) => defaults.ungated === true || activations[word] !== 'relu');

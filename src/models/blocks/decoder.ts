@@ -7,6 +7,7 @@ import { type BuildOptions, PlanBuilder } from '../../plan/builder.ts';
 import type { CacheGroup, Constant, Plan, Value, Weight } from '../../plan/plan.ts';
 import type { AttentionFeatures, DecoderFeatures, LayerFeatures, MlpFeatures, Stage } from './decoder-features.ts';
 import { routedExperts, sharedGate } from './experts.ts';
+import { latentAttention } from './latent-attention.ts';
 import { type RopeFeatures, ropeFrequencies } from './rope-frequencies.ts';
 import type { TensorNames } from './tensor-names.ts';
 
@@ -64,7 +65,7 @@ class Decoder {
     });
     if (learnedPositions > 0) {
       const table = this.builder.matrix(`${names.positionEmbedding}.weight`, learnedPositions, hiddenSize);
-      hidden = this.builder.map('position-embedding', 'position-embedding', hidden, { weights: [table], attrs: {} });
+      hidden = this.builder.map('position-embedding', 'position-embedding', hidden, { weights: [table], attrs: { axis: 0 } });
     }
     return embeddingNorm ? this.#norm('embedding-norm', hidden, names.embeddingNorm) : hidden;
   }
@@ -144,6 +145,12 @@ class Decoder {
     const { numHeads, headDim, scale, softCap, window, qkNorm, outputBias } = features;
     const place = this.#cachePlaces.get(index);
     if (place === undefined) throw new MillraceError('INTERNAL', `Layer ${index} has no cache group.`);
+    const { latent } = features;
+    if (latent !== undefined) {
+      const rope = (at: string, value: Value) => this.#rope(at, value, { ...features, headDim: latent.rotaryDim });
+      const attended = latentAttention({ builder, names, name, tensor, numHeads, scale, features: latent, place, rope }, input);
+      return this.#linear(`${name}.output`, attended, tensor + names.attentionOutput, hiddenSize, outputBias);
+    }
     let [q, k, v] = this.#projections(name, tensor, input, features);
     if (qkNorm !== 'none') {
       const groupOf = (value: Value) => (qkNorm === 'heads' ? headDim : value.width);
@@ -292,11 +299,11 @@ function assignCacheGroups(
   const groups: (CacheGroup & { numLayers: number })[] = [];
   const places = new Map<number, { group: number; layer: number }>();
   for (let index = from; index < to; index++) {
-    const { window, numKvHeads, headDim } = layers[index].attention;
-    const alike = (g: CacheGroup) => (g.window ?? 0) === window && g.numKvHeads === numKvHeads && g.headDim === headDim;
+    const { window, numKvHeads, headDim, latent } = layers[index].attention;
+    const kind = latent !== undefined ? ('latent' as const) : window === 0 ? ('full' as const) : ('window' as const);
+    const alike = (g: CacheGroup) => g.kind === kind && (g.window ?? 0) === window && g.numKvHeads === numKvHeads && g.headDim === headDim;
     let group = groups.findIndex(alike);
     if (group < 0) {
-      const kind = window === 0 ? ('full' as const) : ('window' as const);
       const taken = groups.filter((g) => g.kind === kind).length;
       const name = taken === 0 ? kind : `${kind}-${taken + 1}`;
       group = groups.push({ name, kind, ...(window === 0 ? {} : { window }), numLayers: 0, numKvHeads, headDim }) - 1;

@@ -5,7 +5,8 @@ import type { OpDefinition } from './op.ts';
  * Softmax attention of each query over the keys that it sees, read from the cache as stored (idea 5).
  *
  * Keys of token t: cache indices `[max(0, cacheIndex[t] + 1 - window), visibleEnd[t])` through the row's block table, then its draft ancestors
- * (S4). Query head h reads KV head `floor(h * numKvHeads / numHeads)`. Keys are cut into splits of `ATTENTION_SPLIT`
+ * (S4). With a window below 0, as encoders have: indices less than `-window` away from `cacheIndex[t]`, before and after it, below `visibleEnd[t]`; no
+ * ancestors. Query head h reads KV head `floor(h * numKvHeads / numHeads)`. Keys are cut into splits of `ATTENTION_SPLIT`
  * aligned to cache index 0; a split is reduced from nothing in one fixed order, splits are merged in order.
  * Constants: optional slopes `[numHeads]` (ALiBi, Press et al. 2022, arXiv:2108.12409): `slope * (index of the key - cacheIndex[t])` is added to a
  * score after scale and soft cap.
@@ -20,7 +21,7 @@ export interface AttentionAttrs {
   scale: number;
   /** 0: none; otherwise scores become `softCap * tanh(score / softCap)`. */
   softCap: number;
-  /** 0: all earlier keys; otherwise the last `window` of them, its own included. */
+  /** 0: all keys that are visible; above 0: the last `window` of them, its own included; below 0: those less than `-window` away on either side. */
   window: number;
 }
 
@@ -45,7 +46,7 @@ export const attention: OpDefinition<AttentionAttrs> = {
       node.constants.length > 0 && plan.constants[node.constants[0]]?.data.length !== attrs.numHeads
         ? `constant 0 must have ${attrs.numHeads} slopes`
         : null,
-      group?.kind === 'window' && (attrs.window === 0 || attrs.window > (group.window ?? 0))
+      group?.kind === 'window' && (attrs.window <= 0 || attrs.window > (group.window ?? 0))
         ? `window ${attrs.window} reads more than its cache group keeps (${group.window})`
         : null,
     );
