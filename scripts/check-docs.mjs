@@ -55,15 +55,23 @@ function optionRows(options) {
 
 /** The model families: what their own files say, and which golden checkpoints, found by the architecture in their configuration, are theirs. */
 async function familyRows() {
-  const { families, familyFor } = await load('src/models/index.ts');
+  const { families, encoders = {} } = await load('src/models/index.ts');
   const { ggufCases } = await load('test/golden/gguf-cases.ts');
-  const goldens = new Map(Object.values(families).map((family) => [family.name, []]));
-  const folders = listFiles(repository, ['test/golden'], (name) => name.endsWith('/expected.json') && !name.includes('/quantized/')).map((file) => path.posix.dirname(file));
-  for (const folder of folders) goldens.get(familyFor(JSON.parse(read(`${folder}/config.json`))).name)?.push(path.posix.basename(folder));
-  const rows = Object.values(families).map((family) => {
+  const all = [...Object.values(families), ...Object.values(encoders)];
+  const goldens = new Map(all.map((family) => [family, []]));
+  const isGolden = (file) => file.endsWith('/config.json') && !file.includes('/quantized/');
+  for (const file of listFiles(repository, ['test/golden'], isGolden)) {
+    const folder = path.posix.dirname(file);
+    const { architectures } = JSON.parse(read(`${folder}/config.json`));
+    goldens.get(all.find((family) => family.architectures.some((name) => architectures.includes(name))))?.push(path.posix.basename(folder));
+  }
+  const sources = listFiles(repository, ['src/models'], (name) => name.endsWith('.ts'));
+  const rows = all.map((family) => {
     const { name, architectures, gguf, summary } = family;
+    const source = sources.find((file) => read(file).includes(`name: '${name}'`));
     const classes = architectures.map((each) => `\`${each}\``).join(', ');
-    return `| [${name}](../src/models/${name}.ts) | ${classes} | ${gguf === undefined ? '' : `\`${gguf.architecture}\``} | ${summary} | ${proof(family, goldens.get(name), ggufCases)} |`;
+    const ggufName = gguf === undefined ? '' : `\`${gguf.architecture}\``;
+    return `| [${name}](../${source}) | ${classes} | ${ggufName} | ${summary} | ${proof(family, goldens.get(family), ggufCases)} |`;
   });
   return ['| family | `architectures` | GGUF | what it has beyond Llama 2 | proven by |', '|---|---|---|---|---|', ...rows];
 }

@@ -10,6 +10,7 @@ import { openModel } from '../../src/engine/open-model.ts';
 import { ByteTokenizer } from '../../src/tokenizer/byte-tokenizer.ts';
 import { tokenizerFromFolder } from '../../src/tokenizer/load-tokenizer.ts';
 import { ggufBytes, safetensorsBytes, safetensorsOf } from '../fixtures/checkpoint-files.ts';
+import { targets } from './targets.ts';
 
 const root = mkdtempSync(join(tmpdir(), 'millrace-hostile-'));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -131,4 +132,13 @@ test.each(Object.keys(oddities))('%s in the place of tokenizer or template is re
     );
     expect(code, name).toBe(name === 'chat_template.jinja' ? (absent ? 'nothing' : 'MODEL_CONFIG_INVALID') : 'TOKENIZER_INVALID');
   }
+});
+
+test('a configuration of another width than a checkpoint with columns in their own order is refused by the shapes', async () => {
+  const target = targets.find(({ name }) => name === 'quantised folder of gptq-4bit-g32-asym-act-order')!;
+  const folder = mkdtempSync(join(root, 'width-'));
+  for (const [name, bytes] of Object.entries(target.files)) writeFileSync(join(folder, name), bytes);
+  const wider = JSON.parse(Buffer.from(target.files['config.json']).toString('utf8')) as Record<string, number>;
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...wider, intermediate_size: wider.intermediate_size * 2 }));
+  await expect(target.read(folder)).rejects.toMatchObject({ code: 'WEIGHTS_SHAPE_MISMATCH' });
 });
