@@ -4,7 +4,7 @@ import type { SamplingParams } from '../sampling/params.ts';
 import type { LoadOptions } from './config.ts';
 import type { Engine, GenerateInput, GenerateOptions } from './engine.ts';
 import { type LoadHooks, loadEngine } from './load.ts';
-import { generateObject, type ObjectOptions, type ObjectSchema, type ValueOf } from './object.ts';
+import { generateObject, type ObjectOptions, type ObjectSchema, type ObjectStream, streamObject, type ValueOf } from './object.ts';
 import type { GenerationResult, RequestStream } from './request-stream.ts';
 import { chatWithTools, type ToolAnswer, type ToolChatOptions } from './tool-loop.ts';
 
@@ -73,6 +73,11 @@ export class LLM implements AsyncDisposable {
    */
   object<S extends ObjectSchema>(options: ObjectOptions<S>): Promise<ValueOf<S>> {
     return generateObject(this.engine, options);
+  }
+
+  /** As `object`, and can be iterated over while it is written: each time with what there is so far, as a deep partial of its type. */
+  objectStream<S extends ObjectSchema>(options: ObjectOptions<S>): ObjectStream<S> {
+    return streamObject(this.engine, options);
   }
 
   close(): Promise<void> {

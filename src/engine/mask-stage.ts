@@ -15,21 +15,29 @@ export class MaskStage implements HostStage {
   readonly deadlineMs = DEADLINE_MS;
   /** Matcher of each logit row, null where anything may follow. */
   readonly #matchers: readonly (GrammarMatcher | null)[];
+  /** Rows whose output must not end yet where it may go on. */
+  readonly #withholdsEnd: readonly boolean[];
   readonly #numWords: number;
   #masks: Promise<Uint32Array> | null = null;
 
-  constructor(matchers: readonly (GrammarMatcher | null)[], numWords: number) {
+  constructor(matchers: readonly (GrammarMatcher | null)[], numWords: number, withholdsEnd: readonly boolean[] = []) {
     this.#matchers = matchers;
+    this.#withholdsEnd = withholdsEnd;
     this.#numWords = numWords;
   }
 
   /** @returns null when no row of the step is held to a grammar */
   static of(batch: ScheduledBatch, matcherOf: (request: Request) => GrammarMatcher | null, vocabSize: number): MaskStage | null {
     const matchers: (GrammarMatcher | null)[] = [];
+    const withholdsEnd: boolean[] = [];
     for (let row = 0; row < batch.numRows; row++) {
-      for (let i = 0; i < batch.numLogitRows[row]; i++) matchers.push(matcherOf(batch.requests[row]));
+      const { params, numOutputTokens } = batch.requests[row];
+      for (let i = 0; i < batch.numLogitRows[row]; i++) {
+        matchers.push(matcherOf(batch.requests[row]));
+        withholdsEnd.push(params.ignoreEos || numOutputTokens + i < params.minTokens);
+      }
     }
-    return matchers.every((matcher) => matcher === null) ? null : new MaskStage(matchers, Math.ceil(vocabSize / 32));
+    return matchers.every((matcher) => matcher === null) ? null : new MaskStage(matchers, Math.ceil(vocabSize / 32), withholdsEnd);
   }
 
   /** Begins when the backend has been given the step, or at the latest when it asks. */
@@ -52,7 +60,7 @@ export class MaskStage implements HostStage {
       if (matcher === null) words.fill(0xffffffff);
       else {
         try {
-          matcher.fillMask(words);
+          matcher.fillMask(words, this.#withholdsEnd[row] ?? false);
         } catch {
           words.fill(0); // nothing may follow: this row fails, and no other
         }

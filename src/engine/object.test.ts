@@ -58,7 +58,43 @@ test('a Standard Schema types the value and has the last word', async () => {
 
 test('what cannot be held to is refused', async () => {
   await expect(llm.object({ schema: standard(true, false), prompt: 'a' })).rejects.toMatchObject({ code: 'GRAMMAR_UNSUPPORTED' });
-  await expect(llm.object({ schema: { not: {} }, prompt: 'a' })).rejects.toMatchObject({ code: 'GRAMMAR_UNSUPPORTED' });
+  await expect(llm.object({ schema: { type: 'array', uniqueItems: true }, prompt: 'a' })).rejects.toMatchObject({ code: 'GRAMMAR_UNSUPPORTED' });
   await expect(llm.object({ schema: person })).rejects.toMatchObject({ code: 'REQUEST_INVALID' });
   await expect(llm.object({ schema: person, prompt: 'a', params: { maxTokens: 3 } })).rejects.toMatchObject({ code: 'OUTPUT_INCOMPLETE' });
+});
+
+test('a value can be watched while it is written, typed as a deep partial', async () => {
+  const inner = Type.Object(
+    { name: Type.String({ maxLength: 5 }), tags: Type.Array(Type.String({ maxLength: 3 }), { minItems: 2, maxItems: 2 }) },
+    { additionalProperties: false },
+  );
+  const schema = Type.Object({ who: inner, ok: Type.Boolean() }, { additionalProperties: false });
+  const stream = llm.objectStream({ schema, prompt: 'A person:', params: { seed: 3, maxTokens: 200 } });
+  const seen: { who?: { name?: string; tags?: string[] }; ok?: boolean }[] = [];
+  for await (const partial of stream) {
+    expectTypeOf(partial.who?.tags?.[0]).toEqualTypeOf<string | undefined>();
+    seen.push(partial);
+  }
+  const whole = await stream;
+  expectTypeOf(whole.who.name).toEqualTypeOf<string>();
+  expect(seen.length).toBeGreaterThan(3);
+  expect(seen[0]).toEqual({});
+  expect(seen.at(-1)).toEqual(whole);
+  expect(await llm.object({ schema, prompt: 'A person:', params: { seed: 3, maxTokens: 200 } })).toEqual(whole);
+});
+
+test('a value that is cut or refused fails the loop as it fails the promise', async () => {
+  const cut = llm.objectStream({ schema: person, prompt: 'a', params: { maxTokens: 3 } });
+  await expect(
+    (async () => {
+      for await (const _ of cut);
+    })(),
+  ).rejects.toMatchObject({ code: 'OUTPUT_INCOMPLETE' });
+  await expect(Promise.resolve(cut)).rejects.toMatchObject({ code: 'OUTPUT_INCOMPLETE' });
+  const refused = llm.objectStream({ schema: standard(false), prompt: 'A person:' });
+  await expect(
+    (async () => {
+      for await (const _ of refused);
+    })(),
+  ).rejects.toMatchObject({ code: 'OUTPUT_INCOMPLETE' });
 });

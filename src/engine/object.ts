@@ -1,8 +1,11 @@
 /** A typed value from a model: the schema holds the output, and says what type the value has. */
+import type { Static, TSchema } from 'typebox';
 import { MillraceError } from '../base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
 import type { SamplingParams } from '../sampling/params.ts';
 import type { Engine, GenerateInput } from './engine.ts';
+import { parsePartialJson } from './partial-json.ts';
+import type { GenerationChoice } from './request-stream.ts';
 
 /** What is read of a Standard Schema (Zod, Valibot, ArkType and others), as far as it can say itself as JSON Schema. */
 export interface StandardSchema {
@@ -28,7 +31,9 @@ export type ValueOf<S> = S extends { readonly '~standard': { readonly types?: in
     : unknown
   : S extends { readonly static: infer T }
     ? T
-    : unknown;
+    : S extends TSchema
+      ? Static<S>
+      : unknown;
 
 export interface ObjectOptions<S extends ObjectSchema> {
   readonly schema: S;
@@ -41,16 +46,64 @@ export interface ObjectOptions<S extends ObjectSchema> {
   readonly signal?: AbortSignal;
 }
 
+/** A value while it is written: everything in it may be missing yet. */
+export type DeepPartial<T> = T extends readonly (infer Item)[] ? DeepPartial<Item>[] : T extends object ? { [K in keyof T]?: DeepPartial<T[K]> } : T;
+
+/** The type of values before the schema's own transformations: what a Standard Schema takes in. */
+export type InputOf<S> = S extends { readonly '~standard': { readonly types?: infer T } }
+  ? NonNullable<T> extends { readonly input: infer I }
+    ? I
+    : unknown
+  : ValueOf<S>;
+
+/**
+ * A value in the making: await it for the whole one, checked by the schema, or iterate over what there is of it so far (once). A Standard Schema's
+ * own transformations are made of the whole value only. Leaving the loop early aborts the request.
+ */
+export interface ObjectStream<S extends ObjectSchema> extends PromiseLike<ValueOf<S>>, AsyncIterable<DeepPartial<InputOf<S>>> {
+  abort(reason?: MillraceError): void;
+}
+
+/** @throws (from the promise and the loop alike) as `generateObject` */
+export function streamObject<S extends ObjectSchema>(engine: Engine, options: ObjectOptions<S>): ObjectStream<S> {
+  const { schema, params = {}, signal } = options;
+  const structuredOutput = { json: jsonSchemaOf(schema) };
+  const stream = engine.generate(inputOf(options), { ...params, structuredOutput }, signal === undefined ? {} : { signal });
+  // asked for at once, and only once: a Standard Schema may do what it likes with the value
+  let whole: Promise<ValueOf<S>> | null = null;
+  const value = () => {
+    whole ??= Promise.resolve(stream).then(({ choices }) => finished(schema, choices[0]));
+    return whole;
+  };
+  return {
+    // biome-ignore lint/suspicious/noThenProperty: it is a promise as well
+    then: (onValue, onError) => value().then(onValue, onError),
+    abort: (reason) => stream.abort(reason),
+    async *[Symbol.asyncIterator]() {
+      let text = '';
+      let last = '';
+      for await (const delta of stream) {
+        text += delta.text;
+        const partial = parsePartialJson(text);
+        const said = JSON.stringify(partial);
+        if (partial === undefined || said === last) continue;
+        last = said;
+        yield partial as DeepPartial<InputOf<S>>;
+      }
+      await value();
+    },
+  };
+}
+
 /**
  * @throws OUTPUT_INCOMPLETE when `maxTokens` came before the end or the schema's own checks refuse the value; GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED,
  *   GRAMMAR_TOO_LARGE for the schema; what generating throws
  */
-export async function generateObject<S extends ObjectSchema>(engine: Engine, options: ObjectOptions<S>): Promise<ValueOf<S>> {
-  const { schema, params = {}, signal } = options;
-  const structuredOutput = { json: jsonSchemaOf(schema) };
-  const input = inputOf(options);
-  const { choices } = await engine.generate(input, { ...params, structuredOutput }, signal === undefined ? {} : { signal });
-  const [{ text, finishReason, stopReason }] = choices;
+export function generateObject<S extends ObjectSchema>(engine: Engine, options: ObjectOptions<S>): Promise<ValueOf<S>> {
+  return Promise.resolve().then(() => streamObject(engine, options));
+}
+
+async function finished<S extends ObjectSchema>(schema: S, { text, finishReason, stopReason }: GenerationChoice): Promise<ValueOf<S>> {
   if (finishReason !== 'stop' || stopReason !== null) {
     throw new MillraceError('OUTPUT_INCOMPLETE', {
       message: 'The output ended before the value was complete.',

@@ -33,7 +33,7 @@ export interface SamplingParams {
   logprobs?: boolean | undefined;
   /** Alternatives reported per token, 0 to 20. */
   topLogprobs?: number | undefined;
-  /** Holds the whole output to a schema, a pattern, a list of texts or a grammar. Excludes `ignoreEos` and `minTokens`. */
+  /** Holds the whole output to a schema, a pattern, a list of texts or a grammar. With `minTokens` or `ignoreEos` it goes on where it may. */
   structuredOutput?: StructuredOutput | null | undefined;
 }
 
@@ -108,10 +108,6 @@ export function resolveSamplingParams(
   for (const [id, bias] of Object.entries(merged.logitBias ?? {})) {
     checkRange('logitBias', Number(id), { min: 0, max: context.vocabSize - 1, integer: true });
     checkRange('logitBias', bias, { min: -100, max: 100 });
-  }
-  if (merged.structuredOutput !== null && (merged.ignoreEos || merged.minTokens > 0)) {
-    const field = merged.ignoreEos ? 'ignoreEos' : 'minTokens';
-    throw invalid(field, 'nothing beside a structured output, which says itself where it may end', JSON.stringify(merged[field]));
   }
   return Object.freeze({
     ...merged,

@@ -9,7 +9,14 @@ import { grammarInvalid, grammarLimits, tooLarge } from './limits.ts';
 
 /** @throws GRAMMAR_INVALID with line and column, GRAMMAR_TOO_LARGE */
 export function compileGbnf(text: string): Grammar {
-  return new GbnfParser(text).parse();
+  const builder = new GrammarBuilder();
+  gbnfRule(text, builder);
+  return builder.build();
+}
+
+/** The rule `root` of a grammar, as a part of a larger one. */
+export function gbnfRule(text: string, builder: GrammarBuilder): number {
+  return new GbnfParser(text, builder).parse();
 }
 
 const ruleName = /[a-zA-Z][a-zA-Z0-9_-]*/y;
@@ -18,19 +25,20 @@ const hexLengths: Readonly<Record<string, number>> = { x: 2, u: 4, U: 8 };
 
 class GbnfParser {
   readonly #text: string;
-  readonly #builder = new GrammarBuilder();
+  readonly #builder: GrammarBuilder;
   readonly #rules = new Map<string, number>();
   readonly #defined = new Set<string>();
   #at = 0;
   #depth = 0;
 
-  constructor(text: string) {
+  constructor(text: string, builder: GrammarBuilder) {
+    this.#builder = builder;
     if (text.length > grammarLimits.sourceLength) throw tooLarge('its text', `at most ${grammarLimits.sourceLength} characters`, String(text.length));
     this.#text = text;
   }
 
-  parse(): Grammar {
-    this.#rule('root');
+  parse(): number {
+    const root = this.#rule('root');
     this.#skip(true);
     while (this.#at < this.#text.length) {
       this.#definition();
@@ -39,7 +47,7 @@ class GbnfParser {
     for (const name of this.#rules.keys()) {
       if (!this.#defined.has(name)) throw grammarInvalid(`The rule ${name} of the grammar is used but not defined.`);
     }
-    return this.#builder.build();
+    return root;
   }
 
   #rule(name: string): number {

@@ -21,7 +21,14 @@ import { languageExpression, literalAutomaton, readsText, type TextAutomaton, te
 
 /** @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED, GRAMMAR_TOO_LARGE */
 export function compileJsonSchema(schema: unknown, spelling: JsonSpelling): Grammar {
-  return new SchemaCompiler(asSchema(schema, '#'), spelling).compile();
+  const builder = new GrammarBuilder();
+  schemaRule(schema, builder, spelling);
+  return builder.build();
+}
+
+/** The rule of a schema, as a part of a larger grammar. */
+export function schemaRule(schema: unknown, builder: GrammarBuilder, spelling: JsonSpelling): number {
+  return new SchemaCompiler(asSchema(schema, '#'), builder, spelling).compile();
 }
 
 /** Any JSON object, or any value. */
@@ -34,27 +41,30 @@ export function compileAnyJson(kind: 'object' | 'value', spelling: JsonSpelling)
 }
 
 export class SchemaCompiler {
-  readonly builder = new GrammarBuilder();
+  readonly builder: GrammarBuilder;
   readonly json: JsonText;
   readonly #unions: SchemaUnions;
   readonly #rules = new Map<Schema, number>();
   readonly #pending: { rule: number; schema: Schema; path: string }[] = [];
   readonly #patterns = new Map<string, TextAutomaton>();
 
-  constructor(root: Schema, spelling: JsonSpelling) {
+  readonly #start: number;
+
+  constructor(root: Schema, builder: GrammarBuilder, spelling: JsonSpelling) {
+    this.builder = builder;
     this.#unions = new SchemaUnions(root);
-    this.builder.addRule('#');
+    this.#start = builder.addRule('#');
     this.json = new JsonText(this.builder, spelling);
-    this.#rules.set(root, 0);
-    this.#pending.push({ rule: 0, schema: root, path: '#' });
+    this.#rules.set(root, this.#start);
+    this.#pending.push({ rule: this.#start, schema: root, path: '#' });
   }
 
-  compile(): Grammar {
+  compile(): number {
     for (let next = this.#pending.pop(); next !== undefined; next = this.#pending.pop()) {
       const { path } = next;
       this.builder.define(next.rule, choice(...this.#unions.plain(next.schema, path).map((schema) => this.#plain(schema, path))));
     }
-    return this.builder.build();
+    return this.#start;
   }
 
   /** A value that fulfils a schema. */

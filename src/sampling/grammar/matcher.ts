@@ -90,14 +90,23 @@ export class GrammarMatcher {
   }
 
   /** Writes the ids that may follow: bit `id % 32` of word `id / 32`. @throws GRAMMAR_TOO_LARGE */
-  fillMask(row: Uint32Array): void {
+  /** @param withholdsEnd leave the end tokens out where the text may also go on */
+  fillMask(row: Uint32Array, withholdsEnd = false): void {
     const forced = this.forcedToken;
     if (forced < 0) {
       row.set(this.#compiled.maskOf(this.#state));
+      if (withholdsEnd && this.#state.isAccepting) this.#withholdEnd(row);
       return;
     }
     row.fill(0);
     row[forced >>> 5] = 1 << (forced & 31);
+  }
+
+  #withholdEnd(row: Uint32Array): void {
+    const { eosTokenIds } = this.#compiled.trie;
+    for (const id of eosTokenIds) row[id >>> 5] &= ~(1 << (id & 31));
+    if (row.some((word) => word !== 0)) return;
+    for (const id of eosTokenIds) row[id >>> 5] |= 1 << (id & 31);
   }
 
   /** @returns false, and stays where it is, when the token may not follow. @throws GRAMMAR_TOO_LARGE */

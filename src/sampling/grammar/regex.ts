@@ -3,6 +3,7 @@
  * result is an automaton, so that no pattern can take exponential time.
  */
 import { anyCodePoint, type CodePointSet, codePoints, complement, union } from './code-points.ts';
+import { characters, choice, type Expression, repeat, sequence } from './expression.ts';
 import { grammarInvalid, grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
 
 export type Regex =
@@ -247,6 +248,26 @@ function single(character: string): CodePointSet {
 
 function onlyMember(set: CodePointSet): number | null {
   return set.length === 1 && set[0][0] === set[0][1] ? set[0][0] : null;
+}
+
+/** The texts that a pattern matches from end to end. @throws as `parseRegex` */
+export function patternExpression(source: string): Expression {
+  return asExpression(wholeOf(parseRegex(source)));
+}
+
+function asExpression(regex: Regex): Expression {
+  switch (regex.kind) {
+    case 'set':
+      return characters(regex.set);
+    case 'sequence':
+      return sequence(...regex.parts.map(asExpression));
+    case 'choice':
+      return choice(...regex.alternatives.map(asExpression));
+    case 'repeat':
+      return repeat(asExpression(regex.body), regex.min, regex.max);
+    default:
+      return sequence(); // anchors at the ends are gone by now
+  }
 }
 
 /** `^` and `$` of a search: what may come before and after a match. */

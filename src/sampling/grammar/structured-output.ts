@@ -1,11 +1,12 @@
 /** What an output may be held to, and the way from there to a grammar. */
 import { MillraceError } from '../../base/errors.ts';
-import { characters, choice, type Expression, literals, repeat, sequence } from './expression.ts';
+import { literals } from './expression.ts';
 import { compileGbnf } from './gbnf.ts';
 import { type Grammar, GrammarBuilder } from './grammar.ts';
 import { compileAnyJson, compileJsonSchema } from './json-schema.ts';
 import { grammarInvalid, grammarLimits, tooLarge } from './limits.ts';
-import { parseRegex, type Regex, wholeOf } from './regex.ts';
+import { patternExpression } from './regex.ts';
+import { compileStructuralTag } from './structural-tag.ts';
 
 /** Exactly one constraint; the whole output fulfils it. */
 export interface StructuredOutput {
@@ -19,11 +20,13 @@ export interface StructuredOutput {
   readonly choice?: readonly string[] | undefined;
   /** A grammar in GBNF (EBNF with `::=`); its rule `root` is the output. */
   readonly grammar?: string | undefined;
+  /** Free text with parts that are held to schemas, as vLLM and xgrammar write it: an object, or its text. */
+  readonly structuralTag?: unknown;
   /** JSON without any white space; by default one space may follow each colon and comma. */
   readonly disableAnyWhitespace?: boolean | undefined;
 }
 
-const constraints = ['json', 'jsonObject', 'regex', 'choice', 'grammar'] as const;
+const constraints = ['json', 'jsonObject', 'regex', 'choice', 'grammar', 'structuralTag'] as const;
 
 /** @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED, GRAMMAR_TOO_LARGE */
 export function compileStructuredOutput(wanted: StructuredOutput): Grammar {
@@ -47,6 +50,8 @@ export function compileStructuredOutput(wanted: StructuredOutput): Grammar {
       return compileRegex(textOf(wanted.regex, 'regex'));
     case 'choice':
       return compileChoice(wanted.choice);
+    case 'structuralTag':
+      return compileStructuralTag(wanted.structuralTag, spelling);
     default:
       return compileGbnf(textOf(wanted.grammar, 'grammar'));
   }
@@ -83,23 +88,8 @@ function textOf(value: unknown, name: string): string {
 /** A pattern for the whole output. */
 export function compileRegex(pattern: string): Grammar {
   const builder = new GrammarBuilder();
-  builder.addRule('pattern', regexExpression(wholeOf(parseRegex(pattern))));
+  builder.addRule('pattern', patternExpression(pattern));
   return builder.build();
-}
-
-function regexExpression(regex: Regex): Expression {
-  switch (regex.kind) {
-    case 'set':
-      return characters(regex.set);
-    case 'sequence':
-      return sequence(...regex.parts.map(regexExpression));
-    case 'choice':
-      return choice(...regex.alternatives.map(regexExpression));
-    case 'repeat':
-      return repeat(regexExpression(regex.body), regex.min, regex.max);
-    default:
-      return sequence(); // anchors at the ends are gone by now
-  }
 }
 
 function compileChoice(texts: unknown): Grammar {

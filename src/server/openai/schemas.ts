@@ -86,8 +86,14 @@ const commonFields = {
 /** What the whole output is held to. */
 const structureFields = {
   response_format: optional(
-    Type.Object({ type: Type.String(), json_schema: optional(Type.Unknown(), 'With `json_schema`: `name`, `schema`, `strict`.') }),
-    '`{"type": "text"}`, `{"type": "json_object"}` or `{"type": "json_schema", "json_schema": {"name", "schema"}}`; the output then is such JSON.',
+    Type.Object({
+      type: Type.String(),
+      json_schema: optional(Type.Unknown(), 'With `json_schema`: `name`, `schema`, `strict`.'),
+      structures: optional(Type.Unknown(), 'With `structural_tag`: `begin`, `schema` and `end` of each.'),
+      triggers: optional(Type.Unknown(), 'With `structural_tag` and `structures`: texts that open one.'),
+      format: optional(Type.Unknown(), "With `structural_tag`: xgrammar's form."),
+    }),
+    '`{"type": "text"}`, `{"type": "json_object"}` `{"type": "json_schema", "json_schema": {"name", "schema"}}` or `{"type": "structural_tag", ...}`.',
   ),
   structured_outputs: optional(
     Type.Object({
@@ -96,11 +102,11 @@ const structureFields = {
       regex: optional(text, 'A pattern for the whole output.'),
       choice: optional(Type.Array(text, { maxItems: 10_000 }), 'One of these texts.'),
       grammar: optional(text, 'A grammar in GBNF.'),
-      structural_tag: optional(Type.Unknown(), 'Not supported.'),
+      structural_tag: optional(Type.Unknown(), 'Free text with parts held to schemas: an object or its text.'),
       disable_any_whitespace: optional(flag, 'JSON without any white space.'),
       disable_fallback: optional(flag, 'Always so here.'),
     }),
-    'Exactly one of `json`, `json_object`, `regex`, `choice`, `grammar`; see structured-output.md.',
+    'Exactly one of `json`, `json_object`, `regex`, `choice`, `grammar`, `structural_tag`; see structured-output.md.',
   ),
 };
 

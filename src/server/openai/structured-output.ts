@@ -18,7 +18,9 @@ export function readStructuredOutput({ response_format: format, structured_outpu
   return fromFormat ?? fromOutputs;
 }
 
-function readResponseFormat({ type, json_schema: wrapper }: NonNullable<StructureBody['response_format']>): StructuredOutput | undefined {
+function readResponseFormat(format: NonNullable<StructureBody['response_format']>): StructuredOutput | undefined {
+  const { type, json_schema: wrapper } = format;
+  if (type === 'structural_tag') return { structuralTag: format };
   if (type === 'text') return undefined;
   if (type === 'json_object') return { jsonObject: true };
   if (type !== 'json_schema') throw notSupported('response_format', `The response format ${JSON.stringify(type.slice(0, 64))}`);
@@ -33,9 +35,8 @@ function readResponseFormat({ type, json_schema: wrapper }: NonNullable<Structur
 }
 
 function readOutputs(outputs: NonNullable<StructureBody['structured_outputs']>): StructuredOutput {
-  if (outputs.structural_tag !== undefined && outputs.structural_tag !== null) throw notSupported('structured_outputs.structural_tag');
-  const { json, json_object: jsonObject, regex, choice, grammar, disable_any_whitespace: compact } = outputs;
-  const given = Object.entries({ json, jsonObject: jsonObject === false ? null : jsonObject, regex, choice, grammar });
+  const { json, json_object: jsonObject, regex, choice, grammar, structural_tag: structuralTag, disable_any_whitespace: compact } = outputs;
+  const given = Object.entries({ json, jsonObject: jsonObject === false ? null : jsonObject, regex, choice, grammar, structuralTag });
   const wanted = Object.fromEntries(given.filter(([, value]) => value !== null && value !== undefined));
   return { ...wanted, disableAnyWhitespace: compact ?? undefined };
 }
