@@ -41,7 +41,12 @@ export const falcon: ModelFamily = {
       normEpsilon: 1e-5,
     });
     const bias = config.boolean('bias', false);
-    const attention: AttentionFeatures = { ...layer.attention, qkvLayout: 'grouped', qkvBias: bias, outputBias: bias };
+    const attention: AttentionFeatures = {
+      ...layer.attention,
+      qkvLayout: config.boolean('qkv_in_turn', false) ? 'fused' : 'grouped',
+      qkvBias: bias,
+      outputBias: bias,
+    };
     const { numHeads, scale } = attention;
     // a slope joins the score before it is scaled
     const placed = config.boolean('alibi', false) ? { ...attention, rope: null, slopes: alibiSlopes(numHeads, scale) } : attention;
@@ -49,6 +54,27 @@ export const falcon: ModelFamily = {
     return { ...features, norm: 'layer', normBias: true, ...placement(config, grouped), layers: features.layers.map(() => own) };
   },
   build: buildDecoder,
+  gguf: {
+    architecture: 'falcon',
+    huggingFace: 'FalconForCausalLM',
+    interleavedRotary: false,
+    normShift: 0,
+    names,
+    // with two norms, the usual word is the MLP's: `placement` exchanges the names
+    layerTensors: { attn_norm_2: 'mlpNorm' },
+    extraConfig: (metadata) => ({
+      qkv_in_turn: true,
+      new_decoder_architecture: true,
+      num_kv_heads: metadata.number('attention.head_count_kv') ?? 1,
+      layer_norm_epsilon: metadata.number('attention.layer_norm_epsilon'),
+    }),
+    tensorConfig: (has) => ({
+      num_ln_in_parallel_attn: has('blk.0.attn_norm_2.weight') ? 2 : 1,
+      // Falcon-RW, whose converted files lack its ALiBi and which llama.cpp cannot run either
+      parallel_attn: !has('blk.0.ffn_norm.weight'),
+      bias: has('blk.0.attn_qkv.bias'),
+    }),
+  },
 };
 
 function withLlamaFields(given: ConfigReader, grouped: boolean): ConfigReader {
@@ -68,7 +94,12 @@ function withLlamaFields(given: ConfigReader, grouped: boolean): ConfigReader {
 /** How norms stand: of attention and MLP apart, one for both, or before each in turn. */
 function placement(config: ConfigReader, grouped: boolean): Pick<DecoderFeatures, 'parallel' | 'names'> {
   if (!grouped && !config.boolean('parallel_attn', true)) return { parallel: 'no', names };
+  if (config.boolean('qkv_in_turn', false) && !config.boolean('parallel_attn', true))
+    throw config.invalid('parallel_attn', 'true: GGUF files of Falcon-RW do not say what its attention needs');
   const numNorms = config.integer('num_ln_in_parallel_attn', { max: 2, fallback: grouped ? 2 : 1 });
+  if (config.boolean('qkv_in_turn', false) && numNorms === 2) {
+    return { parallel: 'two-norms', names: { ...names, inputNorm: names.mlpNorm, mlpNorm: names.inputNorm } };
+  }
   if (!grouped || numNorms === 1) return { parallel: 'one-norm', names };
   return { parallel: 'two-norms', names: { ...names, inputNorm: 'ln_attn', mlpNorm: 'ln_mlp' } };
 }
