@@ -15,6 +15,8 @@ export interface GgufFamily {
   readonly interleavedRotary: boolean;
   /** Files of this architecture that have experts; those without are another family's. No by default. */
   readonly experts?: boolean;
+  /** Heads are those of latent attention, whose widths the family reads itself. No by default. */
+  readonly latentHeads?: boolean;
   /** Added to every norm weight when read; -1 where the file stores `weight + 1`. */
   readonly normShift: number;
   /** What the family calls its tensors; as Llama by default. */
@@ -65,7 +67,7 @@ function readConfig(contents: GgufContents, family: GgufFamily): Record<string, 
   const numHeads = metadata.number('attention.head_count');
   const headDim = metadata.number('attention.key_length') ?? (hiddenSize !== undefined && numHeads ? hiddenSize / numHeads : undefined);
   const valueDim = metadata.number('attention.value_length');
-  if (valueDim !== undefined && valueDim !== headDim) {
+  if (valueDim !== undefined && valueDim !== headDim && family.latentHeads !== true) {
     throw new MillraceError('MODEL_CONFIG_INVALID', {
       message: 'Heads of keys and of values have different widths, which this family does not have.',
       expected: `attention.value_length ${headDim}`,
@@ -133,8 +135,12 @@ function readRopeScaling(contents: GgufContents, metadata: GgufMetadata, family:
   const kind = contents.metadata.get(`${String(contents.metadata.get('general.architecture'))}.rope.scaling.type`);
   if (kind === undefined || kind === 'none') return null;
   const original = metadata.number('rope.scaling.original_context_length');
+  // latent attention: scores are multiplied instead of cos and sin, which two equal fields of config.json say
+  const logMultiplier = metadata.number('rope.scaling.yarn_log_multiplier');
+  const allDim = logMultiplier === undefined ? undefined : logMultiplier / 0.1;
   return {
     rope_type: kind,
+    ...(allDim === undefined ? {} : { mscale: allDim, mscale_all_dim: allDim }),
     ...(kind === 'yarn' ? family.yarn : {}),
     factor: metadata.number('rope.scaling.factor'),
     ...(original === undefined ? {} : { original_max_position_embeddings: original }),
@@ -168,6 +174,14 @@ const layerTensors: Readonly<Record<string, keyof TensorNames>> = {
   attn_k: 'k',
   attn_v: 'v',
   attn_qkv: 'qkv',
+  attn_q_a: 'qA',
+  attn_q_a_norm: 'qANorm',
+  attn_q_b: 'qB',
+  attn_kv_a_mqa: 'kvA',
+  attn_kv_a_norm: 'kvANorm',
+  attn_kv_b: 'kvB',
+  attn_k_b: 'kB',
+  attn_v_b: 'vB',
   attn_output: 'attentionOutput',
   attn_q_norm: 'qNorm',
   attn_k_norm: 'kNorm',

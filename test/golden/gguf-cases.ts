@@ -13,9 +13,17 @@ export interface GgufCase {
   readonly qkvInTurn?: boolean;
   /** Number format of experts; f32 by default. */
   readonly expertFormat?: 'mxfp4';
+  /** Latent attention: the projection up to K and V is two tensors in the file. */
+  readonly splitsKvB?: boolean;
   /** Metadata beyond the common. */
   readonly extra?: Readonly<Record<string, GgufEntry>>;
 }
+
+const latentWidths: NonNullable<GgufCase['extra']> = {
+  'attention.kv_lora_rank': ['u32', 32],
+  'attention.head_count_kv': ['u32', 1],
+  'rope.dimension_count': ['u32', 8],
+};
 
 export const ggufCases: readonly GgufCase[] = [
   { name: 'llama-llama3', architecture: 'llama', interleaved: true, norm: 0 },
@@ -70,6 +78,31 @@ export const ggufCases: readonly GgufCase[] = [
     norm: 0,
     words: { mlpNorm: 'post_attention_norm' },
     extra: { block_count: ['u32', 4], nextn_predict_layers: ['u32', 1] },
+  },
+  {
+    name: 'deepseek-v2-lite',
+    architecture: 'deepseek2',
+    interleaved: false,
+    norm: 0,
+    // as files were before llama.cpp kept latent rows
+    extra: { ...latentWidths, 'attention.key_length': ['u32', 20], 'attention.value_length': ['u32', 20], leading_dense_block_count: ['u32', 1] },
+  },
+  {
+    name: 'deepseek-v3',
+    architecture: 'deepseek2',
+    interleaved: false,
+    norm: 0,
+    splitsKvB: true,
+    extra: {
+      ...latentWidths,
+      'attention.q_lora_rank': ['u32', 24],
+      'attention.key_length': ['u32', 40],
+      'attention.value_length': ['u32', 32],
+      'attention.key_length_mla': ['u32', 20],
+      'attention.value_length_mla': ['u32', 20],
+      'rope.scaling.yarn_log_multiplier': ['f32', 0.1],
+      expert_gating_func: ['u32', 2],
+    },
   },
   { name: 'olmoe', architecture: 'olmoe', interleaved: false, norm: 0 },
   {

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
 import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
+import type { LatentFeatures } from '../../src/models/blocks/decoder-features.ts';
 import { type RopeFeatures, ropeFrequencies } from '../../src/models/blocks/rope-frequencies.ts';
 import type { TensorNames } from '../../src/models/blocks/tensor-names.ts';
 import { weightFormats } from '../../src/quant/formats/index.ts';
@@ -87,9 +88,10 @@ interface Converted {
 }
 
 /** Tensors as converters write them: matrices turned that a family stores the other way, q, k and v of each KV head apart. */
-function convertedTensors({ model: { features }, source }: Pick<LoadedModel, 'model' | 'source'>, qkvInTurn: boolean): Converted[] {
+function convertedTensors({ model: { features }, source }: Pick<LoadedModel, 'model' | 'source'>, given: GgufCase): Converted[] {
+  const { qkvInTurn = false, splitsKvB = false } = given;
   const { names, layers, transposed } = features;
-  const { numHeads, numKvHeads, headDim, qkvLayout } = layers[0].attention;
+  const { numHeads, numKvHeads, headDim, qkvLayout, latent } = layers[0].attention;
   const plain = [...source.names()].filter((name) => !isExpertTensor(name, names));
   return plain.flatMap((name): Converted[] => {
     const tensor = source.find(name)!;
@@ -97,6 +99,16 @@ function convertedTensors({ model: { features }, source }: Pick<LoadedModel, 'mo
     const [rows, columns] = tensor.shape;
     if (transposed && columns !== undefined && name.startsWith(names.layers)) {
       return [{ name, shape: [columns, rows], values: values.map((_, i) => values[(i % rows) * columns + Math.floor(i / rows)]) }];
+    }
+    if (latent !== undefined && splitsKvB && name.includes(names.kvB)) return splitKvB(name, values, names, numHeads, latent);
+    // Baichuan, whose files have them apart
+    if (name.includes('.W_pack.')) {
+      const third = rows / 3;
+      return (['q', 'k', 'v'] as const).map((letter, i) => ({
+        name: name.replace(names.qkv, `self_attn.${names[letter].split('.').at(-1)}`),
+        shape: [third, columns],
+        values: values.slice(i * third * columns, (i + 1) * third * columns),
+      }));
     }
     // Baichuan, whose files have them apart
     if (name.includes('.W_pack.')) {
@@ -131,7 +143,7 @@ function toGguf({ model, source, plan }: LoadedModel, given: GgufCase, eightBit 
   const { headDim, numHeads, numKvHeads, rope, window } = model.features.layers[0].attention;
   const { features } = model;
   const { q, k } = features.names;
-  const tensors: GgufFileTensor[] = convertedTensors({ model, source }, given.qkvInTurn === true).map(({ name, shape, values: original }) => {
+  const tensors: GgufFileTensor[] = convertedTensors({ model, source }, given).map(({ name, shape, values: original }) => {
     let values = original;
     if (interleaved && [q, k].some((word) => name.includes(`.${word}.`))) values = interleave(values, headDim, shape[1] ?? 1);
     if (name.includes('norm')) values = values.map((x) => x + norm);
@@ -182,6 +194,25 @@ function toGguf({ model, source, plan }: LoadedModel, given: GgufCase, eightBit 
   return ggufBytes({ metadata, tensors });
 }
 
+/** K, turned, and V of each head apart, as files have them since llama.cpp keeps latent rows. */
+function splitKvB(name: string, values: Float32Array, names: TensorNames, numHeads: number, latent: LatentFeatures): Converted[] {
+  const { kvRank, nopeDim, valueDim } = latent;
+  const perHead = nopeDim + valueDim;
+  const at = (head: number, row: number, column: number) => values[(head * perHead + row) * kvRank + column];
+  const k = Float32Array.from({ length: numHeads * kvRank * nopeDim }, (_, i) => {
+    const [head, rest] = [Math.floor(i / (kvRank * nopeDim)), i % (kvRank * nopeDim)];
+    return at(head, rest % nopeDim, Math.floor(rest / nopeDim));
+  });
+  const v = Float32Array.from({ length: numHeads * valueDim * kvRank }, (_, i) => {
+    const [head, rest] = [Math.floor(i / (valueDim * kvRank)), i % (valueDim * kvRank)];
+    return at(head, nopeDim + Math.floor(rest / kvRank), rest % kvRank);
+  });
+  return [
+    { name: name.replace(names.kvB, names.kB), shape: [numHeads, kvRank, nopeDim], values: k },
+    { name: name.replace(names.kvB, names.vB), shape: [numHeads, valueDim, kvRank], values: v },
+  ];
+}
+
 /** Row `i + j * headDim / 2` of a head goes to row `2 * i + j`. */
 function interleave(values: Float32Array, headDim: number, columns: number): Float32Array<ArrayBuffer> {
   const out = new Float32Array(values.length);
@@ -202,6 +233,14 @@ const layerWords: Partial<Record<keyof TensorNames, string>> = {
   qkv: 'attn_qkv',
   qNorm: 'attn_q_norm',
   kNorm: 'attn_k_norm',
+  qA: 'attn_q_a',
+  qANorm: 'attn_q_a_norm',
+  qB: 'attn_q_b',
+  kvA: 'attn_kv_a_mqa',
+  kvANorm: 'attn_kv_a_norm',
+  kvB: 'attn_kv_b',
+  kB: 'attn_k_b',
+  vB: 'attn_v_b',
   attentionOutput: 'attn_output',
   postAttentionNorm: 'post_attention_norm',
   mlpNorm: 'ffn_norm',
