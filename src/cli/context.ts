@@ -27,7 +27,7 @@ export interface CliContext {
   readonly stdout: OutputStream;
   readonly stderr: OutputStream;
   loadEngine(options: LoadOptions, hooks?: LoadHooks): Promise<CliEngine>;
-  /** A model on the hub by its headers; null for one that is here. */
+  /** A model on the hub by its headers, or an encoder; null for one that an engine loads. */
   describeRemote(options: LoadOptions, hooks?: LoadHooks): Promise<ModelDescription | null>;
   createServer(what: { engines: Map<string, Engine>; options: ServerOptions }): Promise<ListeningServer>;
   /** Calls `listener` at each SIGINT and SIGTERM instead of dying. Returns the function that ends it. */
@@ -43,7 +43,10 @@ export function processContext(): CliContext {
     stdout: process.stdout,
     stderr: process.stderr,
     loadEngine: async (options, hooks) => (await import('../engine/load.ts')).loadEngine(options, hooks),
-    describeRemote: async (options, hooks) => (await import('../engine/inspect.ts')).describeRemote(options, hooks),
+    describeRemote: async (options, hooks) => {
+      const { describeEncoder, describeRemote } = await import('../engine/inspect.ts');
+      return (await describeEncoder(options, hooks)) ?? describeRemote(options, hooks);
+    },
     createServer: async (what) => (await import('../server/server.ts')).createServer(what),
     onSignal: (listener) => {
       process.on('SIGINT', listener);

@@ -1,14 +1,16 @@
 /** What a model is and how it would run here, before anything large is read: of a model on the hub, its headers are enough. */
+import { basename } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
 import { hubIdOf } from '../hub/fetch-model.ts';
 import { openRemoteModel, type RemoteModel } from '../hub/remote-model.ts';
 import { bytesPerBlock } from '../kv/layout.ts';
 import { MissingBytes, RangedFile } from '../weights/ranged-file.ts';
 import { type CheckedOptions, checkOptions, type LoadOptions } from './config.ts';
+import { Encoder } from './encoder.ts';
 import type { ModelInfo } from './engine.ts';
 import { buildPlan, type LoadHooks, planModel } from './load.ts';
 import type { EngineDescription, LoadedEngine } from './loaded-engine.ts';
-import { type OpenedModel, openModel } from './open-model.ts';
+import { isEncoderFolder, type OpenedModel, openModel } from './open-model.ts';
 import { type LoadFacts, type ResolvedConfig, resolveConfig } from './resolve.ts';
 
 /** As much of an engine as can be said without loading it. */
@@ -17,6 +19,19 @@ export interface ModelDescription {
   readonly config: LoadedEngine['config'];
   /** Sizes are worked out, not measured. */
   describe(): EngineDescription;
+}
+
+/** Describes an encoder in a folder, which no engine loads; null for anything else. @throws as `Encoder.load` does */
+export async function describeEncoder(given: LoadOptions, hooks: LoadHooks = {}): Promise<ModelDescription | null> {
+  const { model } = checkOptions(given);
+  if (model === null || !isEncoderFolder(model)) return null;
+  await using encoder = await Encoder.load(given, hooks);
+  const { path, architecture, vocabSize, maxTokens, pooling } = encoder.info;
+  const description = encoder.describe();
+  const numParameters = description.plan.weights.reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
+  const info = { servedNames: [basename(path)], path, architecture, numParameters, vocabSize, maxModelLen: maxTokens, hasChatTemplate: false };
+  const reasons = [`an encoder: it gives embeddings (${pooling.pooling}${pooling.normalize ? ', normalised' : ''}) and generates no text`];
+  return { model: { ...info, notice: null }, config: { values: checkOptions(given), reasons }, describe: () => description };
 }
 
 /** Files whose headers are fetched at once. */
@@ -37,7 +52,9 @@ export async function describeRemote(given: LoadOptions, hooks: LoadHooks = {}):
     const opened = await openByHeaders(remote, options, hooks);
     const { plan, source, config, backend, shownConfig, info } = await planModel(opened, options, hooks, closers, resolveForAnyMemory);
     const { kernels, arenaBytes } = await backend.describe(plan, { maxTokens: config.maxNumBatchedTokens, maxLogitRows: config.maxNumSeqs });
-    const weightBytes = plan.weights.flatMap(({ parts }) => parts).reduce((sum, { tensor }) => sum + (source.find(tensor)?.sizeBytes ?? 0), 0);
+    // several weights may take parts of one tensor
+    const tensors = new Set(plan.weights.flatMap(({ parts }) => parts.map(({ tensor }) => tensor)));
+    const weightBytes = [...tensors].reduce((sum, tensor) => sum + (source.find(tensor)?.sizeBytes ?? 0), 0);
     const cacheBytes = plan.cacheGroups.reduce(
       (sum, group, g) => sum + config.numBlocks[g] * bytesPerBlock(group, config.blockSize, config.kvDtype),
       0,

@@ -1,4 +1,5 @@
 /** What lies at a model path, whatever its shape, in one form: configuration, weights, tokenizer, chat template, sampling defaults. */
+import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
 import { chatTemplateFromFolder, chatTemplateFromGguf } from '../chat/load-template.ts';
@@ -73,6 +74,13 @@ export interface OpenedEncoder {
   readonly model: EncoderModel;
   readonly architecture: string;
   readonly source: WeightSource;
+}
+
+/** Whether an encoder lies in a folder. @throws MODEL_CONFIG_INVALID, of encoders only */
+export function isEncoderFolder(path: string): boolean {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return false;
+  const files = openModelFiles(path);
+  return files.kind === 'huggingface' && readEncoder(files.config) !== null;
 }
 
 /** @throws as `openModel`; MODEL_ARCHITECTURE_UNKNOWN for what is no encoder */

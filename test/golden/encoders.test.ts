@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backends/backend.ts';
 import { Encoder } from '../../src/engine/encoder.ts';
+import { describeEncoder } from '../../src/engine/inspect.ts';
 import { loadEngine } from '../../src/engine/load.ts';
 import { encoders } from '../../src/models/index.ts';
 import { BUILD_TIMEOUT_MS, testedBackends } from '../backends.ts';
@@ -130,6 +131,14 @@ describe('embeddings', () => {
     await encoder.close();
     await expect(encoder.embed([ids])).rejects.toMatchObject({ code: 'ENGINE_CLOSED' });
   });
+});
+
+test('inspect describes an encoder, with the kernel of each node and how it pools', async () => {
+  const description = await describeEncoder({ model: folderOf('modernbert'), backend: 'reference' });
+  expect(description?.model).toMatchObject({ architecture: 'ModernBertModel', vocabSize: 300, maxModelLen: 128, numParameters: 159_040 });
+  expect(description?.describe().kernels.map(({ kernel }) => kernel)).toContain('reference/gated-activation');
+  expect(description?.config.reasons).toEqual(['an encoder: it gives embeddings (mean) and generates no text']);
+  expect(await describeEncoder({ model: folderOf('llama-yarn') })).toBeNull();
 });
 
 test('an encoder is refused where text is to be generated, and a model that generates where an encoder is to be loaded', async () => {
