@@ -33,8 +33,8 @@ const table = {
     flag: 'model',
     kind: 'string',
     default: null,
-    placeholder: 'PATH',
-    meaning: 'Hugging Face folder or GGUF file to load.',
+    placeholder: 'MODEL',
+    meaning: 'Hugging Face folder, GGUF file or name on the hub (`org/name`, `org/name:file.gguf`, `org/name:Q4_K_M`, `org/name@revision`) to load.',
   },
   servedModelName: {
     flag: 'served-model-name',
