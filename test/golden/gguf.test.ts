@@ -110,15 +110,6 @@ function convertedTensors({ model: { features }, source }: Pick<LoadedModel, 'mo
         values: values.slice(i * third * columns, (i + 1) * third * columns),
       }));
     }
-    // Baichuan, whose files have them apart
-    if (name.includes('.W_pack.')) {
-      const third = rows / 3;
-      return (['q', 'k', 'v'] as const).map((letter, i) => ({
-        name: name.replace(names.qkv, `self_attn.${names[letter].split('.').at(-1)}`),
-        shape: [third, columns],
-        values: values.slice(i * third * columns, (i + 1) * third * columns),
-      }));
-    }
     if (qkvLayout !== 'grouped' || !name.includes(names.qkv)) return [{ name, shape: tensor.shape, values }];
     const [perGroup, ofHead] = [numHeads / numKvHeads, headDim * (columns ?? 1)];
     const heads = Array.from({ length: numHeads + 2 * numKvHeads }, (_, head) => values.subarray(head * ofHead, (head + 1) * ofHead));
