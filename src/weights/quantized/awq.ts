@@ -44,8 +44,17 @@ function assembleAwq(module: string, tensors: RawTensors, configured: number): A
     openLevels: () => {
       const all = wordsOf(tensors.read(qweight));
       return (first, count, out) => {
+        const isWhole = first % 8 === 0 && count % 8 === 0;
         for (let column = 0; column < columns; column++) {
-          for (let row = 0; row < count; row++) out[row * columns + column] = levelAt(all, column * words, first + row);
+          if (!isWhole) {
+            for (let row = 0; row < count; row++) out[row * columns + column] = levelAt(all, column * words, first + row);
+            continue;
+          }
+          const start = column * words + first / 8;
+          for (let row = 0; row < count; row += 8) {
+            const word = all[start + row / 8];
+            for (let i = 0; i < 8; i++) out[(row + i) * columns + column] = (word >>> shifts[i]) & 15;
+          }
         }
       };
     },

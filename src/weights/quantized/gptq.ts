@@ -125,10 +125,29 @@ function readScales(tensors: RawTensors, scales: RawTensor, qzeros: RawTensor, b
 }
 
 function levelReader(words: Uint32Array, rows: number, columns: number, bits: Bits, order: Uint32Array | undefined) {
+  if (order === undefined && 32 % bits === 0) return wholeWords(words, rows, columns, bits);
   return (first: number, count: number, out: Uint8Array) => {
     for (let place = 0; place < columns; place++) {
       const column = order === undefined ? place : order[place];
       for (let row = 0; row < count; row++) out[row * columns + place] = packed(words, first + row, rows, column, bits);
+    }
+  };
+}
+
+/** As `levelReader`, for columns in order whose levels do not straddle words: each word is read once. */
+function wholeWords(words: Uint32Array, rows: number, columns: number, bits: Bits) {
+  const perWord = 32 / bits;
+  const mask = 2 ** bits - 1;
+  return (first: number, count: number, out: Uint8Array) => {
+    for (let column = 0, at = first; column < columns; column += perWord, at += rows) {
+      for (let row = 0; row < count; row++) {
+        let word = words[at + row];
+        const to = row * columns + column;
+        for (let i = 0; i < perWord; i++) {
+          out[to + i] = word & mask;
+          word >>>= bits;
+        }
+      }
     }
   };
 }
