@@ -20,6 +20,8 @@ import { type PoolingRules, pool, poolingOf } from './pooling.ts';
 const BLOCK_SIZE = 16;
 /** Tokens of a step, where texts may be longer than that: as many as the longest text. */
 const TOKENS_PER_STEP = 512;
+/** Texts of a step: each begins a block of its own. */
+const TEXTS_PER_STEP = 64;
 
 /** A text, or its token ids with the special ones that the model wants. */
 export type EncoderInput = string | readonly number[] | Int32Array;
@@ -83,8 +85,7 @@ export class Encoder {
       const onProgress = (done: number, total: number) => hooks.onProgress?.('weights', done, total);
       const program = await backend.compile(plan, source, { maxTokens: maxTokensPerStep, maxLogitRows: 1, onProgress });
       closers.push(() => program.close());
-      // every text begins a block of its own
-      const numBlocks = Math.ceil(maxTokensPerStep / BLOCK_SIZE) + maxTokensPerStep;
+      const numBlocks = Math.ceil(maxTokensPerStep / BLOCK_SIZE) + TEXTS_PER_STEP;
       const groups = plan.cacheGroups.map((group) => ({ ...group, numBlocks }));
       const cache = await backend.createCache({ groups, blockSize: BLOCK_SIZE, dtype: 'f32' });
       source.close();
@@ -105,8 +106,10 @@ export class Encoder {
     const results: Float32Array[] = [];
     for (let begin = 0; begin < texts.length; ) {
       let end = begin;
-      for (let sum = 0; end < texts.length && (end === begin || sum + texts[end].length <= this.#parts.maxTokensPerStep); end++)
-        sum += texts[end].length;
+      let numTokens = 0;
+      while (end < texts.length && end - begin < TEXTS_PER_STEP && numTokens + texts[end].length <= this.#parts.maxTokensPerStep) {
+        numTokens += texts[end++].length;
+      }
       results.push(...(await this.#step(texts.slice(begin, end), types?.slice(begin, end))));
       begin = end;
     }

@@ -21,6 +21,9 @@ test.each(names)('the plan of %s is as recorded', async (name) => {
 
 test('matrices stored in different formats get a linear each, as recorded', async () => {
   const formatOf = (tensor: string): WeightFormat => (tensor.includes('v_proj') || tensor.includes('down_proj') ? 'f16' : 'q8_0');
-  const plan = readModel(JSON.parse(readFileSync(join(goldens, 'qwen2', 'config.json'), 'utf8'))).build({ formatOf, activationFor: (format) => (format === 'q8_0' ? 'int8-group32' : 'f32') }, { from: 0, to: 1 });
+  const plan = readModel(JSON.parse(readFileSync(join(goldens, 'qwen2', 'config.json'), 'utf8'))).build(
+    { formatOf, activationFor: (format) => (format === 'q8_0' ? 'int8-group32' : 'f32') },
+    { from: 0, to: 1 },
+  );
   await expect(printPlan(plan)).toMatchFileSnapshot('families/qwen2-mixed-stage.txt');
 });
