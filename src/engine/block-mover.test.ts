@@ -220,3 +220,45 @@ describe('a disk tier', () => {
     }
   });
 });
+
+test('siblings share what a tier gives the first of them once it has come, and not before', async () => {
+  let release = () => {};
+  const gate = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const host = new HostTier(1 << 20);
+  let isSlow = false;
+  const slow: KvTier = {
+    name: 'slow',
+    find: (k) => host.find(k),
+    put: (k, b) => host.put(k, b),
+    stats: () => host.stats(),
+    close: async () => {},
+    get: async (k) => {
+      if (isSlow) await gate;
+      return host.get(k);
+    },
+  };
+  await using engine = await nullEngine({
+    numBlocks: 20,
+    maxModelLen: 80,
+    ...slowSteps,
+    tiers: ({ layout }) => new TierStack({ classDigest: layout, host: slow }),
+  });
+  await answer(engine, prompt(1, 41));
+  for (let other = 2; other < 5; other++) await answer(engine, prompt(other, 57));
+  isSlow = true;
+  const stream = engine.generate({ promptTokenIds: prompt(1, 41) }, { maxTokens: 3, seed: 0, n: 3 });
+  await expect.poll(() => engine.requests().map(({ waitsFor }) => waitsFor)).toEqual(['tier', 'sibling', 'sibling']);
+  engine.scheduler.checkInvariants();
+  release();
+  const { choices } = await stream;
+  const context = (choice: number, count: number) => {
+    const ids = prompt(1, 41);
+    for (let i = 0; i < count; i++) ids.push(expectedToken(ids, VOCABULARY, [0, 0], choice));
+    return ids.slice(41);
+  };
+  expect(choices.map(({ tokenIds }) => tokenIds)).toEqual([0, 1, 2].map((choice) => context(choice, 3)));
+  expect(engine.scheduler.stats.tierHitTokens).toBe(40);
+  expectNothingHeld(engine);
+});

@@ -12,7 +12,8 @@ export function sharedWork(request: Request, running: readonly Request[], kv: Kv
 /** A sibling waits for the shared prompt while someone computes it: once instead of n times. */
 function waitsForSibling(request: Request): boolean {
   const { sibling } = request;
-  return sibling !== null && sibling.status === 'running' && request.numOutputTokens === 0 && sibling.numComputedTokens < request.numPromptTokens;
+  if (sibling === null || sibling.status !== 'running' || request.numOutputTokens > 0) return false;
+  return sibling.isLoading || sibling.numComputedTokens < request.numPromptTokens;
 }
 
 /** Whether a running request is about to compute a block that this one begins with. */

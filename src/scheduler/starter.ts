@@ -117,7 +117,8 @@ export class Starter {
   #takePrefix(request: Request, limit: number): void {
     const { kv } = this.#parts;
     request.sequence = kv.open(request.priority);
-    const from = request.sibling?.sequence;
+    // what a sibling has yet to be given by a tier is not there to be shared
+    const from = request.sibling?.isLoading === true ? null : request.sibling?.sequence;
     const length = Math.min(limit, request.numPromptTokens - 1);
     const canFork =
       request.numOutputTokens === 0 && from !== null && from !== undefined && length > 0 && (request.sibling?.numComputedTokens ?? 0) > length;
