@@ -72,7 +72,7 @@ describe('admission by the peak estimate against naive admission', () => {
       return 5 + msPerToken * totalTokens;
     };
     const { scheduler, endMs } = runTrace(arrivals, { numBlocks: 150, maxNumSeqs: 64, maxNumBatchedTokens: 256, stepMs, ...options });
-    return { numPreemptions: scheduler.stats.numPreemptions, numTokens, endMs };
+    return { ...scheduler.stats, numTokens, endMs };
   }
 
   const naive = { estimatePeak: false, watermark: 0 };
@@ -91,5 +91,18 @@ describe('admission by the peak estimate against naive admission', () => {
     // as this was written: 22.2 s against 24.5 s (watermark 22.2 s), and 13.2 s against 13.1 s
     expect(run(0.3, {}).endMs).toBeLessThan(0.95 * run(0.3, naive).endMs);
     expect(run(0.1, {}).endMs).toBeLessThan(1.03 * run(0.1, naive).endMs);
+  });
+
+  test('preemption by swap computes a sixth fewer tokens where moving is cheaper, and is not done where it is dearer', () => {
+    const recompute = run(0.3, naive);
+    const swap = run(0.3, { ...naive, tierMsPerToken: 0.02 });
+    const dear = run(0.3, { ...naive, tierMsPerToken: 5 });
+    // as this was written: 47,391 tokens instead of 57,346 and 22.5 s instead of 24.5 s
+    expect(swap.numSwaps).toBe(swap.numPreemptions);
+    expect(swap.tierHitTokens).toBeGreaterThan(5000);
+    expect(swap.numTokens).toBeLessThan(0.85 * recompute.numTokens);
+    expect(swap.endMs).toBeLessThan(0.95 * recompute.endMs);
+    expect(dear.numSwaps).toBeLessThan(0.1 * dear.numPreemptions);
+    expect(dear.endMs).toBeLessThan(1.1 * recompute.endMs);
   });
 });
