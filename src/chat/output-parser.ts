@@ -35,7 +35,7 @@ export interface MarkerPosition {
 
 export function outputFormats(tokenizer: Tokenizer, reasoning: ReasoningFormat | null, toolCalls: ToolCallFormat | null): OutputFormats {
   const markers = new Map<number, Marker>();
-  const tags = [...(toolCalls?.tokenTags ?? []), ...(reasoning === null ? [] : [reasoning.open, reasoning.close])];
+  const tags = [...(toolCalls?.tokenTags ?? []), ...(reasoning === null ? [] : (reasoning.tokenTags ?? [reasoning.open, reasoning.close]))];
   for (const spelling of tags) {
     const id = tokenizer.tokenId(spelling);
     if (id !== undefined) markers.set(id, { spelling, isSpecial: tokenizer.specialTokenIds.has(id) });
@@ -88,6 +88,8 @@ export class OutputParser {
     const { reasoning, toolCalls } = this.#formats;
     const reader = this.#reader;
     const sink = this.#sink;
+    const parseOutput = toolCalls?.parseOutput ?? (toolCalls === null ? reasoning?.parseOutput : undefined);
+    if (parseOutput !== undefined) return yield* this.#parseChannels(parseOutput);
     if (reasoning !== null) yield* this.#parseReasoning(reasoning, beginsInReasoning);
     else this.reasoningState = 'none';
     const context: CallContext = { reader, sink, tools: new Map(tools.map((tool) => [tool.name, tool])) };
@@ -97,6 +99,17 @@ export class OutputParser {
       if (tag === null || toolCalls === null) return;
       yield* toolCalls.parse(context, tag);
     }
+  }
+
+  /** All of the output is in messages: the first end of reasoning is what counts as such. */
+  *#parseChannels(parse: NonNullable<ToolCallFormat['parseOutput']>): Parsing<void> {
+    const onReasoning = (state: 'open' | 'closed') => {
+      if (this.reasoningState === 'closed') return;
+      this.reasoningState = state;
+      if (state === 'closed') this.reasoningEnd = this.#reader.consumed;
+    };
+    yield* parse({ reader: this.#reader, sink: this.#sink, onReasoning });
+    if (this.reasoningState === 'unknown') this.reasoningState = 'none';
   }
 
   /** Reasoning stands at the beginning or nowhere: later on its tags are what the answer talks about. */

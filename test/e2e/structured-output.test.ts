@@ -94,6 +94,23 @@ describe.each(engines)('structured output with %s', (_, load) => {
     expect(await text({ structured_outputs: { grammar: 'root ::= "<" [a-z]{2,5} ">"' } }, 3)).toMatch(/^<[a-z]{2,5}>$/);
   });
 
+  test('free text has its tagged parts held to schemas', async () => {
+    const value = { type: 'object', properties: { n: { type: 'integer', minimum: 0, maximum: 9 } }, required: ['n'], additionalProperties: false };
+    const tag = { type: 'tag', begin: '<a>', content: { type: 'json_schema', json_schema: value }, end: '</a>' };
+    const one = { type: 'sequence', elements: [{ type: 'const_string', value: 'So: ' }, tag] };
+    const written = await text({ structured_outputs: { structural_tag: JSON.stringify({ type: 'structural_tag', format: one }) } }, 2);
+    expect(written).toMatch(/^So: <a>\{"n": ?\d\}<\/a>$/);
+    expect(await text({ response_format: { type: 'structural_tag', format: one } }, 2)).toBe(written);
+  });
+
+  test('an output does not end before min_tokens, or with ignore_eos, where it may go on', async () => {
+    const fields = { model: 'any', prompt: 'A', max_tokens: 12, seed: 3, structured_outputs: { regex: 'a*' } };
+    const ask = async (more: object) => (await client.completions.create({ ...fields, ...more } as never)).choices[0];
+    expect(await ask({ ignore_eos: true })).toMatchObject({ finish_reason: 'length', text: expect.stringMatching(/^a{12,}$/) });
+    expect((await ask({ min_tokens: 5 })).text.length).toBeGreaterThanOrEqual(4);
+    expect(await text({ structured_outputs: { choice: ['yes'] }, min_tokens: 30 }, 1)).toBe('yes');
+  });
+
   test('a streamed chat gives the same JSON as a whole one', async () => {
     const params = { model: 'any', messages: [{ role: 'user', content: 'Hi' }], max_tokens: 400, seed: 9, structured_outputs: { json: schema } };
     const whole = await client.chat.completions.create(params as never);

@@ -1,3 +1,4 @@
+import type { ChannelContext } from '../harmony.ts';
 import type { CallSink } from '../output-events.ts';
 import type { OutputReader, Parsing } from '../output-reader.ts';
 
@@ -29,6 +30,8 @@ export interface ToolCallFormat {
   parse(context: CallContext, openTag: string): Parsing<void>;
   /** Tried where the answer begins, for formats without a tag. Gives text that is no call back to the sink. */
   parseStart?(context: CallContext): Parsing<void>;
+  /** Reads the whole output, its reasoning too, for formats in which all of it stands in messages of their own. */
+  parseOutput?(context: ChannelContext): Parsing<void>;
   /** An id for a call, in the form that the template wants back; without it, `call_` and 24 letters and digits. */
   readonly idLength?: number;
 }

@@ -1,14 +1,26 @@
 import { deepseek } from './deepseek.ts';
 import type { ToolCallFormat } from './format.ts';
 import { glm } from './glm.ts';
+import { harmony } from './harmony.ts';
 import { hermes } from './hermes.ts';
 import { kimi } from './kimi.ts';
 import { llama3Json } from './llama3-json.ts';
 import { mistral } from './mistral.ts';
+import { pythonic } from './pythonic.ts';
 import { qwenXml } from './qwen-xml.ts';
 
 /** Every format of tool calls. The first that a template teaches is taken, so the more telling ones come first. */
-export const toolCallFormats = [mistral, deepseek, kimi, glm, qwenXml, hermes, llama3Json] as const satisfies readonly ToolCallFormat[];
+export const toolCallFormats = [
+  harmony,
+  mistral,
+  deepseek,
+  kimi,
+  glm,
+  pythonic,
+  qwenXml,
+  hermes,
+  llama3Json,
+] as const satisfies readonly ToolCallFormat[];
 
 /** The format that a chat template teaches, by its text; null when none is recognised. */
 export function toolCallFormatOf(template: string): ToolCallFormat | null {

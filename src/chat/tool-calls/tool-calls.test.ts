@@ -5,9 +5,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { assemble, fed, splits } from '../../../test/fixtures/output-events.ts';
 import { type OutputFormats, OutputParser } from '../output-parser.ts';
-import { beginsInReasoning, reasoningFormatOf } from '../reasoning.ts';
+import { beginsInReasoning, reasoningFormatNamed, reasoningFormatOf } from '../reasoning.ts';
 import { ChatTemplate } from '../template.ts';
+import { harmony } from './harmony.ts';
 import { toolCallFormatOf } from './index.ts';
+import { pythonic } from './pythonic.ts';
 
 const folder = join(process.env.MILLRACE_SHARED ?? resolve(import.meta.dirname, '../../../../shared'), 'data/chat-templates-llama.cpp');
 
@@ -32,6 +34,8 @@ const templates: Readonly<Record<string, readonly [format: string, many: boolean
   'deepseek-ai-DeepSeek-R1-Distill-Qwen-32B': ['deepseek', true],
   'deepseek-ai-DeepSeek-V3.1': ['deepseek', true],
   'moonshotai-Kimi-K2': ['kimi', true],
+  'openai-gpt-oss-120b': ['harmony', false],
+  'LFM2.5-8B-A1B': ['pythonic', true],
 };
 
 const properties = {
@@ -74,6 +78,8 @@ describe.skipIf(!existsSync(folder))('templates of real models', () => {
     const formats: OutputFormats = { reasoning: reasoningFormatOf(source), toolCalls: toolCallFormatOf(source), markers: new Map() };
     fc.assert(
       fc.property(fc.array(call, { minLength: 1, maxLength: many ? 3 : 1 }), fc.infiniteStream(fc.integer({ min: 1, max: 9 })), (calls, sizes) => {
+        // this template writes strings between quotes as they are
+        fc.pre(format !== 'pythonic' || calls.every(({ arguments: { city } }) => !/'|\\(?!slash)/.test(String(city))));
         const { prompt, output } = rendered(template, calls);
         const options = { tools, drawId: () => 'id', beginsInReasoning: formats.reasoning !== null && beginsInReasoning(formats.reasoning, prompt) };
         const whole = assemble(fed(new OutputParser(formats, options), [output]));
@@ -108,3 +114,57 @@ function rendered(template: ChatTemplate, calls: readonly { name: string; argume
   while (shared < before.length && before[shared] === after[shared]) shared++;
   return { prompt: '', output: after.slice(shared) };
 }
+
+describe('calls as Python writes them', () => {
+  const parse = (output: string, names = ['f', 'g']) => {
+    const formats: OutputFormats = { reasoning: null, toolCalls: pythonic, markers: new Map() };
+    const whole = assemble(fed(new OutputParser(formats, { tools: names.map((name) => ({ name })), drawId: () => 'id' }), [output]));
+    return { content: whole.content, calls: whole.calls.map((c): [string, unknown] => [c.name, JSON.parse(c.arguments)]) };
+  };
+
+  test('a whole answer that is a list of calls of known tools is calls', () => {
+    const written = String.raw`[f(a="x\\y \"z\"", b=[1, -2.5, None], c={'k': True}), g()]`;
+    expect(parse(written).calls).toEqual([
+      ['f', { a: 'x\\y "z"', b: [1, -2.5, null], c: { k: true } }],
+      ['g', {}],
+    ]);
+  });
+
+  test.each(['[1, 2, 3]', '[h(a=1)]', '[f(a=1)', '[f(__import__("os"))]', 'f(a=1)', '[f(a=open)]'])('%s is text', (written) => {
+    expect(parse(written)).toEqual({ content: written, calls: [] });
+  });
+});
+
+describe('harmony', () => {
+  const parse = (pieces: Iterable<string>) => {
+    const formats: OutputFormats = { reasoning: reasoningFormatNamed('harmony'), toolCalls: harmony, markers: new Map() };
+    const parser = new OutputParser(formats, { tools: [{ name: 'f' }], drawId: () => 'id' });
+    return { ...assemble(fed(parser, pieces)), state: parser.reasoningState };
+  };
+  const output =
+    '<|channel|>analysis<|message|>Let me see.<|end|><|start|>assistant<|channel|>commentary<|message|>I ask.<|end|>' +
+    '<|start|>assistant<|channel|>commentary to=functions.f <|constrain|>json<|message|>{"a": 1}<|call|>';
+
+  test('analysis is reasoning, commentary to a function is a call, the rest is the answer, however it is cut', () => {
+    const whole = parse([output]);
+    expect(whole).toMatchObject({ reasoning: 'Let me see.', content: 'I ask.', state: 'closed' });
+    expect(whole.calls).toMatchObject([{ name: 'f', arguments: '{"a": 1}', isEnded: true }]);
+    for (let size = 1; size < 12; size++)
+      expect(
+        parse(
+          splits(
+            output,
+            Array.from({ length: output.length }, () => size),
+          ),
+        ),
+      ).toEqual(whole);
+  });
+
+  test('the final channel is the answer, without calls and with the end token left out of the text', () => {
+    expect(parse(['<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.'])).toMatchObject({
+      reasoning: 'Hm.',
+      content: 'Yes.',
+      calls: [],
+    });
+  });
+});
