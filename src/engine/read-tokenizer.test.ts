@@ -51,7 +51,10 @@ test('a folder with a large tokenizer.json loads through the worker, and a damag
   expect([...tokenizer.encode(vector.text, plain)]).toEqual(vector.ids);
   writeFileSync(join(folder, 'tokenizer.json'), JSON.stringify({ ...json, model: { type: 'MadeUp' } }));
   const failed = openModel(folder, true).loadTokenizer();
-  await expect(failed).rejects.toMatchObject({ code: 'TOKENIZER_INVALID', message: expect.stringContaining('a BPE, Unigram, WordPiece or WordLevel model') });
+  await expect(failed).rejects.toMatchObject({
+    code: 'TOKENIZER_INVALID',
+    message: expect.stringContaining('a BPE, Unigram, WordPiece or WordLevel model'),
+  });
 });
 
 test('a long vocabulary in GGUF metadata is stepped over when the model is opened and read by the worker', async () => {
