@@ -34,18 +34,18 @@ describe.skipIf(loaded === null)('arguments that the addon cannot use', () => {
 
   test('a handle of one kind does not pass for another, and a closed one is refused', () => {
     const { device } = addon.createDevice('', 1) as { device: unknown };
-    const { cache } = addon.createCache(device, Int32Array.of(1, 1, 16, 4), 16, 0) as { cache: unknown };
+    const { cache } = addon.createCache(device, Int32Array.of(1, 1, 16, 4, 0), 16, 0) as { cache: unknown };
     expect(() => addon.readCounters(cache)).toThrow(expect.objectContaining({ code: 'INTERNAL' }));
     addon.closeHandle(cache);
     addon.closeHandle(cache);
     addon.closeHandle(device);
     expect(() => addon.readCounters(device)).toThrow(expect.objectContaining({ code: 'ENGINE_CLOSED' }));
-    expect(() => addon.createCache(device, Int32Array.of(1, 1, 16, 4), 16, 0)).toThrow(expect.objectContaining({ code: 'ENGINE_CLOSED' }));
+    expect(() => addon.createCache(device, Int32Array.of(1, 1, 16, 4, 0), 16, 0)).toThrow(expect.objectContaining({ code: 'ENGINE_CLOSED' }));
   });
 
   test('a cache of impossible or unpayable size is refused', () => {
     const { device } = addon.createDevice('', 1) as { device: unknown };
-    const create = (groups: number[], blockSize: number) => () => addon.createCache(device, Int32Array.from(groups), blockSize, 0);
+    const create = (groups: number[], blockSize: number) => () => addon.createCache(device, Int32Array.from([...groups, 0]), blockSize, 0);
     expect(create([1, 1, 16, 4], 48)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
     expect(create([0, 1, 16, 4], 16)).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
     expect(create([60000, 60000, 1024, 1 << 26], 16)).toThrow(expect.objectContaining({ code: 'MEMORY_INSUFFICIENT' }));
@@ -77,7 +77,7 @@ describe.skipIf(loaded === null)('a plan that was damaged on its way', () => {
     const limits = { maxTokens: 4, maxLogitRows: 4 };
     const words = encodePlan(plan, planMemory(plan, limits));
     const rows = new TestRows(plan.cacheGroups, { numBlocks: 4 });
-    const { cache } = addon.createCache(device, Int32Array.of(1, 1, 16, 4), 16, 0);
+    const { cache } = addon.createCache(device, Int32Array.of(1, 1, 16, 4, 0), 16, 0);
     const batch = rows.batch([{ row: 0, tokenIds: [1, 2, 39] }]);
     let refused = 0;
     for (let i = 0; i < words.length; i++) {
