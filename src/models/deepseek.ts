@@ -23,8 +23,9 @@ export const deepseek: ModelFamily = {
   architectures: ['DeepseekV2ForCausalLM', 'DeepseekV3ForCausalLM'],
   features(given, hasTensor) {
     const rotaryDim = given.integer('qk_rope_head_dim', { max: limits.headDim, fallback: 64 });
+    if (given.integer('head_dim', { max: limits.headDim, fallback: rotaryDim }) % 2 !== 0) throw given.invalid('head_dim', 'an even number');
     // head_dim means one thing or another in these configurations; what is rotated is qk_rope_head_dim
-    const config = given.without('head_dim', 'num_key_value_heads').withValues({ head_dim: rotaryDim, num_key_value_heads: 1 });
+    const config = given.without('head_dim').withValues({ head_dim: rotaryDim });
     const { layer, ...features } = readCommon(config, { family: 'deepseek', maxPositions: 2048, ropeTheta: 10_000, tiedEmbeddings: false });
     const attention = latentFeatures(config, layer.attention, rotaryDim, hasTensor);
     const dense: LayerFeatures = { attention, mlp: layer.mlp };

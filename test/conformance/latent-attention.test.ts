@@ -129,8 +129,8 @@ for (const { name, open } of await candidates()) {
       });
     });
 
-    test.each([4, 36])('a row’s latent attention over %i heads is the same bits alone, in any chunks and beside other rows', async (numHeads) => {
-      const options = { ...plain, numHeads, dtype: 'bf16' as const };
+    test.each([4, 20])('a row’s latent attention over %i heads is the same bits alone, in any chunks and beside other rows', async (numHeads) => {
+      const options = { ...plain, numHeads, rank: 12, rotary: 4, dtype: 'bf16' as const };
       const plan = latentPlan(options);
       const { width } = plan.values[plan.input.value];
       const { run } = await compile(backend, plan, maxTokens);
