@@ -288,8 +288,8 @@ function reproducibility(name: string, under: BackendUnderTest, format: Format):
   const preferTiers = ({ engine }: Scenario) => engine.scheduler.rates.noteStep(1_000_000, 1e9);
   const others = (s: Scenario, from: number, count: number) =>
     Array.from({ length: count }, (_, i) => {
-      const promptTokenIds = prompt.slice(0, 300 + 7 * i).map((id) => (id + from + i) % VOCABULARY);
-      return s.engine.generate({ promptTokenIds }, { maxTokens: 10 + 9 * i, temperature: 1, seed: i });
+      const promptTokenIds = prompt.slice(0, 400 + 7 * i).map((id) => (id + from + i) % VOCABULARY);
+      return s.engine.generate({ promptTokenIds }, { maxTokens: 1, seed: i });
     });
 
   test('from a host tier, after others took its blocks', async () => {
@@ -297,7 +297,7 @@ function reproducibility(name: string, under: BackendUnderTest, format: Format):
     await same({ numBlocks: 34, tiers }, async (s) => {
       preferTiers(s);
       await s.engine.generate({ promptTokenIds: prompt }, { maxTokens: 1 });
-      for (const round of [1, 2]) await Promise.all(others(s, round, 2));
+      await Promise.all(others(s, 1, 2));
       await record(s, numGenerated);
       expect(s.engine.stats().tierHitTokens).toBeGreaterThan(100);
     });
@@ -318,16 +318,22 @@ function reproducibility(name: string, under: BackendUnderTest, format: Format):
     }
   });
 
-  test.each([false, true])('preempted at random by others, recomputed or swapped (host tier: %s)', async (isSwapped) => {
+  test.each([false, true])('preempted again and again by others that grow (host tier: %s)', async (isSwapped) => {
     const tiers = ({ layout }: Cache) => new TierStack({ classDigest: layout, host: isSwapped ? new HostTier(1 << 28) : null });
-    await same({ numBlocks: 40, maxNumBatchedTokens: 160, tiers }, async (s) => {
+    // room for all prompts and a little more: whoever came last gives way as the others grow
+    const numBlocks = Math.ceil((PROMPT_TOKENS + 1) / 32) + 12;
+    await same({ numBlocks, maxNumBatchedTokens: 160, tiers }, async (s) => {
       preferTiers(s);
-      // what came before goes before: the recorded one gives way whenever they need room
-      const older = others(s, 1, 3);
+      const older = [0, 1, 2].map((i) => {
+        const promptTokenIds = prompt.slice(100 + i, 180 + 5 * i);
+        return s.engine.generate({ promptTokenIds }, { maxTokens: 50 + 40 * i, temperature: 1, seed: i });
+      });
       await Promise.all(older.map(({ admitted }) => admitted));
-      await Promise.all([record(s, numGenerated), ...older, ...others(s, 9, 2)]);
-      expect(s.engine.stats().numPreemptions).toBeGreaterThan(0);
-      if (isSwapped) expect(s.engine.stats().numSwaps).toBeGreaterThan(0);
+      await Promise.all([record(s, numGenerated), ...older]);
+      const { numPreemptions, numSwaps, tierHitTokens } = s.engine.stats();
+      expect(numPreemptions).toBeGreaterThan(0);
+      expect(numSwaps).toBe(isSwapped ? numPreemptions : 0);
+      if (isSwapped) expect(tierHitTokens).toBeGreaterThan(0);
     });
   });
 

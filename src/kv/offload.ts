@@ -57,6 +57,11 @@ export class Offload implements PrefixListener {
     this.#keys = new BlockKeys(memory.tree, tiers.classDigest);
   }
 
+  /** Whether blocks that leave the device now go to a tier. */
+  get isSwapping(): boolean {
+    return this.#tiers.storesEvicted && this.keepsEvicted;
+  }
+
   onNewNode(node: number): void {
     this.#keys.forget(node);
   }
@@ -66,7 +71,7 @@ export class Offload implements PrefixListener {
   }
 
   onEvicted(node: number): void {
-    if (this.#tiers.storesEvicted && this.keepsEvicted) this.#store(node, true);
+    if (this.isSwapping) this.#store(node, true);
   }
 
   /** Blocks to read out since the last call; they hold what they did until the next step has been handed over. */

@@ -314,7 +314,7 @@ export class Scheduler {
     victim.status = 'waiting';
     victim.numPreemptions++;
     this.stats.numPreemptions++;
-    if (this.kv.offload?.keepsEvicted === true) this.stats.numSwaps++;
+    if (this.kv.offload?.isSwapping === true) this.stats.numSwaps++;
     batch.preempted.push(victim);
     this.#waiting.enter(victim);
   }
