@@ -1,8 +1,9 @@
 /** Grammars of structured outputs, compiled once for all requests that ask for the same. */
 import { CompiledGrammar, type GrammarMatcher } from '../sampling/grammar/matcher.ts';
-import { compileStructuredOutput, type StructuredOutput, structuredOutputKey } from '../sampling/grammar/structured-output.ts';
+import { type StructuredOutput, structuredOutputKey } from '../sampling/grammar/structured-output.ts';
 import { VocabularyTrie } from '../sampling/grammar/vocabulary-trie.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { GrammarCompiler } from './compile-grammar.ts';
 
 const MAX_GRAMMARS = 32;
 
@@ -11,7 +12,8 @@ export class GrammarCache {
   readonly #vocabSize: number;
   readonly #eosTokenIds: readonly number[];
   /** Least recently asked for first. */
-  readonly #grammars = new Map<string, CompiledGrammar>();
+  readonly #grammars = new Map<string, Promise<CompiledGrammar>>();
+  readonly #compiler = new GrammarCompiler();
   #trie: VocabularyTrie | null = null;
 
   constructor(tokenizer: Tokenizer, vocabSize: number, eosTokenIds: readonly number[]) {
@@ -21,21 +23,32 @@ export class GrammarCache {
   }
 
   /** @returns a matcher at the beginning for each choice. @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED, GRAMMAR_TOO_LARGE */
-  matchers(wanted: StructuredOutput, count: number): GrammarMatcher[] {
+  async matchers(wanted: StructuredOutput, count: number): Promise<GrammarMatcher[]> {
     const key = structuredOutputKey(wanted);
-    let compiled = this.#grammars.get(key);
-    if (compiled === undefined) {
-      const grammar = compileStructuredOutput(wanted);
-      this.#trie ??= new VocabularyTrie(this.#tokenizer, this.#vocabSize, this.#eosTokenIds);
-      compiled = new CompiledGrammar(grammar, this.#trie);
-    }
+    const compiled = this.#grammars.get(key) ?? this.#compiled(wanted, key);
     this.#grammars.delete(key);
     this.#grammars.set(key, compiled);
     for (const oldest of this.#grammars.keys()) {
       if (this.#grammars.size <= MAX_GRAMMARS) break;
       this.#grammars.delete(oldest);
     }
-    const shared = compiled;
+    const shared = await compiled;
     return Array.from({ length: count }, () => shared.matcher());
+  }
+
+  /** One that fails is forgotten: it is asked for again when somebody asks again. */
+  #compiled(wanted: StructuredOutput, key: string): Promise<CompiledGrammar> {
+    const compiled = this.#compiler.compile(wanted, key.length).then((grammar) => {
+      this.#trie ??= new VocabularyTrie(this.#tokenizer, this.#vocabSize, this.#eosTokenIds);
+      return new CompiledGrammar(grammar, this.#trie);
+    });
+    compiled.catch(() => {
+      if (this.#grammars.get(key) === compiled) this.#grammars.delete(key);
+    });
+    return compiled;
+  }
+
+  close(): void {
+    this.#compiler.close();
   }
 }

@@ -11,10 +11,12 @@ import { KvCache } from '../kv/kv-cache.ts';
 import { namespaceOf } from '../kv/namespace.ts';
 import type { TierStack } from '../kv/tiers/tier-stack.ts';
 import type { Plan } from '../plan/plan.ts';
-import { resolveSamplingParams, type SamplingParams } from '../sampling/params.ts';
+import type { GrammarMatcher } from '../sampling/grammar/matcher.ts';
+import { type ResolvedSamplingParams, resolveSamplingParams, type SamplingParams } from '../sampling/params.ts';
 import { type PolicyName, policies } from '../scheduler/policies/index.ts';
 import { Request, type RequestOptions } from '../scheduler/request.ts';
 import { Scheduler } from '../scheduler/scheduler.ts';
+import { reportCompiling } from '../scheduler/wait-reasons.ts';
 import { IncrementalDetokenizer } from '../tokenizer/detokenizer.ts';
 import { StopStringMatcher } from '../tokenizer/stop-strings.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -138,6 +140,8 @@ export class LoadedEngine implements Engine {
   readonly #listeners = new Set<(event: FinishedRequest) => void>();
   /** Streams whose prompt is still being prepared. */
   readonly #arriving = new Set<GenerationStream>();
+  /** Requests whose grammar is being compiled. */
+  readonly #compiling = new Map<GenerationStream, Pick<RequestReport, 'id' | 'tenant' | 'priority' | 'promptTokens'> & { startMs: number }>();
   #numDrawnSeeds = 0;
   #closing: Promise<void> | null = null;
 
@@ -234,7 +238,9 @@ export class LoadedEngine implements Engine {
   }
 
   requests(): readonly RequestReport[] {
-    return this.scheduler.report(this.#clock.nowMs());
+    const nowMs = this.#clock.nowMs();
+    const compiling = Array.from(this.#compiling.values(), ({ startMs, ...known }) => reportCompiling(known, nowMs - startMs));
+    return [...this.scheduler.report(nowMs), ...compiling];
   }
 
   useSchedulingPolicy(name: string): void {
@@ -278,6 +284,7 @@ export class LoadedEngine implements Engine {
   async #close(): Promise<void> {
     const reason = new MillraceError('ENGINE_CLOSED', 'The engine was closed while the request was running.');
     for (const stream of this.#arriving) stream.abort(reason);
+    this.#grammars.close();
     this.#output.failAll(reason, this.#clock.nowMs());
     await this.#loop.stop();
     await this.#mover?.close();
@@ -302,7 +309,9 @@ export class LoadedEngine implements Engine {
       drawSeed: () => this.#drawSeed(),
     });
     const scheduling = schedulingOf(options, generation.startMs);
-    const matchers = params.structuredOutput === null ? [] : this.#grammars.matchers(params.structuredOutput, params.n);
+    const matchers = params.structuredOutput === null ? [] : await this.#matchers(generation, prompt.length, params, scheduling);
+    this.#refuseWhenClosed();
+    if (stream.isDone) return;
     let first: Request | undefined;
     for (let choice = 0; choice < params.n; choice++) {
       const sibling = first === undefined ? {} : { sibling: first };
@@ -326,6 +335,22 @@ export class LoadedEngine implements Engine {
     this.#output.register(generation);
     stream.admit({ requestId: stream.requestId, promptTokenIds: prompt, maxTokens: params.maxTokens, seed: params.seed }, params.n, params.logprobs);
     this.#loop.wake();
+  }
+
+  /** While its grammar is compiled a request waits in no line, and is reported here. */
+  async #matchers(
+    { stream, startMs }: Generation,
+    promptTokens: number,
+    { structuredOutput, n }: ResolvedSamplingParams,
+    { tenant = '', priority = 0 }: Pick<RequestOptions, 'tenant' | 'priority'>,
+  ): Promise<GrammarMatcher[]> {
+    if (structuredOutput === null) return [];
+    this.#compiling.set(stream, { id: stream.requestId, tenant, priority, promptTokens, startMs });
+    try {
+      return await this.#grammars.matchers(structuredOutput, n);
+    } finally {
+      this.#compiling.delete(stream);
+    }
   }
 
   #refuseWhenClosed(): void {

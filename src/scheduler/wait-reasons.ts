@@ -7,9 +7,9 @@ import type { Request, RequestStatus } from './request.ts';
  * `new`: no step has been scheduled since it came. `behind`: those before it in the line are not running yet. `rows`, `tokens`: a step has no more
  * of them. `blocks`: its tokens do not fit the free blocks. `peak`: they do, but not what it and the running ones are expected to grow by.
  * `sibling`, `prefix`: another request is computing what it begins with. `preemption`: somebody was just preempted, so nobody starts. `tier`: it has its
- * place, and blocks of it are on their way from a tier.
+ * place, and blocks of it are on their way from a tier. `grammar`: its structured output is being compiled.
  */
-export type WaitReason = 'new' | 'behind' | 'rows' | 'tokens' | 'blocks' | 'peak' | 'sibling' | 'prefix' | 'preemption' | 'tier';
+export type WaitReason = 'new' | 'behind' | 'rows' | 'tokens' | 'blocks' | 'peak' | 'sibling' | 'prefix' | 'preemption' | 'tier' | 'grammar';
 
 /** One unfinished request, as administrators see it. No text, no ids of tokens. */
 export interface RequestReport {
@@ -27,6 +27,14 @@ export interface RequestReport {
   /** Of a waiting request: why, as a code and as a sentence. */
   readonly waitsFor: WaitReason | null;
   readonly why: string | null;
+}
+
+const compilingSentence = 'Its structured output is being compiled.';
+
+/** A request that is not in line yet. */
+export function reportCompiling(known: Pick<RequestReport, 'id' | 'tenant' | 'priority' | 'promptTokens'>, ageMs: number): RequestReport {
+  const none = { choice: 0, outputTokens: 0, computedTokens: 0, preemptions: 0 };
+  return { ...known, ...none, status: 'waiting', ageMs, waitsFor: 'grammar', why: compilingSentence };
 }
 
 /** @param ahead waiting requests that go before it */
@@ -58,6 +66,7 @@ const sentences: Readonly<Record<WaitReason, (request: Request, ahead: number, k
   peak: () => 'Blocks would run out while it and the running requests grow to their expected lengths.',
   sibling: () => 'A sibling is computing the prompt that they share.',
   prefix: () => 'Another request is computing what its prompt begins with.',
+  grammar: () => compilingSentence,
   preemption: () => 'A running request was just preempted for want of blocks.',
   tier: () => 'What it begins with is being loaded from the host memory or disk tier.',
 };

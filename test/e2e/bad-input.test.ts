@@ -96,7 +96,7 @@ test.each(refusals)('%s is refused with one clear error', async (_title, path, b
 
 // What does not exist yet is refused, in its place: ignoring it would answer another question.
 const notYet: readonly [field: string, path: string, value: unknown][] = [
-  ['response_format', chat, { type: 'structural_tag' }],
+  ['response_format', chat, { type: 'yaml' }],
   ['guided_json', chat, {}],
   ['use_beam_search', plain, true],
   ['best_of', plain, 4],

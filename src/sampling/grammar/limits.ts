@@ -22,6 +22,8 @@ export const grammarLimits = {
   depth: 400,
   /** States kept at a time; more begin a new cache. */
   states: 8_192,
+  /** Milliseconds that a worker may compile one grammar. */
+  compileMs: 30_000,
   /** Bytes of masks kept at a time. */
   maskBytes: 64 << 20,
 } as const;
