@@ -9,13 +9,12 @@ import { fetchModel } from '../hub/fetch-model.ts';
 import { activationFor } from '../models/activation.ts';
 import { fusePlan } from '../plan/passes/fuse.ts';
 import type { Plan } from '../plan/plan.ts';
-import { tokenizerFromFolder } from '../tokenizer/load-tokenizer.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkWeights } from '../weights/check-weights.ts';
 import { checkOptions, type LoadOptions } from './config.ts';
 import { type EngineDescription, formatOf, type LoadHooks, openBackend } from './load.ts';
 import { type OpenedEncoder, openEncoder } from './open-model.ts';
-import { type PoolingRules, pool, poolingOf } from './pooling.ts';
+import { type PoolingRules, pool } from './pooling.ts';
 
 const BLOCK_SIZE = 16;
 /** Tokens of a step, where texts may be longer than that: as many as the longest text. */
@@ -36,7 +35,7 @@ export interface EncoderInfo {
   readonly hiddenSize: number;
   /** Most tokens of a text, special ones included. */
   readonly maxTokens: number;
-  /** How the checkpoint says that a text becomes one vector (`1_Pooling/config.json`); the mean where it says nothing. */
+  /** How the checkpoint says that a text becomes one vector (`1_Pooling/config.json`, `pooling_type` of GGUF); the mean where it says nothing. */
   readonly pooling: PoolingRules;
 }
 
@@ -45,7 +44,7 @@ interface Parts {
   readonly backend: Backend;
   readonly program: Program;
   readonly cache: Cache;
-  /** null where the folder has none: then texts must come as ids. */
+  /** null where the model has none: then texts must come as ids. */
   readonly tokenizer: Tokenizer | null;
   readonly maxTokensPerStep: number;
 }
@@ -61,7 +60,7 @@ export class Encoder {
   }
 
   /**
-   * Loads a folder or a hub name. Of the options of engines those of backend, threads, types and `maxModelLen` count.
+   * Loads a folder, a GGUF file or a hub name. Of the options of engines those of backend, threads, types and `maxModelLen` count.
    * @throws MODEL_ARCHITECTURE_UNKNOWN for what is no encoder, and the codes of files, configuration and backends; nothing stays open then
    */
   static async load(given: LoadOptions, hooks: LoadHooks = {}): Promise<Encoder> {
@@ -75,9 +74,9 @@ export class Encoder {
       closers.push(() => source.close());
       const { backend } = await openBackend(options, hooks.machine ?? readMachine(), hooks);
       closers.push(() => backend.close());
-      const plan = fusePlan(buildPlan(opened, options));
+      const plan = fusePlan(encoderPlan(opened, options));
       checkWeights(plan, source);
-      const tokenizer = await optionalTokenizer(path);
+      const tokenizer = await opened.loadTokenizer();
       closers.push(() => tokenizer?.close());
       const { maxPositions, vocabSize, hiddenSize } = model.features;
       const maxTokens = typeof options.maxModelLen === 'number' ? Math.min(options.maxModelLen, maxPositions) : maxPositions;
@@ -89,7 +88,7 @@ export class Encoder {
       const groups = plan.cacheGroups.map((group) => ({ ...group, numBlocks }));
       const cache = await backend.createCache({ groups, blockSize: BLOCK_SIZE, dtype: 'f32' });
       source.close();
-      const info = { path, architecture, vocabSize, hiddenSize, maxTokens, pooling: poolingOf(path) };
+      const info = { path, architecture, vocabSize, hiddenSize, maxTokens, pooling: opened.pooling };
       return new Encoder({ info, backend, program, cache, tokenizer, maxTokensPerStep });
     } catch (thrown) {
       for (const close of closers.reverse()) await close();
@@ -227,19 +226,10 @@ export function encoderBatch(texts: readonly Int32Array[], types: readonly (read
   return batch;
 }
 
-function buildPlan({ model, source }: OpenedEncoder, { dtype, activation }: ReturnType<typeof checkOptions>): Plan {
+/** The plan in the formats that the checkpoint holds. */
+export function encoderPlan({ model, source }: OpenedEncoder, { dtype, activation }: ReturnType<typeof checkOptions>): Plan {
   return model.build({
     formatOf: (tensor) => formatOf(tensor, source),
     activationFor: (format, width) => activationFor(format, width, dtype ?? 'auto', activation ?? 'auto'),
   });
-}
-
-/** null where there is none, so that ids can be given. @throws TOKENIZER_INVALID for one that is there and wrong */
-async function optionalTokenizer(path: string): Promise<Tokenizer | null> {
-  try {
-    return await tokenizerFromFolder(path, []);
-  } catch (thrown) {
-    if (thrown instanceof MillraceError && thrown.code === 'TOKENIZER_INVALID' && /^No tokenizer was found/.test(thrown.message)) return null;
-    throw thrown;
-  }
 }

@@ -1,9 +1,10 @@
 /** What lies at a model path, whatever its shape, in one form: configuration, weights, tokenizer, chat template, sampling defaults. */
-import { statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { basename } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
 import { chatTemplateFromFolder, chatTemplateFromGguf } from '../chat/load-template.ts';
 import type { ChatTemplate } from '../chat/template.ts';
+import { ggufEncoderArchitectures, ggufPooling } from '../models/gguf-encoders.ts';
 import { type EncoderModel, ggufToHf, type Model, readEncoder, readModel } from '../models/index.ts';
 import type { SamplingParams } from '../sampling/params.ts';
 import { ByteTokenizer } from '../tokenizer/byte-tokenizer.ts';
@@ -12,6 +13,7 @@ import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { GgufFile } from '../weights/gguf.ts';
 import { type HuggingFaceFiles, type LargeFiles, openModelFiles } from '../weights/model-files.ts';
 import type { WeightSource } from '../weights/weight-source.ts';
+import { type PoolingRules, poolingOf } from './pooling.ts';
 import { MAX_INLINE_TOKENIZER_BYTES, readTokenizerInWorker } from './read-tokenizer.ts';
 
 export interface OpenedModel {
@@ -74,31 +76,62 @@ export interface OpenedEncoder {
   readonly model: EncoderModel;
   readonly architecture: string;
   readonly source: WeightSource;
+  readonly pooling: PoolingRules;
+  /** null where there is none, so that ids can be given. @throws TOKENIZER_INVALID for one that is there and wrong */
+  loadTokenizer(): Promise<Tokenizer | null>;
 }
 
-/** Whether an encoder lies in a folder. @throws MODEL_CONFIG_INVALID, of encoders only */
-export function isEncoderFolder(path: string): boolean {
-  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) return false;
-  const files = openModelFiles(path);
-  return files.kind === 'huggingface' && readEncoder(files.config) !== null;
+/** Whether an encoder lies at a path. @throws MODEL_CONFIG_INVALID, of encoders only; WEIGHTS_FILE_INVALID */
+export function isEncoder(path: string, large?: LargeFiles): boolean {
+  if (large === undefined && !existsSync(path)) return false;
+  const files = openModelFiles(path, large);
+  if (files.kind === 'huggingface') return readEncoder(files.config) !== null;
+  files.gguf.close();
+  return ggufEncoderArchitectures.includes(String(files.gguf.metadata.get('general.architecture')));
 }
 
 /** @throws as `openModel`; MODEL_ARCHITECTURE_UNKNOWN for what is no encoder */
-export function openEncoder(path: string): OpenedEncoder {
-  const files = openModelFiles(path);
-  if (files.kind === 'gguf') {
-    files.gguf.close();
-    throw new MillraceError('MODEL_ARCHITECTURE_UNKNOWN', {
-      message: 'Encoders are not read from GGUF files yet.',
-      expected: 'a folder with config.json',
-    });
-  }
+export function openEncoder(path: string, large?: LargeFiles): OpenedEncoder {
+  const files = openModelFiles(path, large);
+  return files.kind === 'gguf' ? closingOnError(files.gguf, () => openGgufEncoder(path, files.gguf)) : openEncoderFolder(files);
+}
+
+function openGgufEncoder(path: string, gguf: GgufFile): OpenedEncoder {
+  const { config, translate } = ggufToHf(gguf);
+  const source = gguf.source(translate);
+  return {
+    ...encoderOf(config, source),
+    source,
+    pooling: { pooling: ggufPooling(gguf) ?? 'mean', normalize: false },
+    async loadTokenizer() {
+      if (!gguf.metadata.has('tokenizer.ggml.model')) return null;
+      return gguf.skippedLists.size > 0 ? readTokenizerInWorker({ kind: 'gguf', path }) : tokenizerFromGguf(gguf.metadata);
+    },
+  };
+}
+
+function openEncoderFolder(files: HuggingFaceFiles): OpenedEncoder {
+  const { path } = files;
   const source = files.openWeights();
+  return closingOnError(source, () => ({
+    ...encoderOf(fieldsOf(files.config), source),
+    source,
+    pooling: poolingOf(path),
+    async loadTokenizer() {
+      const sizeBytes = tokenizerBytesOfFolder(path);
+      if (sizeBytes === 0) return null;
+      return sizeBytes <= MAX_INLINE_TOKENIZER_BYTES
+        ? tokenizerFromFolder(path, [])
+        : readTokenizerInWorker({ kind: 'folder', path, extraEosIds: [] });
+    },
+  }));
+}
+
+function encoderOf(config: Fields, source: WeightSource): Pick<OpenedEncoder, 'model' | 'architecture'> {
   const names = new Set(source.names());
-  const architecture = architectureOf(fieldsOf(files.config));
-  const model = closingOnError(source, () => readEncoder(files.config, (name) => names.has(name)));
-  if (model !== null) return { model, architecture, source };
-  source.close();
+  const architecture = architectureOf(config);
+  const model = readEncoder(config, (name) => names.has(name));
+  if (model !== null) return { model, architecture };
   throw new MillraceError('MODEL_ARCHITECTURE_UNKNOWN', {
     message: 'No family of encoders reads this architecture.',
     expected: 'an encoder, such as BertModel or ModernBertModel',

@@ -147,7 +147,8 @@ function readRopeScaling(contents: GgufContents, metadata: GgufMetadata, family:
   };
 }
 
-function metadataOf(metadata: ReadonlyMap<string, unknown>, architecture: string): GgufMetadata {
+/** Checked access to the metadata of an architecture. */
+export function metadataOf(metadata: ReadonlyMap<string, unknown>, architecture: string): GgufMetadata {
   const read = (key: string, kind: 'number' | 'boolean') => {
     const value = metadata.get(`${architecture}.${key}`);
     if (value === undefined || typeof value === kind) return value;

@@ -14,6 +14,7 @@ import { falcon } from './falcon.ts';
 import type { EncoderFamily, ModelFamily } from './family.ts';
 import { gemma2 } from './gemma2.ts';
 import { gemma3 } from './gemma3.ts';
+import { encoderGgufToHf, ggufEncoderArchitectures } from './gguf-encoders.ts';
 import { type GgufContents, type GgufTranslation, translateGguf } from './gguf-names.ts';
 import { glm4 } from './glm4.ts';
 import { glm4Moe } from './glm4-moe.ts';
@@ -145,9 +146,14 @@ export function ggufToHf(contents: GgufContents): GgufTranslation {
   const reads = (gguf: ModelFamily['gguf']) => gguf !== undefined && gguf.architecture === architecture && (gguf.experts ?? false) === hasExperts;
   const rules = all.map((family) => family.gguf).find(reads);
   if (rules !== undefined) return translateGguf(contents, rules);
+  const encoder = encoderGgufToHf(contents);
+  if (encoder !== null) return encoder;
   throw new MillraceError('MODEL_ARCHITECTURE_UNKNOWN', {
     message: 'No model family reads GGUF files of this architecture.',
-    expected: `one of ${all.flatMap((f) => (f.gguf === undefined ? [] : [f.gguf.architecture])).join(', ')}`,
+    expected: `one of ${all
+      .flatMap((f) => (f.gguf === undefined ? [] : [f.gguf.architecture]))
+      .concat(ggufEncoderArchitectures)
+      .join(', ')}`,
     received: typeof architecture === 'string' ? architecture.slice(0, 100) : 'no general.architecture',
   });
 }
