@@ -14,6 +14,9 @@ export const errorTable = {
   PROMPT_TOKEN_UNKNOWN: { status: 400, meaning: 'A token id is outside the vocabulary.' },
   SAMPLING_PARAM_INVALID: { status: 400, meaning: 'A sampling parameter is outside its range.' },
   MODEL_UNKNOWN: { status: 404, meaning: 'No model of that name is served.' },
+  RESPONSE_UNKNOWN: { status: 404, meaning: 'No response of that id is stored (any more).' },
+  STREAM_UNKNOWN: { status: 404, meaning: 'No stream of that id is kept (any more).' },
+  STREAM_POSITION_LOST: { status: 410, meaning: 'The stream is kept, but not the events behind the one that was named.' },
   ROUTE_UNKNOWN: { status: 404, meaning: 'No such endpoint.' },
   METHOD_NOT_ALLOWED: { status: 405, meaning: 'The endpoint exists, but not for that method.' },
   AUTH_INVALID: { status: 401, meaning: 'The API key is missing or wrong.' },
@@ -23,6 +26,7 @@ export const errorTable = {
   TENANT_LIMIT: { status: 429, meaning: 'Too many requests of one user are open.' },
   QUEUE_TIMEOUT: { status: 503, meaning: 'The request waited longer than the server lets any wait.' },
   DEADLINE_EXCEEDED: { status: 503, meaning: 'The deadline that the request named has passed.' },
+  USER_FUNCTION_FAILED: { status: 500, meaning: 'A logits processor or stop predicate that the caller gave threw.' },
   REQUEST_ABORTED: { status: 499, meaning: 'The request was aborted by its owner.' },
   NOT_SUPPORTED: { status: 400, meaning: 'The feature exists in the API but not in this build or model.' },
   // structured output

@@ -4,7 +4,7 @@ import { MillraceError } from '../base/errors.ts';
 import type { ServerOptions } from '../server/options.ts';
 import type { FlagDeclaration } from './flags.ts';
 
-type DurationOption = 'drainMs' | 'stallMs' | 'pingIntervalMs' | 'writeTimeoutMs' | 'requestTimeoutMs';
+type DurationOption = 'drainMs' | 'stallMs' | 'pingIntervalMs' | 'writeTimeoutMs' | 'requestTimeoutMs' | 'resumeWindowMs' | 'responseTtlMs';
 
 interface DurationFlag {
   readonly flag: string;
@@ -46,6 +46,14 @@ const durations: readonly DurationFlag[] = [
     least: 0.001,
     meaning: 'longest time in which a whole request body must arrive',
   },
+  {
+    flag: 'resume-window',
+    option: 'resumeWindowMs',
+    seconds: 30,
+    least: 0.001,
+    meaning: 'how long a stream with `x-stream-resume: 1` waits for its client to come back, and is kept behind its end',
+  },
+  { flag: 'response-ttl', option: 'responseTtlMs', seconds: 3600, least: 0.001, meaning: 'how long a stored response is kept behind its end' },
 ];
 /** Timers take no more milliseconds than a 31-bit number holds. */
 const MOST_SECONDS = 2_147_483;
@@ -92,6 +100,15 @@ export const serverFlags: readonly FlagDeclaration[] = [
     placeholder: 'BYTES',
     meaning: 'largest request body; a larger one is answered with 413',
   },
+  { name: 'maxResponses', flag: 'max-responses', kind: 'integer', default: 1024, meaning: 'stored responses; the oldest go first' },
+  {
+    name: 'maxResponseBytes',
+    flag: 'max-response-bytes',
+    kind: 'integer',
+    default: 67_108_864,
+    placeholder: 'BYTES',
+    meaning: 'JSON of all stored responses; the oldest go first',
+  },
   ...durations.map(
     ({ flag, seconds, meaning }): FlagDeclaration => ({ name: flag, flag, kind: 'number', default: seconds, placeholder: 'SECONDS', meaning }),
   ),
@@ -111,9 +128,12 @@ export const serverFlags: readonly FlagDeclaration[] = [
  */
 export function serverOptions(values: Readonly<Record<string, unknown>>, logTo: DestinationStream): ServerOptions {
   const { host, port, apiKeys, adminKeys, allowedOrigins, allowedHosts } = values as ServerOptions;
-  const { maxBodyBytes, logLevel } = values as { maxBodyBytes?: number; logLevel?: string };
+  const { logLevel } = values as { logLevel?: string };
+  const { maxBodyBytes, maxResponses, maxResponseBytes } = values as Readonly<Record<string, number | undefined>>;
   checkRange('port', port, 0, 65_535);
   checkRange('max-body-bytes', maxBodyBytes, 1, MOST_BODY_BYTES);
+  checkRange('max-responses', maxResponses, 1, 2 ** 24);
+  checkRange('max-response-bytes', maxResponseBytes, 1, 2 ** 40);
   const times: Partial<Record<DurationOption, number>> = {};
   for (const { flag, option, least } of durations) {
     const seconds = values[flag] as number | undefined;
@@ -127,7 +147,11 @@ export function serverOptions(values: Readonly<Record<string, unknown>>, logTo: 
     ...(adminKeys === undefined ? {} : { adminKeys }),
     ...(allowedOrigins === undefined ? {} : { allowedOrigins }),
     ...(allowedHosts === undefined ? {} : { allowedHosts }),
-    ...(maxBodyBytes === undefined ? {} : { limits: { bodyBytes: maxBodyBytes } }),
+    limits: {
+      ...(maxBodyBytes === undefined ? {} : { bodyBytes: maxBodyBytes }),
+      ...(maxResponses === undefined ? {} : { responses: maxResponses }),
+      ...(maxResponseBytes === undefined ? {} : { responseBytes: maxResponseBytes }),
+    },
     ...times,
     log: pino({ level: logLevel ?? 'warn' }, logTo),
   };

@@ -13,6 +13,7 @@ const typeOfStatus: Readonly<Record<number, string>> = {
   403: 'permission_error',
   404: 'not_found_error',
   405: 'invalid_request_error',
+  410: 'invalid_request_error',
   413: 'invalid_request_error',
   429: 'rate_limit_error',
   503: 'unavailable_error',

@@ -13,6 +13,14 @@ export interface ServerLimits {
   readonly logitBiasEntries: number;
   /** Ids in one `/detokenize` request. */
   readonly detokenizeIds: number;
+  /** Stored responses. */
+  readonly responses: number;
+  /** JSON of all stored responses. */
+  readonly responseBytes: number;
+  /** Streams that may be taken up, responses in the background among them. */
+  readonly keptStreams: number;
+  /** Frames of one such stream. */
+  readonly keptStreamBytes: number;
 }
 
 /** What a caller may set; every field has a default. */
@@ -40,6 +48,10 @@ export interface ServerOptions {
   readonly writeTimeoutMs?: number;
   /** Longest time in which a whole request body must arrive. */
   readonly requestTimeoutMs?: number;
+  /** How long a stream that may be taken up waits for its client, while it grows and after its end. */
+  readonly resumeWindowMs?: number;
+  /** How long a stored response is kept behind its end. */
+  readonly responseTtlMs?: number;
   /** A pino logger, or anything of its shape. Silent when absent. */
   readonly log?: FastifyBaseLogger;
 }
@@ -55,6 +67,10 @@ export const defaultLimits: ServerLimits = Object.freeze({
   messages: 4096,
   logitBiasEntries: 1024,
   detokenizeIds: 262_144,
+  responses: 1024,
+  responseBytes: 64 * 1024 * 1024,
+  keptStreams: 256,
+  keptStreamBytes: 4 * 1024 * 1024,
 });
 
 /** Fills the defaults; the result is frozen. */
@@ -72,6 +88,8 @@ export function resolveServerOptions(given: ServerOptions): ResolvedServerOption
     drainMs: given.drainMs ?? 30_000,
     writeTimeoutMs: given.writeTimeoutMs ?? 120_000,
     requestTimeoutMs: given.requestTimeoutMs ?? 300_000,
+    resumeWindowMs: given.resumeWindowMs ?? 30_000,
+    responseTtlMs: given.responseTtlMs ?? 3_600_000,
     log: given.log,
   });
 }

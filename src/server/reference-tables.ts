@@ -34,7 +34,7 @@ export function referenceTables(): Readonly<Record<string, readonly string[]>> {
 
 function endpointRows(): string[] {
   const rows = routes.map(({ method, paths, isOpen, summary }) => {
-    const shown = paths.map((path) => `\`${path.replace('*', '{model}')}\``).join(', ');
+    const shown = paths.map((path) => `\`${path.replace('*', '{model}').replace(/:(\w+)/g, '{$1}')}\``).join(', ');
     return `| ${method} | ${shown} | ${isOpen ? 'no' : 'yes'} | ${summary} |`;
   });
   return ['| method | path | wants the API key | |', '|---|---|---|---|', ...rows];
@@ -55,6 +55,10 @@ const limitMeanings: Readonly<Record<keyof typeof defaultLimits, string>> = {
   messages: 'Messages in one conversation.',
   logitBiasEntries: 'Entries of `logit_bias`.',
   detokenizeIds: 'Ids in one `/detokenize` request.',
+  responses: 'Stored responses (`--max-responses`); the oldest go first.',
+  responseBytes: 'JSON of all stored responses (`--max-response-bytes`).',
+  keptStreams: 'Streams that may be taken up, responses in the background among them; beyond it 429.',
+  keptStreamBytes: 'Frames that one such stream holds; the oldest go first.',
 };
 
 function limitRows(): string[] {

@@ -9,9 +9,11 @@ import { errorBody, errorHeaders, fromThrown, routeUnknown } from './errors.ts';
 import { Exchange, OpenExchanges, requestIdOf } from './exchange.ts';
 import { readHealth } from './health.ts';
 import { hostCheck } from './host-check.ts';
+import { KeptStreams } from './kept-streams.ts';
 import { ServerMetrics } from './metrics.ts';
 import { ModelTable } from './model-table.ts';
 import { type ResolvedServerOptions, resolveServerOptions, type ServerOptions } from './options.ts';
+import { ResponseStore } from './responses/store.ts';
 import { routes } from './routes/index.ts';
 import type { Route, ServerContext } from './routes/route.ts';
 
@@ -48,6 +50,7 @@ export class MillraceServer {
   readonly #options: ResolvedServerOptions;
   readonly #metrics: ServerMetrics;
   readonly #models: ModelTable;
+  readonly #kept: KeptStreams;
   readonly #exchanges = new OpenExchanges();
   #isDraining = false;
   #waitLog: ReturnType<typeof setInterval> | undefined;
@@ -58,6 +61,8 @@ export class MillraceServer {
     this.#options = resolveServerOptions(options);
     this.#models = new ModelTable(engines);
     this.#metrics = new ServerMetrics(this.#models);
+    const { limits, resumeWindowMs } = this.#options;
+    this.#kept = new KeptStreams({ bytes: limits.keptStreamBytes, count: limits.keptStreams, windowMs: resumeWindowMs });
     this.#app = createApp(this.#options);
     this.#addChecks();
     this.#addRoutes();
@@ -91,8 +96,10 @@ export class MillraceServer {
   async #close(): Promise<void> {
     this.#isDraining = true;
     const drained = await this.#exchanges.drained(this.#options.drainMs);
+    const reason = new MillraceError('ENGINE_CLOSED', 'The server is shutting down.');
+    this.#kept.abortAll(reason); // whoever wanted the rest of them would not find this process again
     if (!drained) {
-      this.#exchanges.abortAll(new MillraceError('ENGINE_CLOSED', 'The server is shutting down.'));
+      this.#exchanges.abortAll(reason);
       await this.#exchanges.drained(1000); // time to write the last frames
     }
     clearInterval(this.#waitLog);
@@ -154,6 +161,12 @@ export class MillraceServer {
       models: this.#models,
       options: this.#options,
       metrics: this.#metrics,
+      kept: this.#kept,
+      responses: new ResponseStore({
+        count: this.#options.limits.responses,
+        bytes: this.#options.limits.responseBytes,
+        ttlMs: this.#options.responseTtlMs,
+      }),
       health: () => readHealth(this.#models, this.#options.stallMs, this.#isDraining),
     };
     for (const route of routes as readonly Route[]) {
@@ -247,5 +260,8 @@ function listenError(thrown: unknown, host: string, port: number): MillraceError
 /** Whether a path belongs to a route pattern, whatever the method. */
 function matches(pattern: string, path: string): boolean {
   const trimmed = path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path;
-  return pattern.endsWith('/*') ? trimmed.startsWith(pattern.slice(0, -1)) && trimmed.length >= pattern.length : trimmed === pattern;
+  if (pattern.endsWith('/*')) return trimmed.startsWith(pattern.slice(0, -1)) && trimmed.length >= pattern.length;
+  const segments = trimmed.split('/');
+  const wanted = pattern.split('/');
+  return segments.length === wanted.length && wanted.every((segment, at) => segment.startsWith(':') || segment === segments[at]);
 }

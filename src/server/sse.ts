@@ -11,6 +11,8 @@ export interface SseOptions {
 export interface Framing {
   readonly contentType: string;
   frame(value: object): string;
+  /** The same with an id that a client may come back to; absent where frames cannot have one. */
+  identified?(id: string, value: object): string;
   /** Keeps a silent stream open; null where the format has no such thing. */
   readonly ping: string | null;
   /** Behind the last frame. */
@@ -21,6 +23,7 @@ export interface Framing {
 export const eventFraming: Framing = {
   contentType: 'text/event-stream; charset=utf-8',
   frame: (value) => `data: ${JSON.stringify(value)}\n\n`,
+  identified: (id, value) => `id: ${id}\n${eventFraming.frame(value)}`,
   ping: ': ping\n\n',
   end: 'data: [DONE]\n\n',
 };
@@ -33,11 +36,19 @@ export class SseStream {
   #lastWriteMs = performance.now();
   #ping: NodeJS.Timeout | null = null;
   #draining: Promise<void> | null = null;
+  // Not `writableNeedDrain`: answers within the process (millrace/fetch) have no socket to ask.
+  #isFull = false;
+  /** Resolves when the connection is over, whoever ended it. */
+  readonly closed: Promise<void>;
 
   constructor(response: ServerResponse, options: SseOptions, framing: Framing = eventFraming) {
     this.#response = response;
     this.#framing = framing;
     this.#options = options;
+    this.closed = new Promise((resolve) => response.once('close', resolve));
+    response.on('drain', () => {
+      this.#isFull = false;
+    });
   }
 
   get isClosed(): boolean {
@@ -64,10 +75,15 @@ export class SseStream {
     return this.#write(this.#framing.frame(value));
   }
 
+  /** As `send`, of what was framed before. */
+  sendFrame(frame: string): boolean {
+    return this.#write(frame);
+  }
+
   /** Resolves when the client has caught up, or is gone. Several writers may wait at once. */
   drained(): Promise<void> {
     const response = this.#response;
-    if (this.isClosed || !response.writableNeedDrain) return Promise.resolve();
+    if (this.isClosed || !this.#isFull) return Promise.resolve();
     this.#draining ??= new Promise((resolve) => {
       const timer = setTimeout(() => response.destroy(), this.#options.writeTimeoutMs);
       const finish = () => {
@@ -93,13 +109,14 @@ export class SseStream {
   #write(frame: string): boolean {
     if (this.isClosed) return true;
     this.#lastWriteMs = performance.now();
-    return this.#response.write(frame);
+    this.#isFull = !this.#response.write(frame);
+    return !this.#isFull;
   }
 
   #pingIfSilent(): void {
     const { ping } = this.#framing;
     const silentMs = performance.now() - this.#lastWriteMs;
-    if (ping !== null && silentMs >= this.#options.pingIntervalMs && !this.#response.writableNeedDrain) this.#write(ping);
+    if (ping !== null && silentMs >= this.#options.pingIntervalMs && !this.#isFull) this.#write(ping);
   }
 
   #stopPing(): void {

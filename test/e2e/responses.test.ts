@@ -34,7 +34,14 @@ describe('a model that writes Hermes calls and thinks', () => {
 
   test('answers in items of reasoning, text and calls', async () => {
     const response = await client.responses.create(request);
-    expect(response).toMatchObject({ object: 'response', status: 'completed', store: false, output_text: 'Let me see.', model: 'fake' });
+    expect(response).toMatchObject({
+      object: 'response',
+      status: 'completed',
+      store: true,
+      background: false,
+      output_text: 'Let me see.',
+      model: 'fake',
+    });
     expect(response.output).toMatchObject([
       { type: 'reasoning', content: [{ type: 'reasoning_text', text: 'Hm.' }], status: 'completed' },
       { type: 'message', role: 'assistant', content: [{ type: 'output_text', text: 'Let me see.', annotations: [] }], status: 'completed' },
@@ -97,8 +104,8 @@ describe('a model that writes Hermes calls and thinks', () => {
   });
 
   test.each([
-    [{ previous_response_id: 'resp_1' }, 'previous_response_id', 'NOT_SUPPORTED'],
-    [{ background: true }, 'background', 'NOT_SUPPORTED'],
+    [{ background: true, store: false }, 'store', 'REQUEST_INVALID'],
+    [{ conversation: 'conv_1' }, 'conversation', 'NOT_SUPPORTED'],
     [{ tools: [{ type: 'web_search' }] }, 'tools[0].type', 'NOT_SUPPORTED'],
     [{ tool_choice: { type: 'function', name: 'other' } }, 'tool_choice', 'REQUEST_INVALID'],
     [{ input: [{ type: 'item_reference', id: 'x' }] }, 'input[0].type', 'NOT_SUPPORTED'],

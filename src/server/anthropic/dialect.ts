@@ -11,10 +11,13 @@ const typeOfStatus: Readonly<Record<number, string>> = {
 };
 
 /** Errors and events of Anthropic's API (https://docs.anthropic.com/en/api/errors, .../build-with-claude/streaming). */
+const frame = (event: object) => `event: ${'type' in event ? String(event.type) : 'message'}\ndata: ${JSON.stringify(event)}\n\n`;
+
 export const anthropic: Dialect = {
   framing: {
     contentType: 'text/event-stream; charset=utf-8',
-    frame: (event) => `event: ${'type' in event ? String(event.type) : 'message'}\ndata: ${JSON.stringify(event)}\n\n`,
+    frame,
+    identified: (id, event) => `id: ${id}\n${frame(event)}`,
     ping: 'event: ping\ndata: {"type": "ping"}\n\n',
     end: '',
   },

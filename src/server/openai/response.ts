@@ -1,3 +1,4 @@
+import type { MillraceError } from '../../base/errors.ts';
 import type { GenerationChoice, GenerationDelta, GenerationResult, Usage } from '../../engine/request-stream.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { ResponseShape } from './request.ts';
@@ -30,6 +31,8 @@ export interface ResponseFormat {
   chunks(source: number, delta: GenerationDelta, usage: Usage): readonly object[];
   /** Chunks behind the last choice. */
   closing(usage: Usage): readonly object[];
+  /** Chunks of a stream that failed, ahead of the error itself. */
+  failing?(error: MillraceError): readonly object[];
 }
 
 export interface UsageBody {

@@ -1,13 +1,12 @@
 /** Requests of the Responses API in the words of the chat completions: what they mean, and what they may ask for, is decided there. */
 import { MillraceError } from '../../base/errors.ts';
-import type { ChatCompletionBody } from '../openai/schemas.ts';
+import { type ChatCompletionBody, furtherSamplingFields } from '../openai/schemas.ts';
 import { notSupported } from '../openai/unsupported.ts';
-import type { ResponsesBody } from './schemas.ts';
+import type { InputItem, ResponsesBody } from './schemas.ts';
 
 type Message = ChatCompletionBody['messages'][number];
-type Item = Exclude<ResponsesBody['input'], string>[number];
 
-const refused = ['previous_response_id', 'conversation', 'prompt', 'background', 'top_logprobs'] as const;
+const refused = ['conversation', 'prompt', 'top_logprobs'] as const;
 
 /** @throws NOT_SUPPORTED, REQUEST_INVALID */
 export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
@@ -27,9 +26,22 @@ export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
     parallel_tool_calls: body.parallel_tool_calls ?? null,
     user: body.user,
     cache_salt: body.cache_salt ?? null,
+    ...furtherSampling(body),
     ...(format && format.type !== 'text' ? { response_format: responseFormat(format) } : {}),
     ...(reasoning?.effort ? { chat_template_kwargs: { reasoning_effort: reasoning.effort } } : {}),
   };
+}
+
+/** The input as items, each with an id. */
+export function inputItems({ input }: ResponsesBody, responseId: string): readonly InputItem[] {
+  const items: readonly InputItem[] = typeof input === 'string' ? [{ type: 'message', role: 'user', content: input }] : input;
+  return items.map((item, index) => ({ ...item, type: item.type ?? 'message', id: item.id ?? `in_${responseId.replace(/^resp_/, '')}_${index}` }));
+}
+
+type FurtherSampling = Pick<ResponsesBody, keyof typeof furtherSamplingFields>;
+
+function furtherSampling(body: ResponsesBody): FurtherSampling {
+  return Object.fromEntries(Object.entries(body).filter(([field]) => Object.hasOwn(furtherSamplingFields, field)));
 }
 
 /** The name stands beside the type here, and in a wrapper there. */
@@ -40,7 +52,7 @@ function toolChoice(choice: unknown): unknown {
 }
 
 /** What the assistant did in one turn (reasoning, text, calls) is one message of it. */
-function chatMessages(items: readonly Item[]): Message[] {
+function chatMessages(items: readonly InputItem[]): Message[] {
   const messages: Message[] = [];
   const turn = (): Message => {
     const last = messages.at(-1);
@@ -79,7 +91,7 @@ function chatMessages(items: readonly Item[]): Message[] {
 
 const textTypes: ReadonlySet<string> = new Set(['input_text', 'output_text', 'text', 'reasoning_text']);
 
-function textOf(content: Item['content'], path: string): string {
+function textOf(content: InputItem['content'], path: string): string {
   if (typeof content === 'string') return content;
   const parts = (content ?? []).map(({ type, text }, at) => {
     if (!textTypes.has(type)) throw notSupported(`${path}[${at}].type`, `Content of type ${JSON.stringify(type)}`);

@@ -1,23 +1,37 @@
+import type { MillraceError } from '../../base/errors.ts';
 import type { FinishReason, GenerationDelta, GenerationResult, Usage } from '../../engine/request-stream.ts';
 import type { ChatReading, ChoiceOutput } from '../choice-output.ts';
 import { type ResponseFormat, type ResponseHead, type ResponseSource, sumUsage } from '../openai/response.ts';
 import { OutputItems } from './items.ts';
 import type { ResponsesBody } from './schemas.ts';
+import type { ResponseBody } from './store.ts';
+
+/** What outlives the answer: which response it continues, and who is told when its state changes. */
+export interface ResponseSession {
+  readonly previousId: string | null;
+  readonly isStored: boolean;
+  readonly isBackground: boolean;
+  /** Called with each new status, the last one before its event is sent. */
+  onChange(body: ResponseBody): void;
+}
 
 /** `response`, and the events that tell one as it grows (https://platform.openai.com/docs/api-reference/responses). */
 export class ResponsesResponse implements ResponseFormat {
   readonly #head: ResponseHead;
   readonly #body: ResponsesBody;
+  readonly #session: ResponseSession;
   readonly #output: ChoiceOutput;
   readonly #items: OutputItems;
   #sequenceNumber = 0;
+  #isOpened = false;
   #finishReason: FinishReason | null = null;
 
-  constructor(head: ResponseHead, source: ResponseSource, reading: ChatReading, body: ResponsesBody) {
+  constructor(head: ResponseHead, source: ResponseSource, reading: ChatReading, body: ResponsesBody, session: ResponseSession) {
     this.#head = head;
     this.#body = body;
+    this.#session = session;
     this.#output = reading.read(source.promptTokenIds);
-    this.#items = new OutputItems(head.id.replace(/^resp-/, ''));
+    this.#items = new OutputItems(head.id.replace(/^resp_/, ''));
   }
 
   whole(results: readonly GenerationResult[]): object {
@@ -25,14 +39,26 @@ export class ResponsesResponse implements ResponseFormat {
       for (const event of this.#output.push(choice)) this.#items.write(event);
       this.#finish(choice.finishReason);
     }
-    return this.#response(sumUsage(results.map(({ usage }) => usage)));
+    return this.#told(this.#endStatus(), sumUsage(results.map(({ usage }) => usage)));
+  }
+
+  /** The state and the events of a background response before anything of it has run. */
+  queued(): { readonly response: ResponseBody; readonly events: readonly object[] } {
+    const response = this.#told('queued', null);
+    const events = this.#numbered([
+      { type: 'response.created', response },
+      { type: 'response.queued', response },
+    ]);
+    return { response, events };
   }
 
   chunks(_source: number, delta: GenerationDelta): readonly object[] {
     const events: object[] = [];
-    if (this.#sequenceNumber === 0) {
-      const response = this.#response(null);
-      events.push({ type: 'response.created', response }, { type: 'response.in_progress', response });
+    if (!this.#isOpened) {
+      this.#isOpened = true;
+      const response = this.#told('in_progress', null);
+      if (this.#sequenceNumber === 0) events.push({ type: 'response.created', response });
+      events.push({ type: 'response.in_progress', response });
     }
     for (const event of this.#output.push(delta)) events.push(...this.#items.write(event));
     if (delta.finishReason !== null) events.push(...this.#finish(delta.finishReason));
@@ -40,8 +66,20 @@ export class ResponsesResponse implements ResponseFormat {
   }
 
   closing(usage: Usage): readonly object[] {
-    const response = this.#response(usage);
-    return this.#numbered([{ type: this.#finishReason === 'length' ? 'response.incomplete' : 'response.completed', response }]);
+    const status = this.#endStatus();
+    return this.#numbered([{ type: `response.${status}`, response: this.#told(status, usage) }]);
+  }
+
+  failing({ code, message }: MillraceError): readonly object[] {
+    this.#items.close('incomplete');
+    const isCancelled = this.#session.isBackground && code === 'REQUEST_ABORTED';
+    const status = isCancelled ? 'cancelled' : 'failed';
+    const response = this.#told(status, null, isCancelled ? null : { code, message });
+    return this.#numbered([{ type: `response.${status}`, response }]);
+  }
+
+  #endStatus(): 'incomplete' | 'completed' {
+    return this.#finishReason === 'length' ? 'incomplete' : 'completed';
   }
 
   #finish(reason: FinishReason): object[] {
@@ -53,26 +91,33 @@ export class ResponsesResponse implements ResponseFormat {
     return events.map((event) => ({ ...event, sequence_number: this.#sequenceNumber++ }));
   }
 
-  /** @param usage null while it runs */
-  #response(usage: Usage | null): object {
+  #told(status: ResponseBody['status'], usage: Usage | null, error: object | null = null): ResponseBody {
+    const response = this.#response(status, usage, error);
+    this.#session.onChange(response);
+    return response;
+  }
+
+  /** @param usage null until it has ended well */
+  #response(status: ResponseBody['status'], usage: Usage | null, error: object | null): ResponseBody {
     const { id, created, model } = this.#head;
-    const isCut = this.#finishReason === 'length';
     const { instructions, max_output_tokens, temperature, top_p, tools, tool_choice, parallel_tool_calls, text, reasoning, metadata } = this.#body;
+    const isOpen = status === 'queued' || status === 'in_progress';
     return {
       id,
       object: 'response',
       created_at: created,
-      status: usage === null ? 'in_progress' : isCut ? 'incomplete' : 'completed',
-      error: null,
-      incomplete_details: usage !== null && isCut ? { reason: 'max_output_tokens' } : null,
+      status,
+      background: this.#session.isBackground,
+      error,
+      incomplete_details: status === 'incomplete' ? { reason: 'max_output_tokens' } : null,
       instructions: instructions ?? null,
       max_output_tokens: max_output_tokens ?? null,
       model,
-      output: usage === null ? [] : this.#items.items,
+      output: isOpen ? [] : this.#items.items,
       parallel_tool_calls: parallel_tool_calls ?? true,
-      previous_response_id: null,
+      previous_response_id: this.#session.previousId,
       reasoning: { effort: reasoning?.effort ?? null, summary: null },
-      store: false,
+      store: this.#session.isStored,
       temperature: temperature ?? null,
       text: { format: text?.format ?? { type: 'text' } },
       tool_choice: tool_choice ?? 'auto',

@@ -1,5 +1,6 @@
 /** The body of OpenAI's Responses API. Unknown fields are ignored; `null` means absent. */
 import { type Static, type TSchema, Type } from 'typebox';
+import { furtherSamplingFields } from '../openai/schemas.ts';
 
 function optional<T extends TSchema>(schema: T, description: string) {
   return Type.Optional(Type.Union([schema, Type.Null()], { description }));
@@ -16,6 +17,7 @@ const texts = Type.Union([text, Type.Array(part)]);
 
 /** Every kind of item in one; `request.ts` tells them apart. */
 const item = Type.Object({
+  id: optional(text, 'Given back.'),
   type: optional(Type.String({ maxLength: 64 }), '`message` when absent.'),
   role: optional(Type.String({ maxLength: 64 }), 'Of a message.'),
   content: optional(texts, 'Of a message, or of reasoning.'),
@@ -51,12 +53,15 @@ export const responsesBody = Type.Object({
   metadata: optional(record, 'Given back.'),
   user: optional(Type.Unknown(), 'Ignored.'),
   cache_salt: optional(Type.String({ minLength: 1, maxLength: 1024 }), 'As of the chat completions.'),
-  store: optional(flag, 'Nothing is stored, whatever it says; the answer has `"store": false`.'),
-  previous_response_id: optional(text, 'Refused: nothing is stored.'),
-  conversation: optional(Type.Unknown(), 'Refused: nothing is stored.'),
-  background: optional(flag, 'Must be false.'),
-  prompt: optional(Type.Unknown(), 'Refused: nothing is stored.'),
+  store: optional(flag, 'Keep the response for a while, for `GET` and `previous_response_id` (default true).'),
+  previous_response_id: optional(text, 'A stored response whose conversation this one continues; its `instructions` are not taken over.'),
+  conversation: optional(Type.Unknown(), 'Refused.'),
+  background: optional(flag, 'Answer at once with the status `queued`; ask for the rest with `GET`. Wants `store`.'),
+  prompt: optional(Type.Unknown(), 'Refused.'),
   top_logprobs: optional(integer, 'Must be 0.'),
+  ...furtherSamplingFields,
 });
 
 export type ResponsesBody = Static<typeof responsesBody>;
+
+export type InputItem = Static<typeof item>;

@@ -11,8 +11,9 @@ import { ollamaGenerate } from './ollama-generate.ts';
 import { ollamaShow, ollamaTags, ollamaVersion } from './ollama-models.ts';
 import { page } from './page.ts';
 import { listRequests, switchPolicy } from './requests.ts';
-import { responses } from './responses.ts';
+import { cancelResponse, deleteResponse, listInputItems, responses, retrieveResponse } from './responses.ts';
 import type { Route } from './route.ts';
+import { resumeStream } from './streams.ts';
 import { tokenize } from './tokenize.ts';
 import { version } from './version.ts';
 
@@ -21,6 +22,11 @@ export const routes = [
   chatCompletions,
   completions,
   responses,
+  retrieveResponse,
+  deleteResponse,
+  cancelResponse,
+  listInputItems,
+  resumeStream,
   messages,
   countTokens,
   ollamaChat,

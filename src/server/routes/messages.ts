@@ -9,7 +9,11 @@ import { inDialect, post } from './route.ts';
 
 export const messages = inDialect(
   anthropic,
-  post(['/v1/messages'], "Answers a conversation in Anthropic's shape.", messagesBody, ({ context: { models, options }, body, exchange, reply }) => {
+  post(['/v1/messages'], "Answers a conversation in Anthropic's shape.", messagesBody, (call) => {
+    const {
+      context: { models, options },
+      body,
+    } = call;
     const model = models.find(body.model);
     const request = readChatCompletion(chatOfMessages(body), options.limits);
     const reading = new ChatReading(model, request);
@@ -23,9 +27,7 @@ export const messages = inDialect(
         markerTokenIds: reading.markerTokenIds,
         format: (head, [conversation]) => new MessageResponse(head, conversation, reading),
       },
-      exchange,
-      reply,
-      options,
+      call,
     );
   }),
 );

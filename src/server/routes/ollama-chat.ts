@@ -9,7 +9,11 @@ import { inDialect, post } from './route.ts';
 
 export const ollamaChat = inDialect(
   ollama,
-  post(['/api/chat'], "Answers a conversation in Ollama's shape.", ollamaChatBody, ({ context: { models, options }, body, exchange, reply }) => {
+  post(['/api/chat'], "Answers a conversation in Ollama's shape.", ollamaChatBody, (call) => {
+    const {
+      context: { models, options },
+      body,
+    } = call;
     const model = findModel(models, body.model);
     const modelName = body.model || (model.names[0] ?? '');
     if (!body.messages || body.messages.length === 0) return loaded(modelName, 'message');
@@ -25,9 +29,7 @@ export const ollamaChat = inDialect(
         markerTokenIds: reading.markerTokenIds,
         format: (head, [conversation]) => new OllamaResponse(head, conversation, reading, 'message'),
       },
-      exchange,
-      reply,
-      options,
+      call,
     );
   }),
 );

@@ -9,31 +9,28 @@ import { inDialect, post } from './route.ts';
 
 export const ollamaGenerate = inDialect(
   ollama,
-  post(
-    ['/api/generate'],
-    "Answers or continues a prompt in Ollama's shape.",
-    ollamaGenerateBody,
-    ({ context: { models, options }, body, exchange, reply }) => {
-      const model = findModel(models, body.model);
-      const modelName = body.model || (model.names[0] ?? '');
-      if (!body.prompt) return loaded(modelName, 'response');
-      const isPlain = body.raw === true || !model.engine.model.hasChatTemplate;
-      const request = isPlain ? readCompletion(completionOfGenerate(body), options.limits) : readChatCompletion(chatOfGenerate(body), options.limits);
-      const reading = new ChatReading(model, request, !isPlain);
-      return answer(
-        {
-          model,
-          modelName,
-          request,
-          idPrefix: 'ollama',
-          dialect: ollama,
-          markerTokenIds: reading.markerTokenIds,
-          format: (head, [prompt]) => new OllamaResponse(head, prompt, reading, 'response'),
-        },
-        exchange,
-        reply,
-        options,
-      );
-    },
-  ),
+  post(['/api/generate'], "Answers or continues a prompt in Ollama's shape.", ollamaGenerateBody, (call) => {
+    const {
+      context: { models, options },
+      body,
+    } = call;
+    const model = findModel(models, body.model);
+    const modelName = body.model || (model.names[0] ?? '');
+    if (!body.prompt) return loaded(modelName, 'response');
+    const isPlain = body.raw === true || !model.engine.model.hasChatTemplate;
+    const request = isPlain ? readCompletion(completionOfGenerate(body), options.limits) : readChatCompletion(chatOfGenerate(body), options.limits);
+    const reading = new ChatReading(model, request, !isPlain);
+    return answer(
+      {
+        model,
+        modelName,
+        request,
+        idPrefix: 'ollama',
+        dialect: ollama,
+        markerTokenIds: reading.markerTokenIds,
+        format: (head, [prompt]) => new OllamaResponse(head, prompt, reading, 'response'),
+      },
+      call,
+    );
+  }),
 );

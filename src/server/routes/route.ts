@@ -3,15 +3,21 @@ import type { Static, TSchema } from 'typebox';
 import type { Dialect } from '../dialect.ts';
 import type { Exchange } from '../exchange.ts';
 import type { Health } from '../health.ts';
+import type { KeptStreams } from '../kept-streams.ts';
 import type { ServerMetrics } from '../metrics.ts';
 import type { ModelTable } from '../model-table.ts';
 import type { ResolvedServerOptions } from '../options.ts';
+import type { ResponseStore } from '../responses/store.ts';
 
 /** What every endpoint may use. */
 export interface ServerContext {
   readonly models: ModelTable;
   readonly options: ResolvedServerOptions;
   readonly metrics: ServerMetrics;
+  /** Streams that a client may come back to. */
+  readonly kept: KeptStreams;
+  /** Responses that later requests may name. */
+  readonly responses: ResponseStore;
   health(): Health;
 }
 
@@ -26,8 +32,8 @@ export interface Call<Body> {
 
 /** An endpoint: one file in this folder, one line in `index.ts`. */
 export interface Route {
-  readonly method: 'GET' | 'POST';
-  /** The first is the canonical one. A last segment `*` takes the rest of the path, slashes included. */
+  readonly method: 'GET' | 'POST' | 'DELETE';
+  /** The first is the canonical one. A segment `:id` takes one segment; a last one `*` takes the rest of the path, slashes included. */
   readonly paths: readonly [string, ...string[]];
   /** Reachable without an API key, and while the server drains. */
   readonly isOpen: boolean;
@@ -56,6 +62,10 @@ export function inDialect(dialect: Dialect, route: Route): Route {
 
 export function get(paths: Paths, summary: string, handle: (call: Call<unknown>) => unknown, { isOpen = false } = {}): Route {
   return { method: 'GET', paths, isOpen, summary, body: null, handle };
+}
+
+export function remove(paths: Paths, summary: string, handle: (call: Call<unknown>) => unknown): Route {
+  return { method: 'DELETE', paths, isOpen: false, summary, body: null, handle };
 }
 
 export function post<Body extends TSchema>(paths: Paths, summary: string, body: Body, handle: (call: Call<Static<Body>>) => unknown): Route {
