@@ -45,6 +45,7 @@ export const rooms = {
   engine: ['base', ...engineRooms],
   worker: ['base', 'plan', 'backends', 'types of weights'],
   server: ['base', 'chat', 'types of tokenizer', 'sampling/params', ...engineSurface],
+  fetch: ['base', 'server', 'types of engine/engine'],
   fleet: ['base', 'server'],
   sim: ['base', 'engine', ...engineRooms],
   quantize: ['base', 'engine', ...engineRooms],

@@ -1,5 +1,8 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AddressInfo, Socket } from 'node:net';
-import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, LogController } from 'fastify';
+import type { Readable } from 'node:stream';
+import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest, type InjectOptions, LogController } from 'fastify';
 import { MillraceError } from '../base/errors.ts';
 import type { Engine } from '../engine/engine.ts';
 import { ApiKeyCheck, adminCheck } from './auth.ts';
@@ -30,6 +33,26 @@ export interface ListeningAddress {
   readonly url: string;
 }
 
+/** An answer that no connection carries. */
+export interface DetachedAnswer {
+  readonly statusCode: number;
+  readonly headers: Readonly<Record<string, number | string | string[] | undefined>>;
+  /** Destroying it is leaving. */
+  readonly body: Readable;
+}
+
+export interface DetachedServer {
+  inject(request: {
+    readonly method: string;
+    readonly url: string;
+    readonly headers: Readonly<Record<string, string>>;
+    readonly payload: Readable | undefined;
+    /** Aborted by a client that leaves. */
+    readonly signal: AbortSignal;
+  }): Promise<DetachedAnswer>;
+  route(request: IncomingMessage, response: ServerResponse): void;
+}
+
 declare module 'fastify' {
   interface FastifyRequest {
     exchange: Exchange;
@@ -52,6 +75,8 @@ export class MillraceServer {
   readonly #models: ModelTable;
   readonly #kept: KeptStreams;
   readonly #exchanges = new OpenExchanges();
+  /** Of requests without a connection: the signal of a client that leaves. */
+  readonly #leaving = new AsyncLocalStorage<AbortSignal>();
   #isDraining = false;
   #waitLog: ReturnType<typeof setInterval> | undefined;
   #closed: Promise<void> | null = null;
@@ -80,6 +105,22 @@ export class MillraceServer {
     const taken = (this.#app.server.address() as AddressInfo).port;
     if (this.#options.log?.level === 'debug') this.#waitLog = setInterval(() => this.#logWaiting(), WAIT_LOG_MS).unref();
     return { host, port: taken, url: `http://${host.includes(':') ? `[${host}]` : host}:${taken}` };
+  }
+
+  /** The same endpoints as functions, for who brings the connections; nothing listens. */
+  async detached(): Promise<DetachedServer> {
+    await this.#app.ready();
+    return {
+      inject: async (request) => {
+        const options = { ...request, payloadAsStream: true } as InjectOptions;
+        const answered = await this.#leaving.run(request.signal, () => this.#app.inject(options));
+        const body = answered.stream();
+        // A reader that leaves is a client that leaves.
+        body.once('close', () => answered.raw.res.destroy());
+        return { statusCode: answered.statusCode, headers: answered.headers, body };
+      },
+      route: (request, response) => this.#app.routing(request, response),
+    };
   }
 
   /** Requests now open. */
@@ -146,6 +187,8 @@ export class MillraceServer {
     const startMs = performance.now();
     request.exchange = new Exchange(request.raw, reply.raw, request.id);
     this.#exchanges.add(request.exchange, reply.raw);
+    const leave = () => request.exchange.abort(new MillraceError('REQUEST_ABORTED', 'The client aborted the request.'));
+    this.#leaving.getStore()?.addEventListener('abort', leave, { once: true });
     reply.header('x-request-id', request.exchange.id);
     reply.raw.once('close', () => {
       const status = reply.raw.writableFinished ? reply.raw.statusCode : 499;

@@ -28,7 +28,7 @@ test('a response is stored, retrieved, continued and deleted', async () => {
   expect((await responses.retrieve(third.id)).output).toHaveLength(1);
   const page = await responses.inputItems.list(third.id, { order: 'asc', limit: 3 });
   expect([page.data.length, page.has_more]).toEqual([3, true]);
-  const all: string[] = [];
+  const all: unknown[] = [];
   for await (const item of responses.inputItems.list(third.id, { limit: 2 })) all.push(item.type);
   expect(all).toEqual(['message', 'message', 'message', 'message', 'message']);
   await responses.delete(first.id);
