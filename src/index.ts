@@ -8,6 +8,7 @@ export { type EmbedOptions, Encoder, type EncoderInfo, type EncoderInput } from 
 export type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo, SizeCounts } from './engine/engine.ts';
 export { type ChatOptions, LLM, type Prompt } from './engine/llm.ts';
 export { type EngineDescription, type LoadedEngine, type LoadHooks, loadEngine } from './engine/load.ts';
+export type { LogitsProcessor, StopPredicate } from './engine/logits-stage.ts';
 export type { DeepPartial, ObjectOptions, ObjectSchema, ObjectStream, StandardSchema, ValueOf } from './engine/object.ts';
 export type {
   Admission,

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "../cpu/sampler_shape.h"
 #include "exports.h"
 
 namespace millrace::addon {
@@ -115,6 +116,12 @@ cpu::SamplingColumns readColumns(napi_env env, napi_value value, napi_value kept
   c.biasValues = biasValues.data;
   c.biasLength = std::min(biasIds.length, biasValues.length);
   c.biasStart = atLeast(reader.int32s("biasStart"), int64_t{n} + 1, "biasStart");
+  const cpu::Span<float> shaping = reader.floats("shaping");
+  if (shaping.length > 0) c.shaping = atLeast(shaping, int64_t{n} * cpu::kShapingWidth, "shaping");
+  const cpu::Span<int32_t> wantedIds = reader.int32s("wantedIds");
+  c.wantedIds = wantedIds.data;
+  c.wantedLength = wantedIds.length;
+  c.wantedStart = atLeast(reader.int32s("wantedStart"), int64_t{n} + 1, "wantedStart");
   return c;
 }
 
@@ -169,6 +176,7 @@ void setSampled(napi_env env, napi_value result, const Sampled& sampled) {
   setArray(env, result, "topTokenIds", napi_int32_array, sampled.rows.topTokenIds);
   setArray(env, result, "topLogprobs", napi_float32_array, sampled.rows.topLogprobs);
   setArray(env, result, "corrupted", napi_uint8_array, sampled.rows.corrupted);
+  setArray(env, result, "mirostatMu", napi_float32_array, sampled.rows.mirostatMu);
   setProperty(env, result, "maxTopLogprobs", makeNumber(env, sampled.rows.maxTopLogprobs));
   setProperty(env, result, "sampleMs", makeNumber(env, sampled.sampleMs));
 }

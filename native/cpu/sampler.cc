@@ -9,6 +9,7 @@
 #include "../common/error.h"
 #include "../common/philox.h"
 #include "../common/sampling_math.h"
+#include "sampler_shape.h"
 
 namespace millrace::cpu {
 namespace {
@@ -67,12 +68,13 @@ class RowSampler {
     float logSum = 0;
     if (numLogprobs >= 0) logSum = logSumOf(maximum);
     if (numLogprobs > 0) reportAlternatives(row, numLogprobs, maximum, logSum, result);
+    if (numLogprobs >= 0) reportWanted(row, columns, maximum, logSum, result);
     if (process(row, columns, masks)) {
       bool unused = false;
       maximum = settledMaximum(unused);
       if ((result.corrupted[row] = stateOf(maximum)) != 0) return;
     }
-    const int32_t token = choose(row, columns, maximum);
+    const int32_t token = choose(row, columns, maximum, result.mirostatMu[row]);
     result.tokenIds[row] = token;
     if (numLogprobs < 0) return;
     const float logit = !infinite ? raw[token] : raw[token] == kInfinity ? 0.0f : -kInfinity;
@@ -121,6 +123,17 @@ class RowSampler {
       ids[place] = id;
     }
     for (int32_t i = 0; i < count; i++) values[i] = (logits_[ids[i]] - maximum) - logSum;
+  }
+
+  // Behind the alternatives asked for, even where the vocabulary has fewer.
+  void reportWanted(int32_t row, const SamplingColumns& c, float maximum, float logSum, SampledRows& result) {
+    int64_t at = int64_t{row} * result.maxTopLogprobs + c.numLogprobs[row];
+    for (int32_t i = c.wantedStart[row]; i < c.wantedStart[row + 1]; i++, at++) {
+      const int32_t id = c.wantedIds[i];
+      if (id < 0 || id >= n_) continue;
+      result.topTokenIds[static_cast<size_t>(at)] = id;
+      result.topLogprobs[static_cast<size_t>(at)] = (logits_[id] - maximum) - logSum;
+    }
   }
 
   bool process(int32_t row, const SamplingColumns& c, const uint32_t* masks) {
@@ -174,13 +187,20 @@ class RowSampler {
     }
   }
 
-  int32_t choose(int32_t row, const SamplingColumns& c, float maximum) {
+  int32_t choose(int32_t row, const SamplingColumns& c, float maximum, float& mu) {
     if (c.temperature[row] == 0.0f) return kernels_.firstEqual(logits_, n_, maximum);
     const int32_t topK = c.topK[row] > 0 && c.topK[row] < n_ ? c.topK[row] : 0;
-    const Shape shape{c.temperature[row], c.topP[row], c.minP[row], topK};
-    const float u = uniformAt(c.seed[2 * row], c.seed[2 * row + 1], c.choice[row], c.position[row], 0);
-    if (topK == 0 && shape.topP >= 1.0f) return drawInVocabularyOrder(shape, maximum, u);
-    return drawInDescendingOrder(shape, maximum, u);
+    Shaping shaping;
+    if (c.shaping != nullptr) std::memcpy(&shaping, c.shaping + int64_t{row} * kShapingWidth, sizeof shaping);
+    const float temperature = dynamicTemperature(kernels_, logits_, n_, maximum, c.temperature[row], shaping, weights());
+    if (temperature == 0.0f) return kernels_.firstEqual(logits_, n_, maximum);
+    const Shape shape{temperature, c.topP[row], c.minP[row], topK};
+    const auto uniform = [&](uint32_t draw) { return uniformAt(c.seed[2 * row], c.seed[2 * row + 1], c.choice[row], c.position[row], draw); };
+    if (topK == 0 && shape.topP >= 1.0f && !shaping.needsOrder()) return drawInVocabularyOrder(shape, maximum, uniform(0));
+    startOrder(maximum);
+    if (shaping.mirostatMode != 0) return drawByMirostat(temperature, shaping, maximum, uniform(0), mu);
+    const bool isExcluding = shaping.xtcProbability > 0 && uniform(1) < shaping.xtcProbability;
+    return drawInDescendingOrder(shape, shaping, isExcluding, maximum, uniform(0));
   }
 
   int32_t drawInVocabularyOrder(const Shape& shape, float maximum, float u) {
@@ -204,33 +224,55 @@ class RowSampler {
 
   static float weightOf(float logit, float maximum, float temperature) { return samplingMath::expF32((logit - maximum) / temperature); }
 
-  int32_t drawInDescendingOrder(const Shape& shape, float maximum, float u) {
-    startOrder(maximum);
+  int32_t drawInDescendingOrder(const Shape& shape, const Shaping& shaping, bool isExcluding, float maximum, float u) {
     int32_t kept = 0;
     float total = 0, threshold = kInfinity;
     float* weights = this->weights();
-    if (shape.topK == 0) {
+    const float least = sigmaLimit(kernels_, logits_, n_, maximum, shaping.topNSigma, weights);
+    if (shape.topK == 0 && shape.topP < 1.0f) {
       kernels_.weights(logits_, n_, maximum, shape.temperature, 0.0f, weights);
+      if (least > -kInfinity)
+        for (int32_t id = 0; id < n_; id++)
+          if (logits_[id] < least) weights[id] = 0;
       threshold = shape.topP * kernels_.sumBlocks(weights, n_, nullptr);
     } else if (shape.topP < 1.0f) {
       float sum = 0;
-      for (int32_t i = 0; i < shape.topK && has(i); i++) sum = sum + weightOf(logits_[idAt(i)], maximum, shape.temperature);
+      for (int32_t i = 0; i < shape.topK && has(i) && logits_[idAt(i)] >= least; i++) sum = sum + weightOf(logits_[idAt(i)], maximum, shape.temperature);
       threshold = shape.topP * sum;
     }
     while (has(kept) && (shape.topK == 0 || kept < shape.topK)) {
       const float weight = weightOf(logits_[idAt(kept)], maximum, shape.temperature);
-      if (kept > 0 && (weight == 0.0f || weight < shape.minP)) break;
+      if (kept > 0 && (weight == 0.0f || weight < shape.minP || logits_[idAt(kept)] < least)) break;
       weights[kept++] = weight;
       total = total + weight;
       if (total >= threshold) break;
     }
-    const float target = u * total;
-    float sum = 0;
-    for (int32_t i = 0; i < kept; i++) {
-      sum = sum + weights[i];
-      if (sum > target) return idAt(i);
+    if (shaping.typicalP < 1.0f) {
+      keepTypical(weights, kept, total, shaping.typicalP, scratch_.spare);
+      total = sumInOrder(weights, kept);
     }
-    return idAt(kept - 1);
+    if (isExcluding) {
+      excludeTopChoices(weights, kept, total, shaping.xtcThreshold);
+      total = sumInOrder(weights, kept);
+    }
+    return idAt(placeOf(weights, kept, u * total));
+  }
+
+  int32_t drawByMirostat(float temperature, const Shaping& shaping, float maximum, float u, float& mu) {
+    float* weights = this->weights();
+    kernels_.weights(logits_, n_, maximum, temperature, 0.0f, weights);
+    const float all = kernels_.sumBlocks(weights, n_, nullptr);
+    int32_t kept = 0;
+    float total = 0;
+    for (; has(kept); kept++) {
+      const float weight = weightOf(logits_[idAt(kept)], maximum, temperature);
+      if (kept > 0 && (weight == 0.0f || surprise(weight, all) > shaping.mirostatMu)) break;
+      weights[kept] = weight;
+      total = total + weight;
+    }
+    const int32_t place = placeOf(weights, kept, u * total);
+    mu = nextMu(shaping, surprise(weights[place], total));
+    return idAt(place);
   }
 
   // Ids in descending order, sorted only as far as they are asked for: keys [0, sorted_) are in place, the rest are not smaller. Keys hold the ids
@@ -297,7 +339,8 @@ void checkColumns(const SamplingColumns& c) {
   for (int32_t row = 0; row < c.numRows; row++) {
     const bool history = c.historyStart[row] >= 0 && c.historyStart[row] <= c.historyStart[row + 1] && c.historyStart[row + 1] <= c.historyLength;
     const bool bias = c.biasStart[row] >= 0 && c.biasStart[row] <= c.biasStart[row + 1] && c.biasStart[row + 1] <= c.biasLength;
-    require(history && bias, "BACKEND_STEP_FAILED", "The sampling batch has ranges outside its arrays.");
+    const bool wanted = c.wantedStart[row] >= 0 && c.wantedStart[row] <= c.wantedStart[row + 1] && c.wantedStart[row + 1] <= c.wantedLength;
+    require(history && bias && wanted, "BACKEND_STEP_FAILED", "The sampling batch has ranges outside its arrays.");
     const bool numbers = c.temperature[row] >= 0 && c.topP[row] >= 0 && c.minP[row] >= 0 && c.numLogprobs[row] >= -1 && c.numLogprobs[row] <= 1024;
     require(numbers, "BACKEND_STEP_FAILED", "The sampling batch has parameters out of range.");
     require(c.historyPrompt[row] >= 0 && c.historyPrompt[row] <= c.historyStart[row + 1] - c.historyStart[row], "BACKEND_STEP_FAILED",
@@ -311,7 +354,10 @@ SampledRows Sampler::sample(ConstRows logits, int32_t vocabSize, const SamplingC
   checkColumns(columns);
   const size_t numRows = static_cast<size_t>(columns.numRows);
   SampledRows result;
-  for (size_t row = 0; row < numRows; row++) result.maxTopLogprobs = std::max(result.maxTopLogprobs, columns.numLogprobs[row]);
+  for (size_t row = 0; row < numRows; row++) {
+    if (columns.numLogprobs[row] < 0) continue;
+    result.maxTopLogprobs = std::max(result.maxTopLogprobs, columns.numLogprobs[row] + columns.wantedStart[row + 1] - columns.wantedStart[row]);
+  }
   const size_t numTop = numRows * static_cast<size_t>(result.maxTopLogprobs);
   const float nan = std::numeric_limits<float>::quiet_NaN();
   result.tokenIds.assign(numRows, 0);
@@ -319,6 +365,7 @@ SampledRows Sampler::sample(ConstRows logits, int32_t vocabSize, const SamplingC
   result.topTokenIds.assign(numTop, -1);
   result.topLogprobs.assign(numTop, nan);
   result.corrupted.assign(numRows, 0);
+  result.mirostatMu.assign(numRows, nan);
   std::atomic<bool> failed{false};  // out of memory on a worker: tiles must not throw
   pool.parallel(columns.numRows, [&](int64_t row, int worker) {
     try {

@@ -19,8 +19,10 @@ struct SamplingColumns {
   const int32_t *historyIds, *historyStart, *historyPrompt;
   const int32_t *biasIds, *biasStart;
   const float* biasValues;
-  // Elements of historyIds and biasIds (biasValues): the starts are checked against them.
-  int64_t historyLength, biasLength;
+  const float* shaping = nullptr;  // [numRows, kShapingWidth] or null
+  const int32_t *wantedIds, *wantedStart;
+  // Elements of historyIds, biasIds (biasValues) and wantedIds: the starts are checked against them.
+  int64_t historyLength, biasLength, wantedLength;
 };
 
 struct SampledRows {
@@ -30,6 +32,7 @@ struct SampledRows {
   std::vector<float> topLogprobs;
   int32_t maxTopLogprobs = 0;
   std::vector<uint8_t> corrupted;  // 0 fine, 1 a NaN among the logits, 2 nothing allowed
+  std::vector<float> mirostatMu;   // NaN where mirostat is off
 };
 
 class Sampler {

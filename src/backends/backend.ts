@@ -158,7 +158,8 @@ export interface StepResult {
   readonly tokenIds: Int32Array;
   /** Natural log of the probability of each sampled token under the raw logits, `[numLogitRows]`; NaN where not asked for. */
   readonly logprobs: Float32Array;
-  /** Rows that asked for alternatives: `[numLogitRows, maxTopLogprobs]` ids and values, -1 where unused. */
+  /** Rows that asked for alternatives: `[numLogitRows, maxTopLogprobs]` ids and values, -1 where unused. Ids asked for by name stand behind the
+   * `numLogprobs` best of the row. */
   readonly topTokenIds: Int32Array;
   readonly topLogprobs: Float32Array;
   readonly maxTopLogprobs: number;
@@ -167,6 +168,8 @@ export interface StepResult {
    * The token of such a row is 0 and means nothing.
    */
   readonly corrupted: Uint8Array;
+  /** `[numLogitRows]`: what mirostat's `mu` of each row came to with its token; NaN where it is off. */
+  readonly mirostatMu: Float32Array;
   /** The outputs named in `readOutputs`. */
   readonly outputs: Readonly<Record<string, Float32Array>>;
   /** Time on the device, without waiting for it. */

@@ -3,6 +3,7 @@ import type { TierStats } from '../kv/tiers/tier.ts';
 import type { SamplingParams } from '../sampling/params.ts';
 import type { RequestReport } from '../scheduler/wait-reasons.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { LogitsProcessor, StopPredicate } from './logits-stage.ts';
 import type { RequestStream } from './request-stream.ts';
 
 export type { RequestReport } from '../scheduler/wait-reasons.ts';
@@ -32,6 +33,10 @@ export interface GenerateOptions {
    * string reaches across one.
    */
   readonly markerTokenIds?: ReadonlySet<number>;
+  /** Change the logits of each place, in this order, before anything else of sampling. */
+  readonly logitsProcessors?: readonly LogitsProcessor[] | undefined;
+  /** Ends a choice behind the token after which it first says true; the token and its text are part of the output. */
+  readonly stopWhen?: StopPredicate | undefined;
 }
 
 /** The loaded model, for `/v1/models`, `inspect` and the start banner. */

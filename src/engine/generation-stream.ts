@@ -53,6 +53,8 @@ export class GenerationStream implements RequestStream {
   readonly #admitted = new Deferred<Admission>();
   readonly #result = new Deferred<GenerationResult>();
   readonly #choices: GrowingChoice[] = [];
+  /** More choices grow than will be kept. */
+  #contest: { readonly numKept: number; readonly withLogprobs: boolean } | null = null;
   readonly #onAbort: (reason: MillraceError) => void;
   #admission: Admission | null = null;
   #usage = { promptTokens: 0, completionTokens: 0, cachedTokens: 0 };
@@ -122,10 +124,12 @@ export class GenerationStream implements RequestStream {
 
   // --- the engine's side ---
 
-  admit(admission: Admission, numChoices: number, withLogprobs: boolean): void {
+  /** @param numGenerated choices that will be generated: of more than `numChoices`, the likeliest are kept, and nothing is given out before */
+  admit(admission: Admission, numChoices: number, withLogprobs: boolean, numGenerated = numChoices): void {
+    if (numGenerated > numChoices) this.#contest = { numKept: numChoices, withLogprobs };
     this.#admission = admission;
     this.#usage.promptTokens = admission.promptTokenIds.length;
-    for (let index = 0; index < numChoices; index++) {
+    for (let index = 0; index < numGenerated; index++) {
       this.#choices.push({
         readText: [],
         unreadText: '',
@@ -133,7 +137,7 @@ export class GenerationStream implements RequestStream {
         markers: [],
         readMarkers: 0,
         tokenIds: [],
-        logprobs: withLogprobs ? [] : null,
+        logprobs: withLogprobs || this.#contest !== null ? [] : null,
         finishReason: null,
         stopReason: null,
         readTokens: 0,
@@ -171,6 +175,7 @@ export class GenerationStream implements RequestStream {
   complete(timings: RequestTimings): void {
     if (this.#isDone || this.#admission === null) return;
     this.#isDone = true;
+    this.#decide();
     this.#result.resolve({
       requestId: this.requestId,
       promptTokenIds: this.#admission.promptTokenIds,
@@ -179,6 +184,16 @@ export class GenerationStream implements RequestStream {
       timings,
     });
     this.#notify();
+  }
+
+  /** Keeps the choices with the highest log probability per token, best first; the earlier of equals. */
+  #decide(): void {
+    if (this.#contest === null) return;
+    const { numKept, withLogprobs } = this.#contest;
+    const ranked = this.#choices.map((choice) => ({ choice, mean: meanLogprob(choice) })).sort((a, b) => b.mean - a.mean);
+    const kept = ranked.slice(0, numKept).map(({ choice }) => (withLogprobs ? choice : { ...choice, logprobs: null }));
+    this.#choices.splice(0, this.#choices.length, ...kept);
+    this.#contest = null;
   }
 
   fail(error: MillraceError): void {
@@ -198,6 +213,12 @@ export class GenerationStream implements RequestStream {
 
   async #nextDelta(): Promise<IteratorResult<GenerationDelta>> {
     while (!this.#isLeft) {
+      while (this.#contest !== null && !this.#isDone) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+      }
+      if (this.#error !== null && this.#contest !== null) break;
       for (let i = 0; i < this.#choices.length; i++) {
         const delta = this.#takeDelta((this.#turn + i) % this.#choices.length);
         if (delta === null) continue;
@@ -238,6 +259,11 @@ export class GenerationStream implements RequestStream {
       stopReason: ends ? choice.stopReason : null,
     };
   }
+}
+
+function meanLogprob({ logprobs }: GrowingChoice): number {
+  if (logprobs === null || logprobs.length === 0) return -Infinity;
+  return logprobs.reduce((sum, { logprob }) => sum + logprob, 0) / logprobs.length;
 }
 
 function finishedChoice(choice: GrowingChoice, index: number): GenerationChoice {

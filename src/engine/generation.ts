@@ -5,7 +5,8 @@ import type { IncrementalDetokenizer } from '../tokenizer/detokenizer.ts';
 import type { StopStringMatcher } from '../tokenizer/stop-strings.ts';
 import type { FinishedRequest } from './engine.ts';
 import type { GenerationStream } from './generation-stream.ts';
-import type { RequestSampling } from './sampling-columns.ts';
+import type { LogitsProcessor, StopPredicate } from './logits-stage.ts';
+import type { RequestSampling } from './request-sampling.ts';
 
 /** One of the `n` continuations. */
 export interface Choice {
@@ -18,6 +19,10 @@ export interface Choice {
   readonly markerTokenIds: ReadonlySet<number>;
   /** Where a structured output stands, or null. */
   readonly grammar: GrammarMatcher | null;
+  readonly logitsProcessors: readonly LogitsProcessor[];
+  readonly stopWhen: StopPredicate | null;
+  /** What `stopWhen` is shown; kept for it alone. */
+  readonly written: { readonly tokenIds: number[]; text: string };
   numTokens: number;
   lastTokenMs: number;
 }

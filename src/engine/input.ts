@@ -24,6 +24,20 @@ export async function promptTokenIds(input: GenerateInput, parts: InputParts): P
   return nonEmpty(await parts.tokenizer.encodeAsync(input.prompt, { addSpecialTokens, parseSpecial: true }));
 }
 
+/** The last `most` tokens of a prompt; -1: those that leave room for one of output; null: all. @throws SAMPLING_PARAM_INVALID */
+export function lastTokens(prompt: Int32Array, most: number | null, maxModelLen: number): Int32Array {
+  if (most === null) return prompt;
+  if (!Number.isInteger(most) || most < -1 || most === 0 || most > maxModelLen) {
+    throw new MillraceError('SAMPLING_PARAM_INVALID', {
+      message: 'Sampling parameter truncate_prompt_tokens is out of range.',
+      expected: `-1 or an integer from 1 to ${maxModelLen}`,
+      received: String(most),
+      param: 'truncate_prompt_tokens',
+    });
+  }
+  return prompt.slice(-Math.min(prompt.length, most === -1 ? maxModelLen - 1 : most));
+}
+
 function checkedIds(ids: ArrayLike<number>, vocabSize: number): Int32Array {
   for (let i = 0; i < ids.length; i++) {
     if (Number.isInteger(ids[i]) && ids[i] >= 0 && ids[i] < vocabSize) continue;

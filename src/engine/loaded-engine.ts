@@ -25,12 +25,12 @@ import type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptio
 import { Generation } from './generation.ts';
 import { GenerationStream } from './generation-stream.ts';
 import { GrammarCache } from './grammar-cache.ts';
-import { type InputParts, promptTokenIds } from './input.ts';
+import { type InputParts, lastTokens, promptTokenIds } from './input.ts';
 import { EngineLoop, type LogitsListener } from './loop.ts';
 import { OutputStage } from './output.ts';
 import { PrefixTransfer } from './prefix-transfer.ts';
+import { requestSampling } from './request-sampling.ts';
 import type { RequestStream } from './request-stream.ts';
-import { requestSampling } from './sampling-columns.ts';
 import { EngineCounters, readStats } from './stats.ts';
 
 export interface EngineLimits {
@@ -43,6 +43,7 @@ export interface EngineLimits {
   readonly schedulingPolicy?: PolicyName;
   /** Steps scheduled and not yet committed: 1 or 2. Default: 1. */
   readonly maxInFlight?: number;
+  readonly targetItlMs?: number | null;
   /** Default: true. */
   readonly estimatePeak?: boolean;
   readonly enablePrefixCaching: boolean;
@@ -159,9 +160,10 @@ export class LoadedEngine implements Engine {
     const { enablePrefixCaching, evictionPolicy = 'lru', prefixTtlSeconds = DEFAULT_TTL_SECONDS } = limits;
     const eviction = evictionPolicies[evictionPolicy]({ ttlMs: prefixTtlSeconds * 1000 });
     const kv = new KvCache({ groups, blockSize, enablePrefixCaching, eviction, tiers: parts.tiers ?? null });
-    const { maxQueueMs, maxTenantSeqs } = limits;
+    const { maxQueueMs, maxTenantSeqs, targetItlMs, ...others } = limits;
     this.scheduler = new Scheduler({
-      ...limits,
+      ...others,
+      ...(typeof targetItlMs === 'number' ? { targetItlMs } : {}),
       kv,
       maxQueueMs: maxQueueMs ?? Infinity,
       maxTenantSeqs: maxTenantSeqs ?? Infinity,
@@ -299,9 +301,10 @@ export class LoadedEngine implements Engine {
   async #admit(generation: Generation, input: GenerateInput, given: SamplingParams, options: GenerateOptions): Promise<void> {
     const { stream } = generation;
     this.#refuseWhenClosed();
-    const prompt = await promptTokenIds(input, this.#input);
+    const whole = await promptTokenIds(input, this.#input);
     this.#refuseWhenClosed();
     if (stream.isDone) return;
+    const prompt = lastTokens(whole, given.truncatePromptTokens ?? null, this.#parts.limits.maxModelLen);
     const params = resolveSamplingParams(given, {
       maxTokens: this.#parts.limits.maxModelLen - prompt.length,
       vocabSize: this.model.vocabSize,
@@ -312,13 +315,14 @@ export class LoadedEngine implements Engine {
     const matchers = params.structuredOutput === null ? [] : await this.#matchers(generation, prompt.length, params, scheduling);
     this.#refuseWhenClosed();
     if (stream.isDone) return;
+    const { logitsProcessors = [], stopWhen = null } = options;
     let first: Request | undefined;
-    for (let choice = 0; choice < params.n; choice++) {
+    for (let choice = 0; choice < params.bestOf; choice++) {
       const sibling = first === undefined ? {} : { sibling: first };
       const request = new Request({ id: stream.requestId, promptTokenIds: prompt, params, choice, ...scheduling, ...sibling });
       first ??= request;
-      const sampling = requestSampling(request, this.#eosTokenIds);
-      request.waitsForSample = sampling.usesHistory || params.structuredOutput !== null;
+      const sampling = requestSampling(request, this.#eosTokenIds, this.tokenizer, this.model.vocabSize);
+      request.waitsForSample = sampling.waitsForSample || params.structuredOutput !== null || logitsProcessors.length > 0;
       generation.choices.push({
         request,
         generation,
@@ -327,13 +331,17 @@ export class LoadedEngine implements Engine {
         stops: new StopStringMatcher(params.stop, { includeStop: params.includeStopStringInOutput }),
         markerTokenIds: options.markerTokenIds ?? noTokens,
         grammar: matchers[choice] ?? null,
+        logitsProcessors,
+        stopWhen,
+        written: { tokenIds: [], text: '' },
         numTokens: 0,
         lastTokenMs: 0,
       });
     }
     this.scheduler.add(generation.choices.map((choice) => choice.request));
     this.#output.register(generation);
-    stream.admit({ requestId: stream.requestId, promptTokenIds: prompt, maxTokens: params.maxTokens, seed: params.seed }, params.n, params.logprobs);
+    const admission = { requestId: stream.requestId, promptTokenIds: prompt, maxTokens: params.maxTokens, seed: params.seed };
+    stream.admit(admission, params.n, params.logprobs, params.bestOf);
     this.#loop.wake();
   }
 
@@ -341,13 +349,13 @@ export class LoadedEngine implements Engine {
   async #matchers(
     { stream, startMs }: Generation,
     promptTokens: number,
-    { structuredOutput, n }: ResolvedSamplingParams,
+    { structuredOutput, bestOf }: ResolvedSamplingParams,
     { tenant = '', priority = 0 }: Pick<RequestOptions, 'tenant' | 'priority'>,
   ): Promise<GrammarMatcher[]> {
     if (structuredOutput === null) return [];
     this.#compiling.set(stream, { id: stream.requestId, tenant, priority, promptTokens, startMs });
     try {
-      return await this.#grammars.matchers(structuredOutput, n);
+      return await this.#grammars.matchers(structuredOutput, bestOf);
     } finally {
       this.#compiling.delete(stream);
     }

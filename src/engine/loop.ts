@@ -1,6 +1,6 @@
 /** Keeps steps going while there is work: schedule, fill, execute, commit, hand out. Between steps the event loop gets its turn. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Backend, Cache, Program, Step, StepResult } from '../backends/backend.ts';
+import type { Backend, Cache, HostStage, Program, Step, StepResult } from '../backends/backend.ts';
 import type { Clock } from '../base/clock.ts';
 import { MillraceError, toMillraceError } from '../base/errors.ts';
 import type { Request } from '../scheduler/request.ts';
@@ -8,9 +8,11 @@ import type { ScheduledBatch } from '../scheduler/scheduled-batch.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { BlockMover } from './block-mover.ts';
 import { FilledForwardBatch, type ForwardBatchLimits } from './forward-batch.ts';
+import { LogitsStage } from './logits-stage.ts';
 import { MaskStage } from './mask-stage.ts';
 import type { OutputStage } from './output.ts';
-import { FilledSamplingBatch, type RequestSampling } from './sampling-columns.ts';
+import type { RequestSampling } from './request-sampling.ts';
+import { FilledSamplingBatch } from './sampling-columns.ts';
 import type { EngineCounters } from './stats.ts';
 
 /** Sees the raw logits of each step, `[totalLogitRows, vocabSize]`, before it is committed. For tests and measurements. */
@@ -35,6 +37,7 @@ export interface LoopParts {
 /** A step that the backend has been given. Never rejects. */
 interface Flight {
   readonly batch: ScheduledBatch;
+  readonly host: MaskStage | LogitsStage | null;
   readonly outcome: Promise<StepResult | MillraceError>;
   /** JavaScript time before it, milliseconds. */
   readonly fillMs: number;
@@ -139,12 +142,12 @@ export class EngineLoop {
       mover?.load(batch.loads);
       return batch.failed.length > 0;
     }
-    const host = MaskStage.of(batch, (request) => output.choiceOf(request)?.grammar ?? null, this.#vocabSize);
+    const host = this.#hostStage(batch);
     const step = this.#fill(batch, this.#buffers[batch.step % this.#buffers.length], host);
     const outcome = backend.execute(step).catch((thrown: unknown) => toMillraceError(thrown, 'BACKEND_STEP_FAILED'));
     void host?.begin();
     mover?.load(batch.loads);
-    this.#flights.push({ batch, outcome, fillMs: clock.nowMs() - startMs });
+    this.#flights.push({ batch, host, outcome, fillMs: clock.nowMs() - startMs });
     return true;
   }
 
@@ -158,12 +161,14 @@ export class EngineLoop {
     const { scheduler, output, counters, clock } = this.#parts;
     const { batch } = flight;
     const doneMs = clock.nowMs();
+    const stepMs = doneMs - counters.lastProgressMs; // from token to token, not only the backend's part
     counters.lastProgressMs = doneMs;
     if (outcome instanceof MillraceError) {
       this.#fail(batch, outcome);
       return;
     }
     if (batch.totalLogitRows > 0) this.#parts.captureLogits?.(batch, outcome.outputs.logits);
+    if (flight.host instanceof LogitsStage) for (const [request, error] of flight.host.errors) output.failRequest(request, error, doneMs);
     output.failCorrupted(batch, outcome, doneMs);
     output.deliver(batch, scheduler.commit(batch, outcome.tokenIds), outcome, doneMs);
     scheduler.rates.noteStep(batch.totalTokens, outcome.forwardMs);
@@ -174,7 +179,14 @@ export class EngineLoop {
     counters.totalHostMs += counters.lastStepHostMs;
   }
 
-  #fill(batch: ScheduledBatch, { forward, sampling }: StepBuffers, host: MaskStage | null): Step {
+  #hostStage(batch: ScheduledBatch): MaskStage | LogitsStage | null {
+    const { output } = this.#parts;
+    const masks = MaskStage.of(batch, (request) => output.rulesOf(request), this.#vocabSize);
+    const processorsOf = (request: Request) => output.processorsOf(request);
+    return LogitsStage.isWanted(batch, processorsOf) ? new LogitsStage(batch, processorsOf, masks, this.#vocabSize) : masks;
+  }
+
+  #fill(batch: ScheduledBatch, { forward, sampling }: StepBuffers, host: HostStage | null): Step {
     forward.fill(batch);
     sampling.fill(batch, this.#samplingOf);
     const { program, cache } = this.#parts;

@@ -10,34 +10,52 @@ const DEADLINE_MS = 30_000;
 /** After so long the event loop gets a turn. */
 const TURN_MS = 5;
 
+/** What one request's output is held to. */
+export interface OutputRules {
+  readonly grammar: GrammarMatcher | null;
+  readonly allowed: Uint32Array | null;
+}
+
 export class MaskStage implements HostStage {
   readonly needsLogits = false;
   readonly deadlineMs = DEADLINE_MS;
   /** Matcher of each logit row, null where anything may follow. */
   readonly #matchers: readonly (GrammarMatcher | null)[];
+  /** Bits of what each row may be at all, null where it is not said. */
+  readonly #allowed: readonly (Uint32Array | null)[];
   /** Rows whose output must not end yet where it may go on. */
   readonly #withholdsEnd: readonly boolean[];
   readonly #numWords: number;
   #masks: Promise<Uint32Array> | null = null;
 
-  constructor(matchers: readonly (GrammarMatcher | null)[], numWords: number, withholdsEnd: readonly boolean[] = []) {
+  constructor(
+    matchers: readonly (GrammarMatcher | null)[],
+    numWords: number,
+    withholdsEnd: readonly boolean[] = [],
+    allowed: readonly (Uint32Array | null)[] = [],
+  ) {
     this.#matchers = matchers;
+    this.#allowed = allowed;
     this.#withholdsEnd = withholdsEnd;
     this.#numWords = numWords;
   }
 
-  /** @returns null when no row of the step is held to a grammar */
-  static of(batch: ScheduledBatch, matcherOf: (request: Request) => GrammarMatcher | null, vocabSize: number): MaskStage | null {
+  /** @returns null when no row of the step is held to a grammar or a list of ids */
+  static of(batch: ScheduledBatch, rulesOf: (request: Request) => OutputRules, vocabSize: number): MaskStage | null {
     const matchers: (GrammarMatcher | null)[] = [];
+    const allowed: (Uint32Array | null)[] = [];
     const withholdsEnd: boolean[] = [];
     for (let row = 0; row < batch.numRows; row++) {
       const { params, numOutputTokens } = batch.requests[row];
       for (let i = 0; i < batch.numLogitRows[row]; i++) {
-        matchers.push(matcherOf(batch.requests[row]));
+        const { grammar, allowed: bits } = rulesOf(batch.requests[row]);
+        matchers.push(grammar);
+        allowed.push(bits);
         withholdsEnd.push(params.ignoreEos || numOutputTokens + i < params.minTokens);
       }
     }
-    return matchers.every((matcher) => matcher === null) ? null : new MaskStage(matchers, Math.ceil(vocabSize / 32), withholdsEnd);
+    const isFree = matchers.every((matcher) => matcher === null) && allowed.every((bits) => bits === null);
+    return isFree ? null : new MaskStage(matchers, Math.ceil(vocabSize / 32), withholdsEnd, allowed);
   }
 
   /** Begins when the backend has been given the step, or at the latest when it asks. */
@@ -65,6 +83,8 @@ export class MaskStage implements HostStage {
           words.fill(0); // nothing may follow: this row fails, and no other
         }
       }
+      const bits = this.#allowed[row] ?? null;
+      for (let i = 0; bits !== null && i < words.length; i++) words[i] &= bits[i];
       if (performance.now() - turnMs < TURN_MS) continue;
       await nextTurn();
       turnMs = performance.now();

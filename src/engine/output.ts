@@ -2,11 +2,14 @@
 import type { StepResult } from '../backends/backend.ts';
 import { MillraceError } from '../base/errors.ts';
 import type { GrammarMatcher } from '../sampling/grammar/matcher.ts';
+import { shapingFields } from '../sampling/shaping.ts';
 import type { Request } from '../scheduler/request.ts';
 import type { CommittedBatch, ScheduledBatch } from '../scheduler/scheduled-batch.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { FinishedRequest } from './engine.ts';
 import type { Choice, Generation } from './generation.ts';
+import { type LogitsProcessor, userFunctionFailed } from './logits-stage.ts';
+import type { OutputRules } from './mask-stage.ts';
 import type { FinishReason, TokenLogprob } from './request-stream.ts';
 import type { EngineCounters } from './stats.ts';
 
@@ -54,6 +57,15 @@ export class OutputStage {
     return this.#choices.get(request);
   }
 
+  rulesOf(request: Request): OutputRules {
+    const choice = this.#choices.get(request);
+    return { grammar: choice?.grammar ?? null, allowed: choice?.sampling.allowed ?? null };
+  }
+
+  processorsOf(request: Request): readonly LogitsProcessor[] {
+    return this.#choices.get(request)?.logitsProcessors ?? [];
+  }
+
   /** Ends rows whose logits were unusable, before their meaningless tokens are booked. */
   failCorrupted(batch: ScheduledBatch, result: StepResult, nowMs: number): void {
     let logitRow = 0;
@@ -75,12 +87,15 @@ export class OutputStage {
       // tokens behind an end do not exist
       for (let i = 0; choice !== undefined && ending === null && i < numAppended[row]; i++) {
         const { params } = choice.request;
-        const logprob = params.logprobs ? tokenLogprob(result, logitRow + i, params.topLogprobs) : null;
+        const logprob =
+          choice.sampling.numLogprobs >= 0 ? tokenLogprob(result, logitRow + i, params.topLogprobs, params.logprobTokenIds.length) : null;
+        if (choice.sampling.shaping !== null) moveMirostat(choice.sampling.shaping, result.mirostatMu[logitRow + i]);
         ending = this.#deliverToken(choice, result.tokenIds[logitRow + i], logprob, nowMs);
       }
-      if (choice !== undefined && numAppended[row] > 0) {
+      // a function of the caller may have failed it just now
+      if (choice !== undefined && this.#choices.has(choice.request) && numAppended[row] > 0) {
         ending ??= this.#jumpForward(choice, nowMs);
-        if (ending !== null) this.#endChoice(choice, ending, nowMs);
+        if (ending !== null && this.#choices.has(choice.request)) this.#endChoice(choice, ending, nowMs);
       }
       logitRow += batch.numLogitRows[row];
     }
@@ -93,14 +108,21 @@ export class OutputStage {
   #jumpForward(choice: Choice, nowMs: number): Ending | null {
     const { grammar, request } = choice;
     // log probabilities come from logits of each place; ends that are still forbidden are the sampler's business
-    if (grammar === null || !this.#parts.jumpForward || request.params.logprobs) return null;
+    if (
+      grammar === null ||
+      !this.#parts.jumpForward ||
+      choice.sampling.numLogprobs >= 0 ||
+      choice.sampling.forbidsJumps ||
+      choice.logitsProcessors.length > 0
+    )
+      return null;
     for (let i = 0; i < MAX_JUMP && choice.numTokens >= request.params.minTokens; i++) {
       const tokenId = forcedToken(grammar);
       if (tokenId < 0) return null;
       this.#parts.scheduler.extend(request, tokenId);
       this.#parts.counters.jumpForwardTokens++;
       const ending = this.#deliverToken(choice, tokenId, null, nowMs);
-      if (ending !== null) return ending;
+      if (ending !== null || !this.#choices.has(request)) return ending;
     }
     return null;
   }
@@ -152,7 +174,20 @@ export class OutputStage {
     if (ending === null && choice.grammar?.isFinished === true) ending = { finishReason: 'stop', stopReason: null };
     if (ending === null && choice.numTokens >= params.maxTokens) ending = { finishReason: 'length', stopReason: null };
     generation.stream.push(request.choice, tokenId, text, logprob, isMarker);
-    return ending;
+    return ending ?? this.#askCaller(choice, tokenId, text, nowMs);
+  }
+
+  #askCaller(choice: Choice, tokenId: number, text: string, nowMs: number): Ending | null {
+    const { stopWhen, written, request } = choice;
+    if (stopWhen === null) return null;
+    written.tokenIds.push(tokenId);
+    written.text += text;
+    try {
+      return stopWhen({ ...written, choice: request.choice }) ? { finishReason: 'stop', stopReason: null } : null;
+    } catch (thrown) {
+      this.failRequest(request, userFunctionFailed('stopWhen', thrown), nowMs);
+      return null;
+    }
   }
 
   #endToken({ params }: Request, tokenId: number): Ending | null {
@@ -198,13 +233,23 @@ function forcedToken(grammar: GrammarMatcher): number {
   }
 }
 
-function tokenLogprob(result: StepResult, logitRow: number, topLogprobs: number): TokenLogprob {
+const MU = shapingFields.indexOf('mirostatMu');
+
+function moveMirostat(shaping: Float32Array, mu: number): void {
+  if (!Number.isNaN(mu)) shaping[MU] = mu;
+}
+
+function tokenLogprob(result: StepResult, logitRow: number, topLogprobs: number, numWanted: number): TokenLogprob {
   const top: { tokenId: number; logprob: number }[] = [];
   const base = logitRow * result.maxTopLogprobs;
   for (let i = 0; i < topLogprobs && result.topTokenIds[base + i] >= 0; i++) {
     top.push({ tokenId: result.topTokenIds[base + i], logprob: result.topLogprobs[base + i] });
   }
-  return { tokenId: result.tokenIds[logitRow], logprob: result.logprobs[logitRow], top };
+  const wanted: { tokenId: number; logprob: number }[] = [];
+  for (let i = base + topLogprobs; i < base + topLogprobs + numWanted; i++) {
+    wanted.push({ tokenId: result.topTokenIds[i], logprob: result.topLogprobs[i] });
+  }
+  return { tokenId: result.tokenIds[logitRow], logprob: result.logprobs[logitRow], top, ...(numWanted === 0 ? {} : { wanted }) };
 }
 
 function corruption(state: number, { params }: Request): MillraceError {
@@ -216,7 +261,7 @@ function corruption(state: number, { params }: Request): MillraceError {
   }
   if (state === 2) {
     return new MillraceError('SAMPLING_PARAM_INVALID', {
-      message: 'No token is left to sample: logit_bias, min_tokens and stop tokens forbid them all.',
+      message: 'No token is left to sample: logit_bias, bad_words, allowed_token_ids, min_tokens and stop tokens forbid them all.',
       param: 'logit_bias',
     });
   }

@@ -9,6 +9,8 @@ export interface TokenLogprob {
   readonly logprob: number;
   /** Alternatives, best first. */
   readonly top: readonly { readonly tokenId: number; readonly logprob: number }[];
+  /** Of the ids of `logprobTokenIds`, in their order; absent when none were asked for. */
+  readonly wanted?: readonly { readonly tokenId: number; readonly logprob: number }[];
 }
 
 /** Something new in one choice. Deltas of one choice, joined, are its text. */

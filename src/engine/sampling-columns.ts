@@ -1,36 +1,12 @@
 /** Sampling parameters of a step as columns, filled in place; rows that use no penalty and no bias cost nothing extra. */
 import type { SamplingBatch } from '../sampling/sampling-batch.ts';
+import { plainShaping, SHAPING_WIDTH, shapingFields } from '../sampling/shaping.ts';
 import type { Request } from '../scheduler/request.ts';
 import type { ScheduledBatch } from '../scheduler/scheduled-batch.ts';
+import { movingBias, type RequestSampling } from './request-sampling.ts';
 
-/** What a request's parameters come to, worked out once at admission. */
-export interface RequestSampling {
-  readonly seedLow: number;
-  readonly seedHigh: number;
-  readonly biasIds: Int32Array;
-  readonly biasValues: Float32Array;
-  /** Ids that would end the generation: forbidden until `minTokens` are there. */
-  readonly endIds: Int32Array;
-  readonly usesHistory: boolean;
-  /** As `SamplingBatch.numLogprobs`. */
-  readonly numLogprobs: number;
-}
-
-export function requestSampling(request: Request, eosTokenIds: readonly number[]): RequestSampling {
-  const { params } = request;
-  const seed = BigInt.asUintN(64, BigInt(params.seed));
-  const bias = Object.entries(params.logitBias);
-  const ends = params.ignoreEos ? params.stopTokenIds : [...eosTokenIds, ...params.stopTokenIds];
-  return {
-    seedLow: Number(seed & 0xffffffffn),
-    seedHigh: Number(seed >> 32n),
-    biasIds: Int32Array.from(bias, ([id]) => Number(id)),
-    biasValues: Float32Array.from(bias, ([, value]) => value),
-    endIds: params.minTokens > 0 ? Int32Array.from(new Set(ends)) : new Int32Array(0),
-    usesHistory: params.repetitionPenalty !== 1 || params.presencePenalty !== 0 || params.frequencyPenalty !== 0,
-    numLogprobs: params.logprobs ? params.topLogprobs : -1,
-  };
-}
+const EMPTY = new Float32Array(0);
+const PLAIN = Float32Array.from(shapingFields, (field) => plainShaping[field]);
 
 export class FilledSamplingBatch implements SamplingBatch {
   numRows = 0;
@@ -48,6 +24,10 @@ export class FilledSamplingBatch implements SamplingBatch {
   readonly historyStart: Int32Array;
   readonly historyPrompt: Int32Array;
   readonly biasStart: Int32Array;
+  shaping: Float32Array = EMPTY;
+  wantedIds = new Int32Array(64);
+  readonly wantedStart: Int32Array;
+  readonly #shaping: Float32Array;
   historyIds = new Int32Array(1024);
   biasIds = new Int32Array(64);
   biasValues = new Float32Array(64);
@@ -67,11 +47,14 @@ export class FilledSamplingBatch implements SamplingBatch {
     this.historyStart = new Int32Array(maxLogitRows + 1);
     this.historyPrompt = new Int32Array(maxLogitRows);
     this.biasStart = new Int32Array(maxLogitRows + 1);
+    this.wantedStart = new Int32Array(maxLogitRows + 1);
+    this.#shaping = new Float32Array(maxLogitRows * SHAPING_WIDTH);
   }
 
   /** Describes the rows of a step that want a token; valid until the next call. */
   fill(batch: ScheduledBatch, samplingOf: (request: Request) => RequestSampling): void {
     this.numRows = 0;
+    this.shaping = EMPTY;
     for (let r = 0; r < batch.numRows; r++) {
       if (batch.numLogitRows[r] === 0) continue;
       const request = batch.requests[r];
@@ -97,6 +80,12 @@ export class FilledSamplingBatch implements SamplingBatch {
     this.choice[row] = request.choice;
     this.position[row] = numTokens + numDraftsBefore;
     this.numLogprobs[row] = sampling.numLogprobs;
+    if (sampling.shaping !== null && this.shaping.length === 0) {
+      this.shaping = this.#shaping;
+      for (let before = 0; before < row; before++) this.#shaping.set(PLAIN, before * SHAPING_WIDTH);
+    }
+    if (this.shaping.length > 0) this.#shaping.set(sampling.shaping ?? PLAIN, row * SHAPING_WIDTH);
+    this.#addWanted(row, sampling);
     this.#addHistory(row, request, sampling, numDraftsBefore);
     this.#addBias(row, request, sampling, numTokens - request.numPromptTokens + numDraftsBefore);
   }
@@ -117,10 +106,13 @@ export class FilledSamplingBatch implements SamplingBatch {
     this.historyStart[row + 1] = start + count;
   }
 
-  #addBias(row: number, request: Request, { biasIds, biasValues, endIds }: RequestSampling, numOutputTokens: number): void {
+  #addBias(row: number, request: Request, sampling: RequestSampling, numOutputTokens: number): void {
+    const { biasIds, biasValues, endIds, dry, badWords } = sampling;
     let at = this.biasStart[row];
     const forbidsEnd = numOutputTokens < request.params.minTokens;
-    const count = biasIds.length + (forbidsEnd ? endIds.length : 0);
+    const moves = dry !== null || badWords.length > 0;
+    const moving = moves ? movingBias(sampling, idsBefore(request, numOutputTokens), request.numPromptTokens) : [];
+    const count = biasIds.length + moving.length + (forbidsEnd ? endIds.length : 0);
     this.biasStart[row + 1] = at + count;
     if (count === 0) return;
     if (this.biasIds.length < at + count) {
@@ -135,9 +127,33 @@ export class FilledSamplingBatch implements SamplingBatch {
     this.biasIds.set(biasIds, at);
     this.biasValues.set(biasValues, at);
     at += biasIds.length;
+    for (const [id, value] of moving) {
+      this.biasIds[at] = id;
+      this.biasValues[at++] = value;
+    }
     for (let i = 0; forbidsEnd && i < endIds.length; i++, at++) {
       this.biasIds[at] = endIds[i];
       this.biasValues[at] = -Infinity;
     }
   }
+
+  #addWanted(row: number, { wantedIds }: RequestSampling): void {
+    const start = this.wantedStart[row];
+    this.wantedStart[row + 1] = start + wantedIds.length;
+    if (wantedIds.length === 0) return;
+    if (this.wantedIds.length < start + wantedIds.length) {
+      const longer = new Int32Array(Math.max(start + wantedIds.length, this.wantedIds.length * 2));
+      longer.set(this.wantedIds.subarray(0, start));
+      this.wantedIds = longer;
+    }
+    this.wantedIds.set(wantedIds, start);
+  }
+}
+
+/** Prompt and output, the drafts that count as output included. */
+function idsBefore(request: Request, numOutputTokens: number): Int32Array {
+  const known = request.tokenIds.subarray(0, request.numTokens);
+  const numDrafts = request.numPromptTokens + numOutputTokens - request.numTokens;
+  if (numDrafts <= 0) return known;
+  return Int32Array.from([...known, ...request.draftTokenIds.subarray(0, numDrafts)]);
 }

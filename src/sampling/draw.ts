@@ -1,5 +1,6 @@
 /**
- * From processed logits to one token: temperature, top-k, softmax, top-p, min-p, draw. `sampler.ts` tells the whole order.
+ * From processed logits to one token: dynamic temperature, temperature, top-n-sigma, top-k, softmax, top-p, min-p, typical, XTC, draw. With mirostat:
+ * temperature, softmax, tokens above the surprise allowed are dropped, draw. `sampler.ts` tells the whole order, `shaping.ts` the ways of shaping.
  *
  * Weights are `exp((logit - maximum) / temperature)`, each operation in f32, so the largest is exactly 1. "Descending" means by logit, ties to
  * the lower id.
@@ -9,10 +10,24 @@
  * - top-k or top-p: ids in descending order; all sums are sequential in that order, save the softmax total of top-p without top-k, which
  *   is the blocked sum over the vocabulary. top-p keeps the shortest prefix whose weights reach `f32(topP * total)`.
  *
+ * - Typical, XTC and mirostat are of the list in descending order, shares being of what the step before has left. Top-n-sigma drops logits below its
+ *   limit from everything after it, the total of top-p included. Mirostat's surprises are of the blocked sum over the vocabulary.
+ *
  * A walk ends at the first id where the running sum exceeds `f32(u * total of what is kept)`, at the latest at the last id of weight above 0.
  */
 import { invariant } from '../base/errors.ts';
 import { expF32, SUM_BLOCK, sumBlocks } from './arithmetic.ts';
+import {
+  dynamicTemperature,
+  excludeTopChoices,
+  keepTypical,
+  needsOrder,
+  nextMu,
+  plainShaping,
+  type Shaping,
+  sigmaLimit,
+  surprise,
+} from './shaping.ts';
 
 const f = Math.fround;
 
@@ -44,11 +59,24 @@ export class TokenDrawer {
     this.#order = new DescendingOrder(vocabSize);
   }
 
-  /** One token by the uniform number `u` in [0, 1). `maximum` is the largest logit: finite. No logit is NaN. */
-  draw(logits: Float32Array, maximum: number, shape: Shape, u: number): number {
+  /** What mirostat came to with the last draw; NaN without. */
+  mirostatMu = NaN;
+
+  /**
+   * One token by the uniform number `u` in [0, 1). `maximum` is the largest logit: finite. No logit is NaN.
+   * @param chance gives the uniform number that decides on XTC
+   */
+  draw(logits: Float32Array, maximum: number, shape: Shape, u: number, shaping: Shaping = plainShaping, chance: () => number = () => 1): number {
+    const temperature = dynamicTemperature(logits, this.#vocabSize, maximum, shape.temperature, shaping, this.#weights);
+    this.mirostatMu = NaN;
+    if (temperature === 0) return logits.indexOf(maximum);
     const topK = shape.topK > 0 && shape.topK < this.#vocabSize ? shape.topK : 0;
-    if (topK === 0 && shape.topP >= 1) return this.#drawInVocabularyOrder(logits, maximum, shape, u);
-    return this.#drawInDescendingOrder(logits, maximum, topK, shape, u);
+    const { topP, minP } = shape;
+    if (topK === 0 && topP >= 1 && !needsOrder(shaping)) return this.#drawInVocabularyOrder(logits, maximum, { temperature, topK, topP, minP }, u);
+    this.#order.start(logits, maximum);
+    if (shaping.mirostatMode !== 0) return this.#drawByMirostat(logits, maximum, temperature, shaping, u);
+    const isExcluding = shaping.xtcProbability > 0 && chance() < shaping.xtcProbability;
+    return this.#drawInDescendingOrder(logits, maximum, { temperature, topK, topP, minP }, shaping, isExcluding, u);
   }
 
   #drawInVocabularyOrder(logits: Float32Array, maximum: number, { temperature, minP }: Shape, u: number): number {
@@ -70,41 +98,81 @@ export class TokenDrawer {
     return token;
   }
 
-  #drawInDescendingOrder(logits: Float32Array, maximum: number, topK: number, shape: Shape, u: number): number {
+  #drawInDescendingOrder(logits: Float32Array, maximum: number, shape: Shape, shaping: Shaping, isExcluding: boolean, u: number): number {
     const order = this.#order;
     const weights = this.#weights;
-    order.start(logits, maximum);
+    const { topK, topP, minP, temperature } = shape;
+    const least = sigmaLimit(logits, this.#vocabSize, maximum, shaping.topNSigma, weights);
     let kept = 0;
     let total = 0;
     let threshold = Infinity;
-    if (topK === 0) {
-      this.#fillWeights(logits, maximum, shape.temperature);
-      threshold = f(shape.topP * sumBlocks(weights, this.#vocabSize));
-    } else if (shape.topP < 1) {
+    if (topK === 0 && topP < 1) {
+      this.#fillWeights(logits, maximum, temperature);
+      if (least > -Infinity) for (let id = 0; id < this.#vocabSize; id++) if (logits[id] < least) weights[id] = 0;
+      threshold = f(topP * sumBlocks(weights, this.#vocabSize));
+    } else if (topP < 1) {
       let sum = 0;
-      for (let i = 0; i < topK && order.has(i); i++) sum = f(sum + weightOf(logits[order.id(i)], maximum, shape.temperature));
-      threshold = f(shape.topP * sum);
+      for (let i = 0; i < topK && order.has(i) && logits[order.id(i)] >= least; i++)
+        sum = f(sum + weightOf(logits[order.id(i)], maximum, temperature));
+      threshold = f(topP * sum);
     }
     // From here `weights` is by place in the descending order: safe, since the blocked total has been taken.
     for (; order.has(kept) && (topK === 0 || kept < topK); ) {
-      const weight = weightOf(logits[order.id(kept)], maximum, shape.temperature);
-      if (kept > 0 && (weight === 0 || weight < shape.minP)) break;
+      const weight = weightOf(logits[order.id(kept)], maximum, temperature);
+      if (kept > 0 && (weight === 0 || weight < minP || logits[order.id(kept)] < least)) break;
       weights[kept++] = weight;
       total = f(total + weight);
       if (total >= threshold) break;
     }
-    const target = f(u * total);
-    let sum = 0;
-    for (let i = 0; i < kept; i++) {
-      sum = f(sum + weights[i]);
-      if (sum > target) return order.id(i);
+    if (shaping.typicalP < 1) {
+      keepTypical(weights, kept, total, shaping.typicalP);
+      total = sumInOrder(weights, kept);
     }
-    return order.id(kept - 1);
+    if (isExcluding) {
+      excludeTopChoices(weights, kept, total, shaping.xtcThreshold);
+      total = sumInOrder(weights, kept);
+    }
+    return order.id(placeOf(weights, kept, f(u * total)));
+  }
+
+  #drawByMirostat(logits: Float32Array, maximum: number, temperature: number, shaping: Shaping, u: number): number {
+    const order = this.#order;
+    const weights = this.#weights;
+    this.#fillWeights(logits, maximum, temperature);
+    const all = sumBlocks(weights, this.#vocabSize);
+    let kept = 0;
+    let total = 0;
+    for (; order.has(kept); kept++) {
+      const weight = weightOf(logits[order.id(kept)], maximum, temperature);
+      if (kept > 0 && (weight === 0 || surprise(weight, all) > shaping.mirostatMu)) break;
+      weights[kept] = weight;
+      total = f(total + weight);
+    }
+    const place = placeOf(weights, kept, f(u * total));
+    this.mirostatMu = nextMu(shaping, surprise(weights[place], total));
+    return order.id(place);
   }
 
   #fillWeights(logits: Float32Array, maximum: number, temperature: number): void {
     for (let id = 0; id < this.#vocabSize; id++) this.#weights[id] = weightOf(logits[id], maximum, temperature);
   }
+}
+
+function sumInOrder(weights: Float32Array, count: number): number {
+  let sum = 0;
+  for (let i = 0; i < count; i++) sum = f(sum + weights[i]);
+  return sum;
+}
+
+/** The place where the running sum exceeds `target`, at the latest the last of weight above 0. */
+function placeOf(weights: Float32Array, count: number, target: number): number {
+  let sum = 0;
+  let place = 0;
+  for (let i = 0; i < count && !(sum > target); i++) {
+    if (weights[i] > 0) place = i;
+    sum = f(sum + weights[i]);
+  }
+  return place;
 }
 
 function weightOf(logit: number, maximum: number, temperature: number): number {

@@ -18,6 +18,39 @@ export interface SamplingParams {
   repetitionPenalty?: number | undefined;
   presencePenalty?: number | undefined;
   frequencyPenalty?: number | undefined;
+  /** Locally typical sampling; 1: off. */
+  typicalP?: number | undefined;
+  /** Keeps logits within this many standard deviations of the largest; 0: off. */
+  topNSigma?: number | undefined;
+  /** XTC: with `xtcProbability`, all tokens at least this likely but the least likely of them are dropped. */
+  xtcThreshold?: number | undefined;
+  xtcProbability?: number | undefined;
+  /** DRY: a penalty on tokens that carry on a repetition; 0: off. */
+  dryMultiplier?: number | undefined;
+  dryBase?: number | undefined;
+  dryAllowedLength?: number | undefined;
+  /** How many of the last tokens DRY looks at; 0 or -1: all. */
+  dryRange?: number | undefined;
+  /** No repetition reaches across a token that holds one of these texts. */
+  drySequenceBreakers?: readonly string[] | undefined;
+  /** 0: off; 2: mirostat 2, in the place of top-k, top-p, min-p, typical, top-n-sigma and XTC. */
+  mirostatMode?: number | undefined;
+  /** Bits of surprise aimed at. */
+  mirostatTau?: number | undefined;
+  mirostatEta?: number | undefined;
+  /** The temperature moves this far either way with the entropy; 0: off. */
+  dynatempRange?: number | undefined;
+  dynatempExponent?: number | undefined;
+  /** Nothing else may come. */
+  allowedTokenIds?: readonly number[] | null | undefined;
+  /** Texts that must not come: their tokens, as at the start of a text and as behind a space. */
+  badWords?: readonly string[] | undefined;
+  /** Ids whose log probabilities are reported for each place, behind the alternatives. */
+  logprobTokenIds?: readonly number[] | undefined;
+  /** Continuations generated, of which the `n` with the highest log probability per token are given. */
+  bestOf?: number | undefined;
+  /** Keeps only this many of the last tokens of the prompt; -1: as many as the context has room for. */
+  truncatePromptTokens?: number | null | undefined;
   /** Added to the logits of these ids. */
   logitBias?: Readonly<Record<number, number>> | undefined;
   /** Integer; drawn at admission and reported when absent. */
@@ -42,9 +75,14 @@ export type ResolvedSamplingParams = Readonly<{ [K in keyof SamplingParams]-?: E
   readonly seedGiven: boolean;
 };
 
+type Merged = { [K in keyof typeof samplingDefaults]: Exclude<SamplingParams[K], undefined> } & Omit<SamplingParams, keyof typeof samplingDefaults>;
+
 export const MAX_TOP_LOGPROBS = 20;
 export const MAX_STOP_STRINGS = 16;
 export const MAX_N = 128;
+export const MAX_LISTED_IDS = 1 << 21;
+export const MAX_BAD_WORDS = 1024;
+export const MAX_LOGPROB_TOKEN_IDS = 1024;
 
 export const samplingDefaults = {
   minTokens: 0,
@@ -55,6 +93,24 @@ export const samplingDefaults = {
   repetitionPenalty: 1,
   presencePenalty: 0,
   frequencyPenalty: 0,
+  typicalP: 1,
+  topNSigma: 0,
+  xtcThreshold: 0.1,
+  xtcProbability: 0,
+  dryMultiplier: 0,
+  dryBase: 1.75,
+  dryAllowedLength: 2,
+  dryRange: 0,
+  drySequenceBreakers: ['\n', ':', '"', '*'] as readonly string[],
+  mirostatMode: 0,
+  mirostatTau: 5,
+  mirostatEta: 0.1,
+  dynatempRange: 0,
+  dynatempExponent: 1,
+  allowedTokenIds: null as readonly number[] | null,
+  badWords: [] as readonly string[],
+  logprobTokenIds: [] as readonly number[],
+  truncatePromptTokens: null as number | null,
   stop: [] as readonly string[],
   stopTokenIds: [] as readonly number[],
   includeStopStringInOutput: false,
@@ -82,6 +138,19 @@ const ranges: Partial<Record<keyof SamplingParams, Range>> = {
   repetitionPenalty: { min: 1e-3, max: 100 },
   presencePenalty: { min: -2, max: 2 },
   frequencyPenalty: { min: -2, max: 2 },
+  typicalP: { min: 0, max: 1 },
+  topNSigma: { min: 0, max: 1000 },
+  xtcThreshold: { min: 0, max: 1 },
+  xtcProbability: { min: 0, max: 1 },
+  dryMultiplier: { min: 0, max: 100 },
+  dryBase: { min: 1, max: 100 },
+  dryAllowedLength: { min: 1, max: 1024, integer: true },
+  dryRange: { min: -1, max: 2 ** 31 - 1, integer: true },
+  mirostatTau: { min: 0, max: 100 },
+  mirostatEta: { min: 0, max: 1 },
+  dynatempRange: { min: 0, max: 100 },
+  dynatempExponent: { min: 0, max: 100 },
+  bestOf: { min: 1, max: MAX_N, integer: true },
   seed: { min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER, integer: true },
   n: { min: 1, max: MAX_N, integer: true },
   topLogprobs: { min: 0, max: MAX_TOP_LOGPROBS, integer: true },
@@ -95,7 +164,7 @@ export function resolveSamplingParams(
   given: SamplingParams,
   context: { maxTokens: number; vocabSize: number; defaults?: SamplingParams; drawSeed(): number },
 ): ResolvedSamplingParams {
-  const merged = { ...samplingDefaults, ...defined(context.defaults ?? {}), ...defined(given) };
+  const merged: Merged = { ...samplingDefaults, ...defined(context.defaults ?? {}), ...defined(given) };
   for (const [field, range] of Object.entries(ranges) as [keyof SamplingParams, Range][]) {
     const value = merged[field as keyof typeof merged] as unknown;
     if (value !== undefined) checkRange(field, value, range);
@@ -105,6 +174,7 @@ export function resolveSamplingParams(
   }
   if (!Array.isArray(merged.stopTokenIds)) throw invalid('stopTokenIds', 'a list of token ids', JSON.stringify(merged.stopTokenIds).slice(0, 200));
   for (const id of merged.stopTokenIds) checkRange('stopTokenIds', id, { min: 0, max: context.vocabSize - 1, integer: true });
+  checkLists(merged, context.vocabSize);
   for (const [id, bias] of Object.entries(merged.logitBias ?? {})) {
     checkRange('logitBias', Number(id), { min: 0, max: context.vocabSize - 1, integer: true });
     checkRange('logitBias', bias, { min: -100, max: 100 });
@@ -117,8 +187,32 @@ export function resolveSamplingParams(
     logitBias: merged.logitBias ?? {},
     seed: merged.seed ?? context.drawSeed(),
     seedGiven: merged.seed !== undefined,
-    logprobs: merged.logprobs || merged.topLogprobs > 0,
+    bestOf: merged.bestOf ?? merged.n,
+    logprobs: merged.logprobs || merged.topLogprobs > 0 || merged.logprobTokenIds.length > 0,
   });
+}
+
+function checkLists(merged: Merged, vocabSize: number): void {
+  const ids = (field: 'allowedTokenIds' | 'logprobTokenIds', value: unknown, most: number) => {
+    if (!Array.isArray(value) || value.length > most) throw invalid(field, `at most ${most} token ids`, shown(value));
+    for (const id of value) checkRange(field, id, { min: 0, max: vocabSize - 1, integer: true });
+  };
+  const texts = (field: 'badWords' | 'drySequenceBreakers', value: unknown) => {
+    const fits = Array.isArray(value) && value.length <= MAX_BAD_WORDS && value.every((text) => typeof text === 'string' && text !== '');
+    if (!fits) throw invalid(field, `at most ${MAX_BAD_WORDS} texts that are not empty`, shown(value));
+  };
+  ids('logprobTokenIds', merged.logprobTokenIds, MAX_LOGPROB_TOKEN_IDS);
+  if (merged.allowedTokenIds !== null) ids('allowedTokenIds', merged.allowedTokenIds, MAX_LISTED_IDS);
+  if (merged.allowedTokenIds?.length === 0) throw invalid('allowedTokenIds', 'a list of one token id or more', '[]');
+  texts('badWords', merged.badWords);
+  texts('drySequenceBreakers', merged.drySequenceBreakers);
+  if (merged.badWords.some((word) => word.trim() === '')) throw invalid('badWords', 'texts that are not blank', shown(merged.badWords));
+  if (merged.mirostatMode !== 0 && merged.mirostatMode !== 2) throw invalid('mirostatMode', '0 or 2', shown(merged.mirostatMode));
+  if (merged.bestOf !== undefined && merged.bestOf < merged.n) throw invalid('bestOf', `at least n, which is ${merged.n}`, String(merged.bestOf));
+}
+
+function shown(value: unknown): string {
+  return (JSON.stringify(value) ?? 'undefined').slice(0, 200);
 }
 
 function defined<T extends object>(fields: T): { [K in keyof T]: Exclude<T[K], undefined> } {

@@ -7,7 +7,8 @@
  * 4. Bias (with -Infinity for forbidden ids), then penalties: repetition over prompt and output, frequency and presence over the output.
  * 5. Allowed-token mask of the host stage (S2). If nothing is left, the row is reported.
  * 6. Temperature 0: the largest logit, ties to the lower id.
- * 7. Otherwise: temperature, top-k, softmax, top-p, min-p, draw (`draw.ts`), by one uniform number of Philox: draw 0 at the row's position.
+ * 7. Otherwise: temperature, top-k, softmax, top-p, min-p, draw and whatever else shapes the distribution (`draw.ts`), by uniform numbers of Philox at
+ *    the row's position: number 0 draws, number 1 decides on XTC.
  *
  * A row's token depends on its own logits and parameters alone, never on its place in the batch. `native/cpu/sampler.cc` gives the same bits.
  */
@@ -18,6 +19,7 @@ import { applyBias } from './processors/bias.ts';
 import { applyMask } from './processors/mask.ts';
 import { applyPenalties } from './processors/penalties.ts';
 import type { SamplingBatch } from './sampling-batch.ts';
+import { readShaping } from './shaping.ts';
 
 /** What became of a row: fine, a NaN among its logits, or no id left that may be sampled. */
 export const rowStates = { fine: 0, notANumber: 1, nothingAllowed: 2 } as const;
@@ -31,6 +33,8 @@ export interface SampledRows {
   readonly maxTopLogprobs: number;
   /** One of `rowStates` a row. */
   readonly corrupted: Uint8Array;
+  /** What mirostat's `mu` of each row came to; NaN where it is off. */
+  readonly mirostatMu: Float32Array;
 }
 
 export class Sampler {
@@ -52,7 +56,10 @@ export class Sampler {
   sample(logits: Float32Array, batch: SamplingBatch, masks: Uint32Array | null): SampledRows {
     const { numRows } = batch;
     let maxTopLogprobs = 0;
-    for (let row = 0; row < numRows; row++) maxTopLogprobs = Math.max(maxTopLogprobs, batch.numLogprobs[row]);
+    for (let row = 0; row < numRows; row++) {
+      if (batch.numLogprobs[row] < 0) continue;
+      maxTopLogprobs = Math.max(maxTopLogprobs, batch.numLogprobs[row] + batch.wantedStart[row + 1] - batch.wantedStart[row]);
+    }
     const result: SampledRows = {
       tokenIds: new Int32Array(numRows),
       logprobs: new Float32Array(numRows).fill(NaN),
@@ -60,6 +67,7 @@ export class Sampler {
       topLogprobs: new Float32Array(numRows * maxTopLogprobs).fill(NaN),
       maxTopLogprobs,
       corrupted: new Uint8Array(numRows),
+      mirostatMu: new Float32Array(numRows).fill(NaN),
     };
     for (let row = 0; row < numRows; row++)
       this.#sampleRow(row, logits.subarray(row * this.#vocabSize, (row + 1) * this.#vocabSize), batch, masks, result);
@@ -75,13 +83,18 @@ export class Sampler {
     const numLogprobs = batch.numLogprobs[row];
     const normaliser = numLogprobs >= 0 ? logNormaliser(this.#logits, this.#vocabSize, maximum, this.#scratch) : undefined;
     const best = numLogprobs > 0 ? largest(this.#logits, this.#vocabSize, numLogprobs, result.topTokenIds, row * result.maxTopLogprobs) : 0;
-    if (normaliser !== undefined) this.#reportAlternatives(row * result.maxTopLogprobs, best, normaliser, result);
+    if (normaliser !== undefined) {
+      // behind the alternatives asked for, even where the vocabulary has fewer
+      const wanted = batch.wantedIds.subarray(batch.wantedStart[row], batch.wantedStart[row + 1]);
+      this.#reportAlternatives(row * result.maxTopLogprobs, best, normaliser, result);
+      for (const [i, id] of wanted.entries()) this.#reportWanted(row * result.maxTopLogprobs + numLogprobs + i, id, normaliser, result);
+    }
     if (this.#process(row, batch, masks)) {
       maximum = this.#settledMaximum();
       result.corrupted[row] = stateOf(maximum);
       if (result.corrupted[row] !== rowStates.fine) return;
     }
-    const token = this.#choose(row, batch, maximum);
+    const token = this.#choose(row, batch, maximum, result);
     result.tokenIds[row] = token;
     if (normaliser === undefined) return;
     const logit = !infinite ? raw[token] : raw[token] === Infinity ? 0 : -Infinity;
@@ -105,6 +118,12 @@ export class Sampler {
     for (let i = at; i < at + count; i++) result.topLogprobs[i] = logprobOf(this.#logits[result.topTokenIds[i]], normaliser);
   }
 
+  #reportWanted(at: number, id: number, normaliser: LogNormaliser, result: SampledRows): void {
+    if (id < 0 || id >= this.#vocabSize) return;
+    result.topTokenIds[at] = id;
+    result.topLogprobs[at] = logprobOf(this.#logits[id], normaliser);
+  }
+
   /** Bias, penalties and mask. Returns whether anything may have changed. */
   #process(row: number, batch: SamplingBatch, masks: Uint32Array | null): boolean {
     const vocabSize = this.#vocabSize;
@@ -122,11 +141,13 @@ export class Sampler {
     return biasEnd > biasBegin || penalised || masks !== null;
   }
 
-  #choose(row: number, batch: SamplingBatch, maximum: number): number {
+  #choose(row: number, batch: SamplingBatch, maximum: number, result: SampledRows): number {
     if (batch.temperature[row] === 0) return this.#logits.indexOf(maximum);
     const shape = { temperature: batch.temperature[row], topK: batch.topK[row], topP: batch.topP[row], minP: batch.minP[row] };
-    const u = uniformAt(batch.seed[2 * row], batch.seed[2 * row + 1], batch.choice[row], batch.position[row], 0);
-    return this.#drawer.draw(this.#logits, maximum, shape, u);
+    const uniform = (draw: number) => uniformAt(batch.seed[2 * row], batch.seed[2 * row + 1], batch.choice[row], batch.position[row], draw);
+    const token = this.#drawer.draw(this.#logits, maximum, shape, uniform(0), readShaping(batch.shaping, row), () => uniform(1));
+    result.mirostatMu[row] = this.#drawer.mirostatMu;
+    return token;
   }
 }
 

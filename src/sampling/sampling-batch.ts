@@ -30,4 +30,9 @@ export interface SamplingBatch {
   readonly biasIds: Int32Array;
   readonly biasValues: Float32Array;
   readonly biasStart: Int32Array;
+  /** `[rows, SHAPING_WIDTH]`: fields of `Shaping` in the order of `shapingFields`, or empty when no row of the step shapes anything. */
+  readonly shaping: Float32Array;
+  /** Ids whose log probabilities are wanted: row r owns `[wantedStart[r], wantedStart[r + 1])`. They stand behind its alternatives. */
+  readonly wantedIds: Int32Array;
+  readonly wantedStart: Int32Array;
 }

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Backend, HostStage, StepResult } from '../../src/backends/backend.ts';
 import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
 import type { SamplingBatch } from '../../src/sampling/sampling-batch.ts';
+import { plainShaping, shapingFields } from '../../src/sampling/shaping.ts';
 import { singleOpPlan } from '../fixtures/decoder.ts';
 import { greedy } from '../fixtures/rows.ts';
 import { normals } from '../fixtures/weights.ts';
@@ -19,6 +20,22 @@ function passThrough(vocabSize: number) {
 
 const numRows = 48;
 const pick = <T>(values: readonly T[], row: number, stride: number) => values[Math.floor(row / stride) % values.length];
+
+/** Every way of shaping a distribution, alone and together. */
+function shapingOf(row: number): number[] {
+  const shaping = {
+    ...plainShaping,
+    typicalP: pick([1, 1, 0.5, 0.95], row, 1),
+    topNSigma: pick([0, 1.5, 0, 0.3], row, 2),
+    xtcThreshold: pick([0.1, 0.01, 0.4], row, 1),
+    xtcProbability: pick([0, 1, 0.5], row, 3),
+    dynatempRange: pick([0, 0.5, 2], row, 2),
+    dynatempExponent: pick([1, 0.5, 2], row, 5),
+    mirostatMode: pick([0, 0, 0, 0, 2], row, 1),
+    mirostatMu: pick([10, 3, 0.1], row, 5),
+  };
+  return shapingFields.map((field) => shaping[field]);
+}
 
 /** Every row another mixture of parameters. */
 function mixture(vocabSize: number, step: number): SamplingBatch {
@@ -46,6 +63,9 @@ function mixture(vocabSize: number, step: number): SamplingBatch {
     biasIds: Int32Array.from(bias.flat()),
     biasValues: Float32Array.from(bias.flat(), (_, i) => (i % 5 === 0 ? -Infinity : (i % 9) - 4)),
     biasStart: starts(bias),
+    shaping: step < 2 ? new Float32Array(0) : Float32Array.from(rows.flatMap((row) => shapingOf(row + step))),
+    wantedIds: Int32Array.from(rows.filter((row) => row % 3 === 0)),
+    wantedStart: Int32Array.from({ length: numRows + 1 }, (_, row) => Math.ceil(row / 3)),
   });
 }
 

@@ -99,13 +99,9 @@ const notYet: readonly [field: string, path: string, value: unknown][] = [
   ['response_format', chat, { type: 'yaml' }],
   ['guided_json', chat, {}],
   ['use_beam_search', plain, true],
-  ['best_of', plain, 4],
   ['suffix', plain, 'the end'],
   ['prompt_logprobs', chat, 0],
-  ['bad_words', chat, ['no']],
-  ['allowed_token_ids', chat, [1]],
   ['chat_template', chat, '{{ messages }}'],
-  ['truncate_prompt_tokens', plain, 10],
 ];
 
 test.each(notYet)('%s is refused by name at %s until it is built', async (field, path, value) => {

@@ -59,6 +59,7 @@ export interface NativeSampled {
   readonly topLogprobs: Float32Array;
   readonly maxTopLogprobs: number;
   readonly corrupted: Uint8Array;
+  readonly mirostatMu: Float32Array;
   readonly sampleMs: number;
 }
 

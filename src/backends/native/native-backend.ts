@@ -75,6 +75,7 @@ const NOTHING_SAMPLED: NativeSampled = {
   topLogprobs: new Float32Array(0),
   maxTopLogprobs: 0,
   corrupted: new Uint8Array(0),
+  mirostatMu: new Float32Array(0),
   sampleMs: 0,
 };
 
@@ -318,9 +319,8 @@ function samplingOf(batch: object, last: StepEntry): NativeSampling {
 }
 
 function sampledOf(forwarded: NativeForwarded): NativeSampled {
-  const { tokenIds, logprobs, topTokenIds, topLogprobs, corrupted, maxTopLogprobs, sampleMs } = forwarded;
-  if (tokenIds === undefined || logprobs === undefined || topTokenIds === undefined || topLogprobs === undefined || corrupted === undefined) {
-    return NOTHING_SAMPLED;
-  }
-  return { tokenIds, logprobs, topTokenIds, topLogprobs, corrupted, maxTopLogprobs: maxTopLogprobs ?? 0, sampleMs: sampleMs ?? 0 };
+  const { tokenIds, logprobs, topTokenIds, topLogprobs, corrupted, mirostatMu, maxTopLogprobs, sampleMs } = forwarded;
+  if (tokenIds === undefined || logprobs === undefined || topTokenIds === undefined || topLogprobs === undefined) return NOTHING_SAMPLED;
+  if (corrupted === undefined || mirostatMu === undefined) return NOTHING_SAMPLED;
+  return { tokenIds, logprobs, topTokenIds, topLogprobs, corrupted, mirostatMu, maxTopLogprobs: maxTopLogprobs ?? 0, sampleMs: sampleMs ?? 0 };
 }

@@ -4,6 +4,7 @@ import { greedy } from '../../../test/fixtures/rows.ts';
 import { normals } from '../../../test/fixtures/weights.ts';
 import { Sampler } from '../../sampling/sampler.ts';
 import type { SamplingBatch } from '../../sampling/sampling-batch.ts';
+import { plainShaping, shapingFields } from '../../sampling/shaping.ts';
 import { isas } from './isa.ts';
 import { loadAddon } from './load-addon.ts';
 
@@ -34,6 +35,19 @@ const rowArbitrary = fc.record({
   numLogprobs: fc.constantFrom(-1, 0, 1, 20),
   history: fc.array(fc.integer({ min: -2, max: 3000 }), { maxLength: 12 }),
   bias: fc.array(fc.tuple(fc.integer({ min: -2, max: 3000 }), fc.constantFrom(-Infinity, -3.5, 0.1, 100)), { maxLength: 6 }),
+  shaping: fc.record({
+    typicalP: fc.constantFrom(1, 1, 0.2, 0.95),
+    topNSigma: fc.constantFrom(0, 0, 0.5, 1.5, 3),
+    xtcThreshold: fc.constantFrom(0, 0.01, 0.1, 0.5),
+    xtcProbability: fc.constantFrom(0, 0, 0.5, 1),
+    dynatempRange: fc.constantFrom(0, 0, 0.5, 3),
+    dynatempExponent: fc.constantFrom(1, 0.4, 3),
+    mirostatMode: fc.constantFrom(0, 0, 0, 2),
+    mirostatMu: fc.constantFrom(10, 4, 0.5, -1),
+    mirostatTau: fc.constantFrom(5, 2),
+    mirostatEta: fc.constantFrom(0.1, 0.7),
+  }),
+  wanted: fc.array(fc.integer({ min: -2, max: 3000 }), { maxLength: 4 }),
   spread: fc.constantFrom(0, 1e-3, 1, 8, 200),
   odd: fc.constantFrom('none', 'none', 'none', 'ties', 'nan', 'infinite', 'forbidden', 'zeros'),
 });
@@ -60,6 +74,9 @@ function batchOf(rows: Row[]): SamplingBatch {
     biasIds: Int32Array.from(bias.flat(), ({ id }) => id),
     biasValues: Float32Array.from(bias.flat(), ({ value }) => value),
     biasStart: starts(bias),
+    shaping: Float32Array.from(rows.flatMap((r) => shapingFields.map((field) => ({ ...plainShaping, ...r.shaping })[field]))),
+    wantedIds: Int32Array.from(rows.flatMap((r) => r.wanted)),
+    wantedStart: starts(rows.map((r) => r.wanted)),
   });
 }
 
@@ -126,6 +143,8 @@ describe.skipIf(addon === null)('the native sampler', () => {
     const bad: Partial<SamplingBatch>[] = [
       { historyStart: Int32Array.of(0, 5) },
       { biasStart: Int32Array.of(0, -1) },
+      { wantedStart: Int32Array.of(0, 3) },
+      { shaping: new Float32Array(3) },
       { historyPrompt: Int32Array.of(3) },
       { temperature: Float32Array.of(NaN) },
       { numLogprobs: Int32Array.of(1 << 30) },

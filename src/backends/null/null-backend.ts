@@ -198,7 +198,7 @@ export class NullBackend implements Backend {
       topTokenIds[row * maxTopLogprobs] = tokenIds[row];
       topLogprobs[row * maxTopLogprobs] = 0;
     }
-    return { tokenIds, logprobs, topTokenIds, topLogprobs, maxTopLogprobs, corrupted };
+    return { tokenIds, logprobs, topTokenIds, topLogprobs, maxTopLogprobs, corrupted, mirostatMu: new Float32Array(numRows).fill(NaN) };
   }
 }
 

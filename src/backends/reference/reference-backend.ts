@@ -35,6 +35,7 @@ const NOTHING_SAMPLED: SampledRows = {
   topLogprobs: new Float32Array(0),
   maxTopLogprobs: 0,
   corrupted: new Uint8Array(0),
+  mirostatMu: new Float32Array(0),
 };
 
 export class ReferenceBackend implements Backend {

@@ -2,6 +2,7 @@
 import { type ErrorCode, MillraceError, toMillraceError } from '../../base/errors.ts';
 import type { Plan, WeightId } from '../../plan/plan.ts';
 import type { SamplingBatch } from '../../sampling/sampling-batch.ts';
+import { SHAPING_WIDTH } from '../../sampling/shaping.ts';
 import type { CacheSpec, CompileOptions, ForwardBatch, KernelChoice, StepResult } from '../backend.ts';
 
 /** A step with handles for programs and caches. */
@@ -130,5 +131,8 @@ export function packSampling(batch: SamplingBatch): SamplingBatch {
     biasIds: batch.biasIds.slice(0, biasStart[numRows]),
     biasValues: batch.biasValues.slice(0, biasStart[numRows]),
     biasStart: biasStart.slice(0, numRows + 1),
+    shaping: batch.shaping.slice(0, numRows * SHAPING_WIDTH),
+    wantedIds: batch.wantedIds.slice(0, batch.wantedStart[numRows]),
+    wantedStart: batch.wantedStart.slice(0, numRows + 1),
   };
 }

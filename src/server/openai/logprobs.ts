@@ -27,9 +27,9 @@ export function chatLogprobs(entries: readonly TokenLogprob[], tokenizer: Tokeni
     };
   };
   return {
-    content: entries.map(({ tokenId, logprob, top }) => ({
+    content: entries.map(({ tokenId, logprob, top, wanted = [] }) => ({
       ...entry(tokenId, logprob),
-      top_logprobs: top.map((other) => entry(other.tokenId, other.logprob)),
+      top_logprobs: [...top, ...wanted].map((other) => entry(other.tokenId, other.logprob)),
     })),
     refusal: null,
   };
@@ -63,9 +63,9 @@ export class CompletionLogprobsWriter {
     return {
       tokens: entries.map(({ tokenId }) => this.#name(tokenId)),
       token_logprobs: entries.map(({ logprob }) => finite(logprob)),
-      top_logprobs: entries.map(({ tokenId, logprob, top }) => {
+      top_logprobs: entries.map(({ tokenId, logprob, top, wanted = [] }) => {
         const alternatives: Record<string, number> = {};
-        for (const other of top) alternatives[this.#name(other.tokenId)] ??= finite(other.logprob);
+        for (const other of [...top, ...wanted]) alternatives[this.#name(other.tokenId)] ??= finite(other.logprob);
         alternatives[this.#name(tokenId)] ??= finite(logprob);
         return alternatives;
       }),

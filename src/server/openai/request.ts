@@ -80,7 +80,7 @@ export function readCompletion(body: CompletionBody, limits: ServerLimits): Gene
   }
   const prompts = readPrompts(body.prompt);
   limit('prompt', prompts.length, limits.prompts, 'prompts');
-  limit('n', prompts.length * (body.n ?? 1), limits.choices, 'choices in all (prompts times n)');
+  limit('n', prompts.length * Math.max(body.n ?? 1, body.best_of ?? 1), limits.choices, 'choices in all (prompts times n)');
   const addSpecialTokens = body.add_special_tokens ?? true;
   return {
     toolUse: noTools,
@@ -158,7 +158,10 @@ function readShape(body: ChatCompletionBody | CompletionBody, echo: boolean): Re
 }
 
 /** The sampling fields under our names; their ranges are checked where they are defined, at admission. */
-function readSampling(body: SamplingBody, limits: ServerLimits): SamplingParams {
+function readSampling(body: SamplingBody & { readonly stream?: boolean | null }, limits: ServerLimits): SamplingParams {
+  if (body.stream === true && (body.best_of ?? 1) > (body.n ?? 1)) {
+    throw new MillraceError('REQUEST_INVALID', { message: 'best_of is decided at the end, so it excludes "stream": true.', param: 'best_of' });
+  }
   const given = <T>(value: T | null | undefined): T | undefined => value ?? undefined;
   return {
     minTokens: given(body.min_tokens),
@@ -177,6 +180,25 @@ function readSampling(body: SamplingBody, limits: ServerLimits): SamplingParams 
     ignoreEos: given(body.ignore_eos),
     skipSpecialTokens: given(body.skip_special_tokens),
     n: given(body.n),
+    bestOf: given(body.best_of),
+    typicalP: given(body.typical_p),
+    topNSigma: given(body.top_n_sigma),
+    xtcProbability: given(body.xtc_probability),
+    xtcThreshold: given(body.xtc_threshold),
+    dryMultiplier: given(body.dry_multiplier),
+    dryBase: given(body.dry_base),
+    dryAllowedLength: given(body.dry_allowed_length),
+    dryRange: given(body.dry_range),
+    drySequenceBreakers: given(body.dry_sequence_breakers),
+    mirostatMode: given(body.mirostat_mode),
+    mirostatTau: given(body.mirostat_tau),
+    mirostatEta: given(body.mirostat_eta),
+    dynatempRange: given(body.dynatemp_range),
+    dynatempExponent: given(body.dynatemp_exponent),
+    allowedTokenIds: given(body.allowed_token_ids),
+    badWords: given(body.bad_words),
+    logprobTokenIds: given(body.logprob_token_ids),
+    truncatePromptTokens: given(body.truncate_prompt_tokens),
   };
 }
 

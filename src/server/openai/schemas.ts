@@ -44,6 +44,31 @@ const streamOptions = Type.Object({
   continuous_usage_stats: optional(flag, '`usage` on every chunk.'),
 });
 
+/** Sampling beyond what OpenAI has, in the words of vLLM and llama.cpp; see sampling.md. */
+export const furtherSamplingFields = {
+  typical_p: optional(number, 'Locally typical sampling: probability kept; 1 is off.'),
+  top_n_sigma: optional(number, 'Keeps logits within this many standard deviations of the best; 0 is off.'),
+  xtc_probability: optional(number, 'XTC: how often the likeliest tokens are dropped; 0 is off.'),
+  xtc_threshold: optional(number, 'XTC: the probability that makes a token likely (default 0.1).'),
+  dry_multiplier: optional(number, 'DRY: strength of the penalty on repetitions; 0 is off.'),
+  dry_base: optional(number, 'DRY: what one more repeated token multiplies the penalty by (default 1.75).'),
+  dry_allowed_length: optional(integer, 'DRY: repetitions below this length are free (default 2).'),
+  dry_range: optional(integer, 'DRY: how many of the last tokens are looked at; 0 or -1: all.'),
+  dry_sequence_breakers: optional(Type.Array(Type.String({ maxLength: 256 }), { maxItems: 1024 }), 'DRY: texts that end a repetition.'),
+  mirostat_mode: optional(integer, '0 (off) or 2.'),
+  mirostat_tau: optional(number, 'Mirostat: bits of surprise aimed at (default 5).'),
+  mirostat_eta: optional(number, 'Mirostat: how fast it gets there (default 0.1).'),
+  dynatemp_range: optional(number, 'The temperature moves this far either way with the entropy; 0 is off.'),
+  dynatemp_exponent: optional(number, 'How (default 1).'),
+  allowed_token_ids: optional(Type.Array(integer), 'Nothing but these tokens may come.'),
+  bad_words: optional(
+    Type.Array(Type.String({ maxLength: 4096 }), { maxItems: 1024 }),
+    'Texts that must not come, each as at the start and as behind a space.',
+  ),
+  logprob_token_ids: optional(Type.Array(integer, { maxItems: 1024 }), 'Tokens whose log probabilities stand behind the alternatives.'),
+  truncate_prompt_tokens: optional(integer, 'Keeps only this many of the last tokens of the prompt; -1: what fits.'),
+};
+
 /** Sampling, in the words of OpenAI and vLLM. */
 const samplingFields = {
   max_tokens: optional(integer, 'Tokens to generate at most; clamped to the context.'),
@@ -63,6 +88,8 @@ const samplingFields = {
   ignore_eos: optional(flag, "Go on after the model's end token."),
   skip_special_tokens: optional(flag, 'Leave special tokens out of the text (default true).'),
   n: optional(integer, 'Independent continuations.'),
+  best_of: optional(integer, 'Continuations generated, of which the `n` likeliest per token are answered; not with `stream`. Default: `n`.'),
+  ...furtherSamplingFields,
 };
 
 const commonFields = {
@@ -140,7 +167,6 @@ export const completionBody = Type.Object({
   echo: optional(flag, 'Begin the text with the prompt.'),
   add_special_tokens: optional(flag, 'Begin the prompt as the tokenizer does, with BOS and kin (default true).'),
   suffix: optional(text, 'Must be empty.'),
-  best_of: optional(integer, 'Must equal `n`.'),
 });
 
 export const tokenizeBody = Type.Object({
