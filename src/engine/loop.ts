@@ -161,7 +161,6 @@ export class EngineLoop {
     const { scheduler, output, counters, clock } = this.#parts;
     const { batch } = flight;
     const doneMs = clock.nowMs();
-    const stepMs = doneMs - counters.lastProgressMs; // from token to token, not only the backend's part
     counters.lastProgressMs = doneMs;
     if (outcome instanceof MillraceError) {
       this.#fail(batch, outcome);
