@@ -33,7 +33,7 @@ export class ChatReading {
    * @param isChat false for a plain continuation, which is text and nothing else
    * @throws NOT_SUPPORTED when there are tools and nobody knows how the model writes calls
    */
-  constructor({ engine }: ServedModel, { toolUse: use, params }: Pick<GenerationRequest, 'toolUse' | 'params'>, isChat = true) {
+  constructor({ engine }: Pick<ServedModel, 'engine'>, { toolUse: use, params }: Pick<GenerationRequest, 'toolUse' | 'params'>, isChat = true) {
     const names = engine.model.outputFormats;
     const own = use.tools.length === 0 ? null : toolCallFormatNamed(names?.toolCalls ?? null);
     const toolCalls = use.forced === null ? own : forcedCall(use.forced).format;
