@@ -207,7 +207,7 @@ const table = {
     meaning: 'Which remembered prefix is forgotten first when KV blocks are needed; docs/kv-cache.md describes each.',
   },
   prefixTtlSeconds: {
-    flag: 'prefix-ttl-s',
+    flag: 'prefix-ttl-seconds',
     kind: 'number',
     default: 3600,
     min: 0.001,

@@ -11,7 +11,6 @@ export const olmoe: ModelFamily = {
   name: 'olmoe',
   architectures: ['OlmoeForCausalLM'],
   summary: 'experts; norms of the whole of q and k',
-  published: { vocabularies: ['olmo'] },
   features(config, hasTensor) {
     if (config.get('clip_qkv') !== undefined) throw clipped(config.get('clip_qkv'));
     const { layer, ...features } = readCommon(config, {

@@ -7,7 +7,8 @@ import { openPlainFile } from '../base/open-plain-file.ts';
 import { type TokenizerDefinition, tokenizerInvalid } from './definition.ts';
 import { definitionFromGguf, type GgufMetadata } from './from-gguf.ts';
 import { definitionFromJson } from './from-json.ts';
-import { definitionFromPieces, pieceType, readSentencePieceModel } from './from-sentencepiece.ts';
+import { definitionFromModelFile } from './from-model-file.ts';
+import { definitionFromMerges, definitionFromWordList, type SmallFiles } from './from-plain-files.ts';
 import { definitionFromTiktoken, isTiktoken } from './from-tiktoken.ts';
 import { HfTokenizer } from './hf-tokenizer.ts';
 import { isObject } from './json-values.ts';
@@ -20,7 +21,8 @@ const maxTokenizerBytes = 128 << 20;
 const maxConfigBytes = 16 << 20;
 
 /**
- * Reads `tokenizer.json`, else a SentencePiece model or a tiktoken vocabulary, with `tokenizer_config.json` and the EOS ids of `generation_config.json`.
+ * Reads `tokenizer.json`, else a SentencePiece model, a tiktoken vocabulary, `vocab.json` with `merges.txt` or `vocab.txt`, with `tokenizer_config.json`, the
+ * small files beside it and the EOS ids of `generation_config.json`.
  * @param dir a Hugging Face model folder
  * @param extraEosIds further ids that end a generation
  * @throws TOKENIZER_INVALID when the folder holds no tokenizer or one that cannot be read
@@ -31,15 +33,22 @@ export async function tokenizerFromFolder(dir: string, extraEosIds: readonly num
 
 /** What `tokenizerFromFolder` makes a tokenizer of. */
 export async function tokenizerDataFromFolder(dir: string, extraEosIds: readonly number[] = []): Promise<TokenizerData> {
+  const definition = await tokenizerDefinitionFromFolder(dir, extraEosIds);
+  return guarded(() => buildTokenizerData(definition));
+}
+
+/** What the files of a folder say, before tables are built of it. @throws as `tokenizerFromFolder` */
+export async function tokenizerDefinitionFromFolder(dir: string, extraEosIds: readonly number[] = []): Promise<TokenizerDefinition> {
   const config = (await readJson(join(dir, 'tokenizer_config.json'), maxConfigBytes)) ?? {};
   const eosIds = [...extraEosIds, ...generationEosIds(await readJson(join(dir, 'generation_config.json'), maxConfigBytes))];
   const json = await readJson(join(dir, 'tokenizer.json'), maxTokenizerBytes);
-  if (json !== null) return guarded(() => buildTokenizerData(definitionFromJson(json, config, eosIds)));
+  if (json !== null) return guarded(() => definitionFromJson(json, config, eosIds));
   for (const name of vocabularyFiles.slice(1)) {
     const bytes = await readBounded(join(dir, name), maxTokenizerBytes);
     if (bytes === null) continue;
-    const read = isTiktoken(bytes) ? () => definitionFromTiktoken(bytes, name, config, eosIds) : () => definitionFromModel(bytes, config, eosIds);
-    return guarded(() => buildTokenizerData(read()));
+    const small = await readSmallFiles(dir, config);
+    const merges = name === 'vocab.json' ? await readBounded(join(dir, 'merges.txt'), maxTokenizerBytes) : null;
+    return guarded(() => definitionFromFile(name, bytes, merges, small, eosIds));
   }
   throw tokenizerInvalid(`No tokenizer was found in '${dir}'.`, { expected: `one of ${vocabularyFiles.join(', ')}` });
 }
@@ -66,6 +75,22 @@ export function tokenizerFromData(data: TokenizerData): Tokenizer {
   return guarded(() => new HfTokenizer(data));
 }
 
+async function readSmallFiles(dir: string, config: unknown): Promise<SmallFiles> {
+  const [specialTokens, addedTokens, model] = await Promise.all(
+    ['special_tokens_map.json', 'added_tokens.json', 'config.json'].map((name) => readJson(join(dir, name), maxConfigBytes)),
+  );
+  return { config, specialTokens, addedTokens, modelType: isObject(model) ? model.model_type : undefined };
+}
+
+function definitionFromFile(name: string, bytes: Buffer, merges: Buffer | null, small: SmallFiles, eosIds: readonly number[]): TokenizerDefinition {
+  if (name === 'vocab.txt') return definitionFromWordList(bytes.toString('utf8'), small, eosIds);
+  if (name === 'vocab.json') {
+    if (merges === null) throw tokenizerInvalid('There is a vocab.json without its merges.txt.', { hint: 'check that the download is complete' });
+    return definitionFromMerges(JSON.parse(bytes.toString('utf8')) as unknown, merges.toString('utf8'), small, eosIds);
+  }
+  return isTiktoken(bytes) ? definitionFromTiktoken(bytes, name, small.config, eosIds) : definitionFromModelFile(bytes, name, small, eosIds);
+}
+
 /** Bytes of the file that `tokenizerFromFolder` parses; 0 when there is none. */
 export function tokenizerBytesOfFolder(dir: string): number {
   for (const name of vocabularyFiles) {
@@ -84,26 +109,6 @@ function guarded<T>(build: () => T): T {
     const message = cause instanceof Error ? cause.message.slice(0, 400) : String(cause);
     throw tokenizerInvalid(`The tokenizer cannot be read: ${message}.`, { cause });
   }
-}
-
-function definitionFromModel(bytes: Uint8Array, config: unknown, eosIds: readonly number[]): TokenizerDefinition {
-  const model = readSentencePieceModel(bytes);
-  const settings = isObject(config) ? config : {};
-  const known = (id: number): number | null => (id >= 0 && id < model.tokens.length ? id : null);
-  const eosTokenId = known(model.eosTokenId);
-  const { charsmap, removeExtraWhitespace, escapeWhitespace, prefixBehind } = model;
-  return definitionFromPieces(model, {
-    kind: model.kind,
-    addSpacePrefix: settings.add_prefix_space === false ? false : model.addSpacePrefix,
-    rules: { charsmap, removeExtraWhitespace, escapeWhitespace, prefixBehind },
-    byteFallback: model.byteFallback || model.types.includes(pieceType.byte),
-    bosTokenId: known(model.bosTokenId),
-    eosTokenIds: [...(eosTokenId === null ? [] : [eosTokenId]), ...eosIds].filter((id) => id < model.tokens.length),
-    unkTokenId: known(model.unkTokenId),
-    // T5 and its kin have no BOS and end every text
-    addBos: settings.add_bos_token === undefined ? known(model.bosTokenId) !== null && model.kind === 'byte-pair' : settings.add_bos_token !== false,
-    addEos: settings.add_eos_token === undefined ? model.kind === 'unigram' : settings.add_eos_token === true,
-  });
 }
 
 function generationEosIds(config: unknown): number[] {

@@ -1,6 +1,6 @@
 /**
  * Patterns of tokenizer.json: a plain string, or a regular expression in Oniguruma's syntax, which the library knows how to write in JavaScript.
- * A pattern is as trusted as the model that brings it: its own running time is not bounded here.
+ * Their running time is not bounded here: digit-groups.ts has those that are known to be slow, and the worker gives up on a text in the end.
  */
 import { Tokenizer as LibraryTokenizer } from '@huggingface/tokenizers';
 import { type Component, tokenizerInvalid } from './definition.ts';

@@ -4,6 +4,7 @@
  */
 import { characterOfByte } from './byte-alphabet.ts';
 import { type Component, tokenizerInvalid } from './definition.ts';
+import { digitGroupFinder, type Finder } from './digit-groups.ts';
 import { compilePattern } from './pattern.ts';
 
 type Stage = (pieces: readonly string[], sectionIndex: number) => readonly string[];
@@ -130,7 +131,9 @@ function behaviorOf(part: Component, fallback?: Behavior): Behavior {
 
 function createSplit(part: Component): Stage {
   const behavior = behaviorOf(part);
-  return cutting(compilePattern(part), behavior, part.invert === true);
+  const source = typeof part.pattern === 'object' && part.pattern !== null && 'Regex' in part.pattern ? part.pattern.Regex : undefined;
+  const pattern = compilePattern(part);
+  return cutting((typeof source === 'string' ? digitGroupFinder(source) : null) ?? pattern, behavior, part.invert === true);
 }
 
 /** Pieces are the matches. */
@@ -138,12 +141,12 @@ function matching(pattern: RegExp): Stage {
   return each((piece) => piece.match(pattern) ?? []);
 }
 
-function cutting(pattern: RegExp, behavior: Behavior, invert = false): Stage {
+function cutting(pattern: RegExp | Finder, behavior: Behavior, invert = false): Stage {
   return each((piece) => splitByPattern(piece, pattern, behavior, invert));
 }
 
 /** Cuts at matches; what becomes of a match is the behaviour. With `invert`, the text between matches is the match. */
-function splitByPattern(text: string, pattern: RegExp, behavior: Behavior, invert: boolean): string[] {
+function splitByPattern(text: string, pattern: RegExp | Finder, behavior: Behavior, invert: boolean): string[] {
   const pieces: string[] = [];
   let matchedBefore = false;
   const add = (from: number, to: number, isMatch: boolean): void => {
@@ -159,7 +162,7 @@ function splitByPattern(text: string, pattern: RegExp, behavior: Behavior, inver
     matchedBefore = isMatch;
   };
   let end = 0;
-  for (const match of text.matchAll(pattern)) {
+  for (const match of typeof pattern === 'function' ? pattern(text) : text.matchAll(pattern)) {
     add(end, match.index, invert);
     end = match.index + match[0].length;
     // an empty match cuts as well

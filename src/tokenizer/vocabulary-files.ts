@@ -3,6 +3,7 @@ export const vocabularyFiles = [
   'tokenizer.json',
   'tokenizer.model',
   'spiece.model',
+  'sentencepiece.bpe.model',
   'tiktoken.model',
   'qwen.tiktoken',
   'o200k_harmony.tiktoken',
@@ -10,4 +11,6 @@ export const vocabularyFiles = [
   'cl100k_base.tiktoken',
   'p50k_base.tiktoken',
   'r50k_base.tiktoken',
+  'vocab.json',
+  'vocab.txt',
 ] as const;

@@ -1,6 +1,9 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import { loadTokenizer, tokenizerKinds } from '../../test/fixtures/tokenizers.ts';
+import { definitionFromJson } from './from-json.ts';
 import { maxInlineTextLength } from './hf-tokenizer.ts';
+import { buildTokenizerData } from './tokenizer-data.ts';
+import { WorkerEncoder } from './worker-encoder.ts';
 
 const options = { addSpecialTokens: true, parseSpecial: true };
 const story =
@@ -82,4 +85,18 @@ test('a text of absurd length is refused without a worker', async () => {
   const tokenizer = await loadTokenizer('byte-level');
   await expect(tokenizer.encodeAsync('x'.repeat((1 << 24) + 1), options)).rejects.toMatchObject({ code: 'PROMPT_TOO_LONG' });
   await tokenizer.close();
+});
+
+test('a text on which the own pattern of a tokenizer takes forever is given up with a code, and those behind it are encoded', async () => {
+  const endless = { type: 'Split', pattern: { Regex: '(a|aa)+b' }, behavior: 'Isolated', invert: false };
+  const vocab = Object.fromEntries([...'abc'].map((letter, id) => [letter, id]));
+  const json = { model: { type: 'BPE', vocab, merges: [] }, added_tokens: [], pre_tokenizer: endless };
+  const { encoder: data } = buildTokenizerData(definitionFromJson(json, {}));
+  const encoder = new WorkerEncoder(data, 500);
+  const plain = { addSpecialTokens: false, parseSpecial: false };
+  const [stuck, after] = [encoder.encode('a'.repeat(200), plain), encoder.encode('abc', plain)];
+  await expect(stuck).rejects.toMatchObject({ code: 'PROMPT_TOO_LONG', received: '200 characters' });
+  expect([...(await after)]).toEqual([0, 1, 2]);
+  expect([...(await encoder.encode('c', plain))]).toEqual([2]);
+  await encoder.close();
 });

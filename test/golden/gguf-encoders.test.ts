@@ -11,6 +11,7 @@ import { describeEncoder, describeRemote } from '../../src/engine/inspect.ts';
 import { loadEngine } from '../../src/engine/load.ts';
 import { readTensor } from '../../src/quant/read-tensor.ts';
 import { SafetensorsSource } from '../../src/weights/safetensors.ts';
+import type { WeightSource } from '../../src/weights/weight-source.ts';
 import { f32Bytes, type GgufEntry, type GgufFileTensor, ggufBytes, writeFile } from '../fixtures/checkpoint-files.ts';
 import { HubServer } from '../fixtures/hub-server.ts';
 
@@ -72,7 +73,7 @@ const cases: readonly Case[] = [
 const vocabulary = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', '▁the', '▁mill', '▁wheel', '▁turns', 's', '▁.', 'ing', '▁a'];
 
 function bytesOf({ name, architecture, skipped, extra }: Case, withTokenizer = false): Uint8Array {
-  const source = SafetensorsSource.openFile(join(folderOf(name), 'model.safetensors'));
+  const source: WeightSource = SafetensorsSource.openFile(join(folderOf(name), 'model.safetensors'));
   const tensors = [...source.names()].flatMap((full): GgufFileTensor[] => {
     const [, stem, kind] = /^(?:roberta\.)?(.*)\.(weight|bias)$/.exec(full)!;
     const word = words.find(([pattern]) => pattern.test(stem))?.[1];

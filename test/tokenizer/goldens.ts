@@ -29,4 +29,9 @@ export const goldenTokenizers = [
   'tiktoken-qwen',
   'tiktoken-glm4',
   'tiktoken-kimi',
+  'plain-gpt2',
+  'plain-roberta',
+  'plain-bert',
+  'plain-bert-cased',
+  'spm-xlmr',
 ] as const;

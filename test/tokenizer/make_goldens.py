@@ -4,7 +4,7 @@
     python test/tokenizer/make_goldens.py --out /tmp/fuzz --seed 7 --texts 2000 && MILLRACE_TOKENIZER_GOLDENS=/tmp/fuzz npx vitest run test/tokenizer/goldens.test.ts
                                                                             compares with the libraries as they are now, on other vocabularies and texts
 
-Needs `tokenizers` (Rust), `sentencepiece` and `tiktoken`. Vocabularies are trained on the text of test/fixtures/tokenizers, which is our own, and on noise.
+Needs `tokenizers` (Rust), `sentencepiece`, `tiktoken` and `transformers`. Vocabularies are trained on the text of test/fixtures/tokenizers, which is our own, and on noise.
 """
 
 import argparse
@@ -226,6 +226,37 @@ def tiktoken_cases(rng):
     return cases
 
 
+def plain_cases(rng):
+    """Name -> (files of a repository without tokenizer.json, class of transformers that reads them)."""
+    alphabet = pre_tokenizers.ByteLevel(add_prefix_space=False)
+
+    def merges_and_vocab(specials, last=()):
+        state = json.loads(Tokenizer(bpe_model(rng, alphabet)).to_str())["model"]
+        names = [*specials, *state["vocab"], *last]
+        merges = "#version: 0.2\n" + "".join(" ".join(pair) + "\n" for pair in state["merges"])
+        return {"vocab.json": {name: i for i, name in enumerate(names)}, "merges.txt": merges.encode()}, len(names)
+
+    gpt2, size = merges_and_vocab([], ["<|endoftext|>"])
+    gpt2 |= {"added_tokens.json": {"<|end|>": size, "<tool>": size + 1}, "special_tokens_map.json": {"eos_token": "<|end|>"}}
+    roberta, _ = merges_and_vocab(["<s>", "<pad>", "</s>", "<unk>"], ["<mask>"])
+    cases = {"plain-gpt2": (gpt2, "GPT2Tokenizer"), "plain-roberta": (roberta | {"tokenizer_config.json": {"tokenizer_class": "RobertaTokenizer"}}, "RobertaTokenizer")}
+    for lower in (True, False):
+        tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.BertNormalizer(lowercase=lower), pre_tokenizers.BertPreTokenizer()
+        trainer = trainers.WordPieceTrainer(vocab_size=700, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], show_progress=False)
+        tokenizer.train_from_iterator(corpus(rng), trainer)
+        vocab = tokenizer.get_vocab()
+        files = {"vocab.txt": "".join(word + "\n" for word in sorted(vocab, key=vocab.get)).encode()}
+        cases["plain-bert" if lower else "plain-bert-cased"] = (files if lower else files | {"tokenizer_config.json": {"do_lower_case": False}}, "BertTokenizer")
+    return cases
+
+
+def fairseq_rows(library, inputs):
+    """XLM-RoBERTa's numbering: one behind the model's, with the unknown piece at 3."""
+    shift = lambda ids: [3 if i == 0 else i + 1 for i in ids]
+    return [[shift(library.encode(text)), [0, *shift(library.encode(text)), 2], library.decode(library.encode(text))] for text in inputs]
+
+
 def enumerate_alphabet():
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in printable]
@@ -280,6 +311,21 @@ def main():
             plain = encoding.encode_ordinary(normal)
             rows.append([plain, encoding.encode(normal, allowed_special="all"), encoding.decode(plain)])
         write(args.out / name, {file: lines, "tokenizer_config.json": config}, rows)
+    import transformers
+
+    for name, (files, class_name) in plain_cases(rng).items():
+        write(args.out / name, files, [])
+        tokenizer = getattr(transformers, class_name).from_pretrained(args.out / name)
+        library, rows = tokenizer.backend_tokenizer, []
+        for text in inputs:
+            special = library.encode(text).ids
+            library.encode_special_tokens = True
+            plain = library.encode(text, add_special_tokens=False).ids
+            library.encode_special_tokens = False
+            rows.append([plain, special, library.decode(plain, skip_special_tokens=True)])
+        write(args.out / name, files, rows)
+    model = sentencepiece_model(rng, "unigram", rules=True)
+    write(args.out / "spm-xlmr", {"sentencepiece.bpe.model": model}, fairseq_rows(sentencepiece.SentencePieceProcessor(model_proto=model), inputs))
 
 
 if __name__ == "__main__":
