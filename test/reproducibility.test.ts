@@ -246,6 +246,15 @@ function reproducibility(name: string, under: BackendUnderTest, format: Format):
     });
   });
 
+  test('with a target between tokens that cuts the prompt small, beside others', async () => {
+    await same({ targetItlMs: 0.001, maxNumBatchedTokens: 160, numBlocks: 160 }, async (s) => {
+      const others = [1, 2, 3].map((i) => s.engine.generate({ promptTokenIds: prompt.slice(i, 9 + i) }, { maxTokens: 40, temperature: 1, seed: i }));
+      await others[0].admitted;
+      await Promise.all([record(s, numGenerated), ...others]);
+      expect(s.engine.stats().pacing?.numLimitedSteps).toBeGreaterThan(0);
+    });
+  });
+
   test.each([true, false])('as two choices that share the prompt (prefix cache: %s)', async (enablePrefixCaching) => {
     await same({ enablePrefixCaching }, async (s) => void (await record(s, numGenerated, 2)));
   });

@@ -155,6 +155,15 @@ const table = {
     placeholder: 'STEPS',
     meaning: 'Steps scheduled and not yet worked up: with 2 the next step is ready when one ends. The results are the same.',
   },
+  targetItlMs: {
+    flag: 'target-itl-ms',
+    kind: 'number',
+    default: null,
+    min: 0.001,
+    max: 1e6,
+    placeholder: 'MS',
+    meaning: 'Prompts take only so much of a step that the next tokens of others come within this time. No limit when absent. The results are the same.',
+  },
   jumpForward: {
     flag: 'jump-forward',
     kind: 'boolean',

@@ -1,6 +1,7 @@
 import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
 import type { TierStats } from '../kv/tiers/tier.ts';
 import type { SamplingParams } from '../sampling/params.ts';
+import type { PacingReport } from '../scheduler/pacing.ts';
 import type { RequestReport } from '../scheduler/wait-reasons.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { LogitsProcessor, StopPredicate } from './logits-stage.ts';
@@ -98,6 +99,8 @@ export interface EngineStats {
   readonly stepTokens: SizeCounts;
   /** JavaScript time of the last step: schedule + fill + output, milliseconds. */
   readonly lastStepHostMs: number;
+  /** What `--target-itl-ms` goes by; null without it. */
+  readonly pacing: PacingReport | null;
   /** Milliseconds since a step last finished or the engine was last idle: health means progress. */
   readonly sinceProgressMs: number;
   readonly oldestWaitingMs: number;

@@ -161,6 +161,7 @@ export class EngineLoop {
     const { scheduler, output, counters, clock } = this.#parts;
     const { batch } = flight;
     const doneMs = clock.nowMs();
+    const stepMs = doneMs - counters.lastProgressMs; // from token to token, not only the backend's part
     counters.lastProgressMs = doneMs;
     if (outcome instanceof MillraceError) {
       this.#fail(batch, outcome);
@@ -171,6 +172,7 @@ export class EngineLoop {
     output.failCorrupted(batch, outcome, doneMs);
     output.deliver(batch, scheduler.commit(batch, outcome.tokenIds), outcome, doneMs);
     scheduler.rates.noteStep(batch.totalTokens, outcome.forwardMs);
+    scheduler.pacing?.note(batch, stepMs);
     counters.numSteps++;
     counters.stepTokens.add(batch.totalTokens);
     counters.totalForwardMs += outcome.forwardMs + outcome.sampleMs;

@@ -43,6 +43,7 @@ export interface ResolvedConfig {
   readonly maxTenantSeqs: number | null;
   readonly schedulingPolicy: PolicyName;
   readonly maxInFlight: number;
+  readonly targetItlMs: number | null;
   readonly jumpForward: boolean;
   readonly blockSize: number;
   readonly kvDtype: KvDtype;
@@ -87,6 +88,7 @@ export function resolveConfig(options: CheckedOptions, facts: LoadFacts): Resolv
     maxTenantSeqs,
     schedulingPolicy: schedulingPolicy ?? 'fcfs',
     maxInFlight: Number(options.maxInFlight),
+    targetItlMs: options.targetItlMs,
     jumpForward: options.jumpForward === true,
     blockSize,
     kvDtype,

@@ -64,6 +64,7 @@ export function readStats(counters: EngineCounters, scheduler: Scheduler, clock:
     numSteps: counters.numSteps,
     stepTokens: counters.stepTokens,
     lastStepHostMs: counters.lastStepHostMs,
+    pacing: scheduler.pacing?.report ?? null,
     sinceProgressMs: counters.isStopped ? Infinity : scheduler.hasWork ? now - counters.lastProgressMs : 0,
     oldestWaitingMs: oldest === null ? 0 : now - oldest.arrivalMs,
   };

@@ -21,6 +21,8 @@ export interface SchedulerOptions {
   readonly maxDraftTokens?: number;
   /** Steps that may be scheduled and not yet committed. */
   readonly maxInFlight?: number;
+  /** Milliseconds between the tokens of an output that steps are kept short for. Default: steps take what fits them. */
+  readonly targetItlMs?: number;
 }
 
 export interface SchedulerStats {

@@ -15,6 +15,7 @@ import type { KvCache } from '../kv/kv-cache.ts';
 import { type AdmissionLimits, checkAdmissible, PeakEstimate } from './admission.ts';
 import { Expiry, TenantCounts } from './limits.ts';
 import { OutputLengths } from './output-lengths.ts';
+import { StepPacing } from './pacing.ts';
 import { fcfs } from './policies/fcfs.ts';
 import { compareRanks, type PolicyView, type SchedulingPolicy } from './policies/policy.ts';
 import type { Request } from './request.ts';
@@ -43,6 +44,8 @@ export class Scheduler {
   };
   /** What computing and moving take, as measured by whoever runs the steps. */
   readonly rates = new TransferRates();
+  /** Null without a target for the time between tokens. Whoever runs the steps notes what they took. */
+  readonly pacing: StepPacing | null;
   readonly #limits: AdmissionLimits;
   readonly #maxNumSeqs: number;
   readonly #maxQueue: number;
@@ -77,6 +80,7 @@ export class Scheduler {
       predictedRemainingTokens: ({ numOutputTokens, params }) => this.#lengths.predictRemaining(numOutputTokens, params.maxTokens),
     };
     this.#waiting = new WaitingLine(options.policy ?? fcfs(), this.#view);
+    this.pacing = options.targetItlMs === undefined ? null : new StepPacing(options.targetItlMs, options.maxInFlight ?? 1);
     this.#batches = Array.from({ length: options.maxInFlight ?? 1 }, () => new ReusableBatch(options.maxNumSeqs));
   }
 
@@ -180,6 +184,7 @@ export class Scheduler {
     if (this.kv.offload !== null) this.kv.offload.keepsEvicted = this.rates.isSwapCheaper;
     this.#view.numWaiting = this.#waiting.size;
     for (const request of this.#expiry.due(() => this.unfinished(), nowMs)) this.#fail(batch, request);
+    this.pacing?.begin(this.#running);
     const needsPreemption = !this.#scheduleRunning(batch);
     if (needsPreemption) batch.clearRows();
     else if (batch.preempted.length === 0) this.#waiting.noteReasons(this.#admit(batch, nowMs));
@@ -191,6 +196,7 @@ export class Scheduler {
     for (let row = 0; row < batch.numRows; row++)
       this.#waiting.policy.onScheduled?.(batch.requests[row], batch.firstToken[row], batch.numNewTokens[row]);
     batch.launch();
+    this.pacing?.launch(batch);
     batch.numCopies = this.kv.drainCopies(batch);
     this.#numInFlight++;
     this.#step++;
@@ -284,8 +290,9 @@ export class Scheduler {
       if (request.mustWaitForSample || request.isLoading) continue;
       // those behind in line keep one token each, so that a long prompt does not stop them
       const reserved = Math.min(this.#running.length - 1 - i, this.#limits.maxNumBatchedTokens - batch.totalTokens - 1);
-      const budget = this.#limits.maxNumBatchedTokens - batch.totalTokens - reserved;
-      if (budget <= 0 || request.numBehind <= 0) continue;
+      const room = Math.min(request.numBehind, this.#limits.maxNumBatchedTokens - batch.totalTokens - reserved);
+      const budget = this.pacing === null ? room : this.pacing.take(request, room);
+      if (budget <= 0) continue;
       // a draft without its logits could not be verified: what does not fit the step is dropped
       if (request.numBehind > budget) request.numDraftTokens = Math.max(0, request.numDraftTokens - (request.numBehind - budget));
       const numNew = Math.min(request.numBehind, budget);
@@ -329,7 +336,7 @@ export class Scheduler {
     for (let request = this.#waiting.rankedFirst(); request !== null; ) {
       const budget = this.#limits.maxNumBatchedTokens - batch.totalTokens;
       if (this.#running.length >= this.#maxNumSeqs) return 'rows';
-      if (budget <= 0) return 'tokens';
+      if (budget <= 0 || this.pacing?.isFull === true) return 'tokens';
       let { next } = request;
       const producer = sharedWork(request, this.#running, this.kv);
       request.waitReason = producer ?? 'new';
@@ -338,7 +345,8 @@ export class Scheduler {
       } else {
         const refusal = this.#starter.start(request, this.#running, owedBlocks);
         if (refusal !== null) return refusal; // head of the line: nobody behind overtakes it
-        const numNew = this.#beginLoad(batch, request) ? 0 : Math.min(request.numBehind, budget);
+        const wanted = this.#beginLoad(batch, request) ? 0 : Math.min(request.numBehind, budget);
+        const numNew = this.pacing === null ? wanted : this.pacing.take(request, wanted);
         invariant(request.sequence !== null, 'a started request holds blocks');
         if (numNew > 0 && !this.kv.allocate(request.sequence, request.numComputedTokens, request.numComputedTokens + numNew)) {
           this.#starter.release(request);

@@ -65,6 +65,15 @@ export const engineGauges = {
   'millrace:kv_blocks_cached': { help: 'KV blocks held by the prefix cache alone.', read: (stats) => stats.kvBlocksCached },
   'millrace:kv_tier_bytes': { help: 'Bytes that KV tiers hold.', read: (stats) => sumOfTiers(stats, 'sizeBytes') },
   'millrace:step_host_seconds': { help: 'JavaScript time of the last step.', read: (stats) => stats.lastStepHostMs / 1000 },
+  'millrace:target_itl_seconds': { help: 'What --target-itl-ms asks for; 0 without it.', read: ({ pacing }) => (pacing?.targetItlMs ?? 0) / 1000 },
+  'millrace:expected_step_seconds': {
+    help: 'Time that the last step was expected to take, with --target-itl-ms.',
+    read: ({ pacing }) => (pacing?.expectedStepMs ?? 0) / 1000,
+  },
+  'millrace:prompt_token_budget': {
+    help: 'Prompt tokens that --target-itl-ms leaves room for in a step beside rows that decode.',
+    read: ({ pacing }) => pacing?.promptTokenBudget ?? 0,
+  },
   'millrace:since_progress_seconds': { help: 'Time since a step finished or the engine was idle.', read: (stats) => stats.sinceProgressMs / 1000 },
   'millrace:oldest_waiting_seconds': { help: 'How long the oldest queued request has waited.', read: (stats) => stats.oldestWaitingMs / 1000 },
 } as const satisfies Record<string, EngineMetric>;

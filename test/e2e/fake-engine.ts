@@ -168,6 +168,7 @@ export class FakeEngine implements Engine {
       numSteps: this.counters.steps,
       stepTokens: { bounds: [1, 8], counts: Float64Array.of(this.counters.steps, 1, 2), sum: this.counters.steps + 45 },
       lastStepHostMs: 0.5,
+      pacing: null,
       sinceProgressMs: this.stalledMs,
       oldestWaitingMs: 0,
     };
