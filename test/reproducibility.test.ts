@@ -10,202 +10,32 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import type { Backend, Cache, KvDtype } from '../src/backends/backend.ts';
-import type { NativeBackend } from '../src/backends/native/native-backend.ts';
-import { kernels } from '../src/backends/reference/index.ts';
-import { ReferenceBackend } from '../src/backends/reference/reference-backend.ts';
+import type { Cache } from '../src/backends/backend.ts';
 import { MillraceError } from '../src/base/errors.ts';
-import type { LoadedEngine } from '../src/engine/loaded-engine.ts';
-import type { LogitsListener } from '../src/engine/loop.ts';
 import { DiskTier } from '../src/kv/tiers/disk-tier.ts';
 import { HostTier } from '../src/kv/tiers/host-tier.ts';
 import { TierStack } from '../src/kv/tiers/tier-stack.ts';
 import type { PrefixBlocks } from '../src/kv/transfer/server.ts';
 import { ATTENTION_SPLIT } from '../src/plan/ops/attention.ts';
-import { LINEAR_SEGMENT } from '../src/plan/ops/linear.ts';
-import { fusePlan } from '../src/plan/passes/fuse.ts';
-import type { Activation, WeightFormat } from '../src/plan/plan.ts';
-import { createDummySource } from '../src/weights/dummy-source.ts';
-import { type DecoderOptions, decoderPlan } from './fixtures/decoder.ts';
-import { type EngineFixture, engineOver } from './fixtures/engine.ts';
-
-interface Format {
-  readonly format: WeightFormat;
-  readonly activation: Activation;
-  readonly kvDtype: KvDtype;
-  /** The last ones of the model that this stands for: a window, soft caps. */
-  readonly features?: Partial<DecoderOptions>;
-}
-
-const formats: Readonly<Record<string, Format>> = {
-  f32: { format: 'f32', activation: 'f32', kvDtype: 'f32' },
-  'bf16 with a window and soft caps': {
-    format: 'bf16',
-    activation: 'bf16',
-    kvDtype: 'bf16',
-    features: { window: 300, attentionSoftCap: 30, logitSoftCap: 20 },
-  },
-  q8_0: { format: 'q8_0', activation: 'int8-group32', kvDtype: 'f16', features: { qkNorm: true, bias: true } },
-  q4_0: { format: 'q4_0', activation: 'int8-group32', kvDtype: 'f16' },
-};
-
-/** Native only: super-blocks, wider than the reference's model, with a kernel of their own (q4_k) and unpacked a tile at a time (q3_k). */
-const nativeFormats: Readonly<Record<string, Format>> = {
-  ...formats,
-  q4_k: { format: 'q4_k', activation: 'int8-group32', kvDtype: 'f16', features: { hiddenSize: 256, numHeads: 8 } },
-  'q8_0 with experts': { format: 'q8_0', activation: 'int8-group32', kvDtype: 'f16', features: { experts: 4 } },
-  'mxfp4 with experts': { format: 'mxfp4', activation: 'int8-group32', kvDtype: 'f16', features: { experts: 5 } },
-  q3_k: { format: 'q3_k', activation: 'int8-group32', kvDtype: 'f16', features: { hiddenSize: 256, numHeads: 8 } },
-};
-
-interface BackendUnderTest {
-  readonly shape: Partial<DecoderOptions>;
-  readonly numGenerated: number;
-  readonly threadCounts: readonly number[];
-  create(numThreads: number): Promise<Backend>;
-  /** Changes the order of the sums of large steps; returns the undo. */
-  plantFault(backend: Backend): () => void;
-}
-
-const PROMPT_TOKENS = 3 * ATTENTION_SPLIT + 9;
-const VOCABULARY = 257;
-
-const reference: BackendUnderTest = {
-  shape: { numLayers: 2, hiddenSize: 32, numHeads: 2, numKvHeads: 1, headDim: 16, intermediateSize: LINEAR_SEGMENT + 128, vocabSize: VOCABULARY },
-  numGenerated: 30,
-  threadCounts: [1],
-  create: async () => new ReferenceBackend(),
-  plantFault: () => plantReferenceFault(),
-};
-
-const nativeOf = (isa: string | undefined): BackendUnderTest => ({
-  shape: { numLayers: 2, hiddenSize: 128, numHeads: 4, numKvHeads: 2, headDim: 32, intermediateSize: 2304, vocabSize: VOCABULARY },
-  numGenerated: 60,
-  threadCounts: [1, 2],
-  create: async (numThreads) => (await import('../src/backends/native/native-backend.ts')).createNativeBackend({ numThreads, isa }),
-  plantFault: (backend) => {
-    (backend as NativeBackend).plantOrderFault(true);
-    return () => {};
-  },
-});
-
-const native = nativeOf(undefined);
-
-/** In steps of more than 64 rows, sums run backwards and in f32: what the contract forbids. */
-function plantReferenceFault(): () => void {
-  const table = kernels as { linear: typeof kernels.linear };
-  const { linear } = table;
-  table.linear = (call, numRows, step) => {
-    if (numRows <= 64) return linear(call, numRows, step);
-    const [x] = call.inputs;
-    const [out] = call.outputs;
-    const weight = call.weights[0]!;
-    for (let row = 0; row < numRows; row++) {
-      for (let n = 0; n < out.width; n++) {
-        let sum = call.weights[1]?.[n] ?? 0;
-        for (let k = x.width - 1; k >= 0; k--) sum = Math.fround(sum + weight[n * x.width + k] * x.data[x.offset + row * x.stride + k]);
-        out.data[out.offset + row * out.stride + n] = sum;
-      }
-    }
-  };
-  return () => {
-    table.linear = linear;
-  };
-}
-
-const prompt = Array.from({ length: PROMPT_TOKENS }, (_, i) => (i * i * 7 + i * 31 + 5) % VOCABULARY);
-
-/** Logits after each length of one request's context. */
-type Recording = Map<number, Float32Array>;
-
-const RECORDED = 'recorded';
-
-interface Scenario {
-  readonly recording: Recording;
-  readonly engine: LoadedEngine;
-  readonly backend: Backend;
-}
-
-interface ScenarioOptions extends EngineFixture {
-  readonly numThreads?: number;
-  readonly fault?: boolean;
-}
-
-async function openScenario(under: BackendUnderTest, format: Format, options: ScenarioOptions): Promise<Scenario> {
-  const backend = await under.create(options.numThreads ?? 1);
-  const undo = options.fault === true ? under.plantFault(backend) : () => {};
-  const recording: Recording = new Map();
-  try {
-    const { format: weightFormat, activation, kvDtype, features } = format;
-    const plan = fusePlan(decoderPlan({ ...under.shape, format: weightFormat, activation, ...features }));
-    const defaults = { blockSize: 32, numBlocks: 64, maxModelLen: 1024, maxNumSeqs: 20, maxNumBatchedTokens: 1024, kvDtype };
-    const captureLogits = recorder(recording);
-    const engine = await engineOver(backend, plan, createDummySource(plan), { ...defaults, ...options, captureLogits });
-    return { recording, engine, backend };
-  } finally {
-    undo();
-  }
-}
-
-function recorder(recording: Recording): LogitsListener {
-  return (batch, logits) => {
-    let row = 0;
-    for (let r = 0; r < batch.numRows; r++) {
-      const end = batch.firstToken[r] + batch.numNewTokens[r];
-      if (batch.numLogitRows[r] === 1 && batch.requests[r].id === RECORDED) {
-        const found = logits.slice(row * VOCABULARY, (row + 1) * VOCABULARY);
-        // two choices of one greedy request come through here at the same length: both must have the same bits
-        const known = recording.get(end);
-        if (known !== undefined) expect(Buffer.compare(Buffer.from(found.buffer), Buffer.from(known.buffer))).toBe(0);
-        recording.set(end, found);
-      }
-      row += batch.numLogitRows[r];
-    }
-  };
-}
-
-/** Continues the prompt greedily; its logits are recorded. */
-async function record({ engine }: Scenario, maxTokens: number, n = 1): Promise<{ cachedTokens: number }> {
-  const { usage } = await engine.generate({ promptTokenIds: prompt }, { maxTokens, n, temperature: 0 }, { requestId: RECORDED });
-  return usage;
-}
-
-function expectEqualBits(found: Recording, wanted: Recording): void {
-  expect([...found.keys()]).toEqual([...wanted.keys()]);
-  for (const [length, logits] of wanted) {
-    const other = found.get(length)!;
-    const differing = logits.findIndex((value, i) => !Object.is(value, other[i]));
-    expect(differing, `logits after ${length} tokens differ at id ${differing}: ${logits[differing]} and ${other[differing]}`).toBe(-1);
-  }
-}
-
-const rowClasses = new Map<string, number[]>();
-
-/** Opens, runs, closes; keeps count of the native paths that ran. */
-async function run(
-  label: string,
-  under: BackendUnderTest,
-  format: Format,
-  options: ScenarioOptions,
-  body: (scenario: Scenario) => Promise<void>,
-): Promise<Recording> {
-  const scenario = await openScenario(under, format, options);
-  try {
-    await body(scenario);
-    scenario.engine.scheduler.checkInvariants();
-    if ('counters' in scenario.backend) {
-      const { linearRowClass, linearSegments, attentionSplits } = (scenario.backend as NativeBackend).counters();
-      const sums = rowClasses.get(label) ?? [0, 0, 0, 0, 0, 0];
-      rowClasses.set(
-        label,
-        [...linearRowClass, linearSegments, attentionSplits].map((count, i) => sums[i] + count),
-      );
-    }
-  } finally {
-    await scenario.engine.close();
-  }
-  return scenario.recording;
-}
+import {
+  type BackendUnderTest,
+  expectEqualBits,
+  type Format,
+  formats,
+  native,
+  nativeFormats,
+  nativeOf,
+  PROMPT_TOKENS,
+  prompt,
+  type Recording,
+  record,
+  reference,
+  rowClasses,
+  run,
+  type Scenario,
+  type ScenarioOptions,
+  VOCABULARY,
+} from './fixtures/reproducibility.ts';
 
 function reproducibility(name: string, under: BackendUnderTest, format: Format): void {
   const label = `${under === native ? 'native' : 'reference'} ${name}`;

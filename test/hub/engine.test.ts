@@ -9,7 +9,7 @@ import { describeRemote } from '../../src/engine/inspect.ts';
 import { LLM } from '../../src/engine/llm.ts';
 import { loadEngine } from '../../src/engine/load.ts';
 import { BUILD_TIMEOUT_MS } from '../backends.ts';
-import { type GgufEntry, ggufBytes } from '../fixtures/checkpoint-files.ts';
+import { f32Bytes, type GgufEntry, ggufBytes } from '../fixtures/checkpoint-files.ts';
 import { HubServer } from '../fixtures/hub-server.ts';
 
 const repository = resolve(import.meta.dirname, '../..');
@@ -149,6 +149,45 @@ test('of GGUF files and shards the headers are read, however long; what does not
   expect(described.config.reasons.join('; ')).toContain('it does not fit this machine: ');
   expect(hub.bytesServed).toBeLessThan(3 * head.length + (1 << 20));
   expect(described.model).toMatchObject({ servedNames: ['org/huge'], vocabSize: 120_000 });
+});
+
+test('of a split GGUF model the headers of all parts are read, and its parts are loaded as one', async () => {
+  const vocabulary = ['<unk>', '<s>', '</s>', 'a', 'b', 'ab', '▁', '▁a'];
+  const metadata: Record<string, GgufEntry> = {
+    'general.architecture': ['string', 'llama'],
+    'llama.block_count': ['u32', 1],
+    'llama.embedding_length': ['u32', 32],
+    'llama.feed_forward_length': ['u32', 32],
+    'llama.attention.head_count': ['u32', 2],
+    'llama.context_length': ['u32', 64],
+    'llama.attention.layer_norm_rms_epsilon': ['f32', 1e-5],
+    'tokenizer.ggml.model': ['string', 'llama'],
+    'tokenizer.ggml.tokens': ['array', vocabulary, 'string'],
+    'tokenizer.ggml.scores': ['array', vocabulary.map((_, i) => -i), 'f32'],
+    'tokenizer.ggml.token_type': ['array', vocabulary.map((_, i) => (i === 0 ? 2 : i < 3 ? 3 : 1)), 'i32'],
+  };
+  const tensor = (name: string, ...shape: number[]) => {
+    const values = Array.from({ length: shape.reduce((a, b) => a * b) }, (_, i) => Math.sin(i + name.length));
+    return { name: `${name}.weight`, shape, bytes: f32Bytes(values), type: 0 };
+  };
+  const square = ['attn_q', 'attn_k', 'attn_v', 'attn_output', 'ffn_gate', 'ffn_up', 'ffn_down'].map((word) => tensor(`blk.0.${word}`, 32, 32));
+  const norms = ['blk.0.attn_norm', 'blk.0.ffn_norm', 'output_norm'].map((name) => tensor(name, 32));
+  const tensors = [tensor('token_embd', vocabulary.length, 32), ...norms, ...square];
+  const split = (part: number): Record<string, GgufEntry> => ({
+    'split.no': ['u16', part],
+    'split.count': ['u16', 2],
+    'split.tensors.count': ['i32', tensors.length],
+  });
+  const large = (bytes: Uint8Array) => ({ bytes: Buffer.from(bytes), large: true });
+  hub.publish('org/split', {
+    'F32/m-F32-00001-of-00002.gguf': large(ggufBytes({ metadata: { ...metadata, ...split(0) }, tensors: tensors.slice(0, 5) })),
+    'F32/m-F32-00002-of-00002.gguf': large(ggufBytes({ metadata: split(1), tensors: tensors.slice(5) })),
+  });
+  const options = { model: 'org/split:F32', backend: 'reference' } as const;
+  const described = inspect((await describeRemote(options))!, null);
+  expect(described.memory.weightBytes).toBe(tensors.reduce((sum, { bytes }) => sum + bytes.length, 0));
+  await using llm = await LLM.load(options);
+  expect((await llm.generate('ab', { maxTokens: 4, temperature: 0 })).choices[0].tokenIds.length).toBeGreaterThan(0);
 });
 
 test('of a quantised checkpoint the small tensors that decide how it is held are read too', async () => {

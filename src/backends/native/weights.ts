@@ -139,7 +139,8 @@ function partOf(
   files: MappedFiles,
 ): NativeWeightPart {
   // rounding to blocks is done by one code for all backends
-  const rounded = weight.shape.length > 1 && tensor.format !== weight.format && definitions[weight.format].blockElements > 1;
+  const changed = tensor.format !== weight.format || tensor.shift !== undefined;
+  const rounded = weight.shape.length > 1 && changed && definitions[weight.format].blockElements > 1;
   if (transposed || rounded) {
     const bytes = readConverted(source, tensor, transposed, weight.format);
     const format = weightFormats.indexOf(weight.format);
