@@ -82,8 +82,8 @@ FILLERS = ["It was a long day.", "The sun was shining.", "Everyone was happy.", 
 def told(s):
     """[(sentence, {question lists}, answer)] about several people or things, questions that only one of them answers."""
     r = s.r
-    count = r.choice([1, 2, 2, 3, 3, 4])
-    kind = r.choice(["people", "people", "people", "things", "things", "me", "open", "open", "done", "done", "same", "same"] if not s.held else ["people", "people", "people", "things", "me", "open", "same", "same"])
+    count = r.choice([1, 2, 2, 3, 3])
+    kind = r.choice(["people", "people", "people", "people", "things", "things", "me", "open", "done", "same"] if not s.held else ["people", "people", "people", "people", "things", "things", "me", "open", "same"])
     facts = []
     if kind == "me":
         for lists, asked, answer, value in r.sample(ABOUT_ME, min(count, 3)):

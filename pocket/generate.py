@@ -80,7 +80,7 @@ class Source:
             return r.choice(known)
         if source < 0.6:
             return self.spliced(known)
-        if source < 0.9 or not self.vocabulary:
+        if source < 0.95 or not self.vocabulary:
             return self.made_up().capitalize()
         return r.choice(self.vocabulary).capitalize()
 
@@ -88,7 +88,7 @@ class Source:
         return self.drawn(lambda: self.proper(w.PEOPLE))
 
     def person(self):
-        if self.r.random() < 0.12:
+        if self.r.random() < 0.2:
             return self.first_name() + " " + self.drawn(lambda: self.proper(w.SURNAMES))
         return self.first_name()
 
@@ -114,7 +114,7 @@ class Source:
 
     def noun(self):
         r = self.r
-        return self.word() if r.random() < 0.4 else self.drawn(lambda: r.choice(r.choice([w.NOUNS, w.OBJECTS, w.THINGS, w.ANIMALS])))
+        return self.word() if r.random() < 0.25 else self.drawn(lambda: r.choice(r.choice([w.NOUNS, w.OBJECTS, w.THINGS, w.ANIMALS])))
 
     def mostly(self, known, share=0.5):
         return self.drawn(lambda: self.r.choice(known)) if self.r.random() < share else self.word()
@@ -133,7 +133,7 @@ class Source:
         return {
             "thing": lambda: f"{r.choice(w.COLOURS + w.ADJECTIVES)} {self.noun()}" if r.random() < 0.4 else self.noun(),
             "company": lambda: self.first_name() + (" " + r.choice(w.COMPANIES) if r.random() < 0.5 else ""),
-            "event": lambda: self.mostly(w.EVENTS, 0.8),
+            "event": lambda: self.mostly(w.EVENTS, 0.8) if r.random() < 0.7 else f"{self.word()} {self.word()}",
             "day": lambda: r.choice(w.DAYS),
             "date": lambda: r.choice([f"{r.choice(w.MONTHS)} {r.randint(1, 28)}", f"{r.randint(1, 28)} {r.choice(w.MONTHS)}", r.choice(w.DAYS), f"{r.randint(2019, 2031)}-{r.randint(1, 12):02}-{r.randint(1, 28):02}"]),
             "time": lambda: f"{r.randint(6, 22)}:{r.choice(['00', '15', '30', '45', '10', '05', '50'])}" if r.random() < 0.8 else f"{r.randint(1, 12)} {r.choice(['am', 'pm'])}",
@@ -349,13 +349,14 @@ def main():
     a.add_argument("--out", type=Path, required=True)
     a.add_argument("--seed", type=int, default=1)
     a.add_argument("--scale", type=int, default=20000, help="conversations of each generated kind, about")
+    a.add_argument("--json", type=float, default=3.5, help="requests for JSON, for each of --scale")
     a.add_argument("--corpus-stories", type=int, default=0, help="at most so many stories of the corpus besides our own")
     args = a.parse_args()
     told = corpus(args.corpora)
     vocabulary = common_words(told)
     s = Source(random.Random(args.seed), vocabulary=vocabulary)
     n, rows = args.scale, []
-    makers = [(small_talk, n // 2), (greeting, n // 10), (out_of_scope, n // 2), (fact_questions, 5 * n // 2), (repeat, n), (extraction, 5 * n // 2), (tool_use, 2 * n), (no_tool, n // 2), (story, 3 * n // 4)]
+    makers = [(small_talk, n // 3), (greeting, n // 12), (out_of_scope, n // 3), (fact_questions, 5 * n), (repeat, n // 4), (extraction, int(args.json * n)), (tool_use, 5 * n // 2), (no_tool, n // 2), (story, n // 3)]
     for maker, count in makers:
         rows += [maker(s) for _ in range(count)]
     short = [t for t in told if t.isascii() and 30 <= len(t.split()) <= 150 and t[0].isupper()]

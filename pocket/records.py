@@ -144,7 +144,7 @@ def told(s):
 
 def extraction(s):
     r = s.r
-    if r.random() < 0.25 and not s.held:
+    if r.random() < 0.15 and not s.held:
         keys, kinds, values, text = free(s)
         chosen = r.sample(range(len(keys)), r.randint(1, len(keys))) if r.random() < 0.4 else list(range(len(keys)))
         keys, kinds, values = [keys[i] for i in chosen], [kinds[i] for i in chosen], [values[i] for i in chosen]

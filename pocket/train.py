@@ -150,6 +150,7 @@ def arguments():
     p.add_argument("--mlp", type=int, default=384)
     p.add_argument("--vocab", type=int, default=3072)
     p.add_argument("--rate", type=float, default=0.02, help="of the matrices (Muon); embeddings and norms have 0.15 times as much (AdamW)")
+    p.add_argument("--long", type=float, default=1.0, help="share kept of the conversations in which the assistant says more than 120 tokens (stories)")
     p.add_argument("--note", default="", help="what the model is for, in the notice")
     return p.parse_args()
 
@@ -185,6 +186,9 @@ def main():
     torch.set_num_threads(a.threads)
     a.work.mkdir(parents=True, exist_ok=True)
     test, rows, t, tokenizer_path = conversations(a)
+    if a.long < 1:
+        kept = torch.rand(len(rows), generator=torch.Generator().manual_seed(a.seed)) < a.long
+        rows = [row for row, keep in zip(rows, kept.tolist()) if keep or int((row[1] != -100).sum()) <= 120]
     config = config_of(a, t.get_vocab_size())
     model = Network(config).to(a.device)
     parameters = sum(x.numel() for x in model.parameters())
