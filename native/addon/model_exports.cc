@@ -101,7 +101,7 @@ napi_value createCache(napi_env env, napi_callback_info info) {
     std::vector<cpu::CacheGroupSpec> groups;
     for (int64_t i = 0; i < words.length; i += 5) groups.push_back({words.data[i], words.data[i + 1], words.data[i + 2], words.data[i + 3], words.data[i + 4] == 1});
     const int32_t blockSize = readInt(env, arguments[2], "blockSize");
-    const auto dtype = readEnum<cpu::KvDtype>(env, arguments[3], 2, "dtype");
+    const auto dtype = readEnum<cpu::KvDtype>(env, arguments[3], 5, "dtype");
     const auto cache = std::make_shared<cpu::Cache>(groups, blockSize, dtype, worker->device().kernels());
     napi_value result = makeObject(env);
     setProperty(env, result, "sizeBytes", makeNumber(env, static_cast<double>(cache->sizeBytes())));

@@ -28,6 +28,7 @@ MILLRACE_INLINE void withRows(int count, F& f) {
 template <class Storage>
 struct Scores {
   const typename Storage::Element* keys[kVectors];
+  typename Storage::Scale scales[kVectors];
   int64_t blockSize;
   int headDim;
   const float* query;
@@ -41,15 +42,18 @@ struct Scores {
       MILLRACE_UNROLL
       for (int j = 0; j < kVectors; j++) sums[m][j] = zero();
     }
-    for (int d = 0; d < headDim; d++) {
-      Vec right[kVectors];
+    for (int d = 0, at = 0; d < headDim; at++) {
       MILLRACE_UNROLL
-      for (int j = 0; j < kVectors; j++) right[j] = Storage::widen(keys[j] + d * blockSize);
-      MILLRACE_UNROLL
-      for (int m = 0; m < MR; m++) {
-        const Vec left = set1(query[int64_t{m} * headDim + d]);
+      for (int part = 0; part < Storage::kPacked; part++, d++) {
+        Vec right[kVectors];
         MILLRACE_UNROLL
-        for (int j = 0; j < kVectors; j++) sums[m][j] = fma(left, right[j], sums[m][j]);
+        for (int j = 0; j < kVectors; j++) right[j] = Storage::scaled(Storage::keys(keys[j] + at * blockSize, part), scales[j]);
+        MILLRACE_UNROLL
+        for (int m = 0; m < MR; m++) {
+          const Vec left = set1(query[int64_t{m} * headDim + d]);
+          MILLRACE_UNROLL
+          for (int j = 0; j < kVectors; j++) sums[m][j] = fma(left, right[j], sums[m][j]);
+        }
       }
     }
     MILLRACE_UNROLL
@@ -82,12 +86,15 @@ struct Output {
     }
     for (int key = begin; key < end;) {
       const int offset = (splitStart + key) % cache.blockSize, runEnd = smaller(end, key + cache.blockSize - offset);
-      const auto* v = reinterpret_cast<const typename Storage::Element*>(valuesOf(cache, table[(splitStart + key) / cache.blockSize], rows.kvHead)) +
-                      int64_t{offset} * cache.headDim + d;
-      for (; key < runEnd; key++, v += cache.headDim) {
+      const int32_t block = table[(splitStart + key) / cache.blockSize];
+      const int64_t rowLength = cache.headDim / Storage::kPacked;
+      const auto* v = reinterpret_cast<const typename Storage::Element*>(valuesOf(cache, block, rows.kvHead)) + offset * rowLength;
+      const uint8_t* parameters = valueParametersOf(cache, block, rows.kvHead);
+      for (int at = offset; key < runEnd; key++, at++, v += rowLength) {
+        const typename Storage::Scale scale = Storage::scaleAt(parameters, at);
         Vec right[NR];
         MILLRACE_UNROLL
-        for (int j = 0; j < NR; j++) right[j] = Storage::widen(v + j * kLanes);
+        for (int j = 0; j < NR; j++) right[j] = Storage::scaled(Storage::values(v, d + j * kLanes), scale);
         MILLRACE_UNROLL
         for (int m = 0; m < MR; m++) {
           const Vec left = set1(weights[m * kAttentionSplit + key]);
@@ -131,17 +138,22 @@ void scoresDirect(const ItemRows& rows, int32_t splitStart, int begin, int end, 
   withStorage(cache.dtype, [&](auto storage) {
     using Storage = decltype(storage);
     for (int key = begin / kStep * kStep; key < end; key += kStep) {
-      Scores<Storage> kernel{{}, cache.blockSize, cache.headDim, nullptr, nullptr};
-      const typename Storage::Element* seen = nullptr;
+      Scores<Storage> kernel{{}, {}, cache.blockSize, cache.headDim, nullptr, nullptr};
+      int seen = -1;
       for (int j = 0; j < kVectors; j++) {
         const int first = key + j * kLanes;
         kernel.keys[j] = nullptr;
         if (first >= end || first + kLanes <= begin) continue;  // no key of it is visible: its block may be gone
-        const int32_t index = splitStart + first;
-        kernel.keys[j] = reinterpret_cast<const typename Storage::Element*>(keysOf(cache, table[index / cache.blockSize], rows.kvHead)) + index % cache.blockSize;
-        seen = kernel.keys[j];
+        const int32_t index = splitStart + first, block = table[index / cache.blockSize], offset = index % cache.blockSize;
+        kernel.keys[j] = reinterpret_cast<const typename Storage::Element*>(keysOf(cache, block, rows.kvHead)) + offset;
+        kernel.scales[j] = Storage::scalesAt(keyParametersOf(cache, block, rows.kvHead), offset);
+        seen = j;
       }
-      for (int j = 0; j < kVectors; j++) kernel.keys[j] = kernel.keys[j] == nullptr ? seen : kernel.keys[j];  // scores that nobody looks at
+      for (int j = 0; j < kVectors; j++) {
+        if (kernel.keys[j] != nullptr) continue;
+        kernel.keys[j] = kernel.keys[seen];  // scores that nobody looks at
+        kernel.scales[j] = kernel.scales[seen];
+      }
       forRowBlocks(rows.rows(), [&](int first, int count) {
         kernel.query = scratch.query + int64_t{first} * cache.headDim;
         kernel.scores = scratch.scores + int64_t{first} * kAttentionSplit + key;

@@ -4,6 +4,8 @@
 // Block: K [numKvHeads][headDim][blockSize], then V [numKvHeads][blockSize][headDim], in the cache dtype. K is transposed so that in q . k the
 // lanes are keys, and in p . v they are elements of the head: neither needs a sum across lanes.
 // A latent block is [blockSize][headDim], nothing before it: rows that are K and V at once.
+// Types that keep a parameter beside each head of a token (kv_storage.h) have those at the end of the block: of K [numKvHeads][blockSize], then of V.
+// Two int4 numbers share a byte, always of one token: elements 2i and 2i + 1 of its head. K is then [(headDim + 1) / 2][blockSize] bytes.
 #pragma once
 
 #include "kernels.h"
@@ -14,22 +16,41 @@ namespace millrace::cpu::MILLRACE_ISA {
 // Keys that attention reads at a time. Blocks divide it or are multiples of it.
 constexpr int kKeyTile = 64;
 
-MILLRACE_INLINE int64_t kvElementBytes(KvDtype dtype) { return dtype == KvDtype::f32 ? 4 : 2; }
-// Bytes of K, which stands before V.
+// Bytes of an element (of int4: of a pair), of a head of one token, and of the parameter beside it.
+MILLRACE_INLINE int64_t kvElementBytes(KvDtype dtype) { return dtype == KvDtype::f32 ? 4 : dtype == KvDtype::f16 || dtype == KvDtype::bf16 ? 2 : 1; }
+MILLRACE_INLINE int64_t kvHeadBytes(const KvLayer& cache) {
+  return cache.dtype == KvDtype::int4 ? (cache.headDim + 1) / 2 : cache.headDim * kvElementBytes(cache.dtype);
+}
+MILLRACE_INLINE int64_t kvParameterBytes(KvDtype dtype) { return dtype == KvDtype::int4 ? 4 : dtype == KvDtype::int8 || dtype == KvDtype::fp8 ? 2 : 0; }
+// Bytes of K, which stands before V; of its parameters, which stand before those of V.
 MILLRACE_INLINE int64_t kvHalfBlockBytes(const KvLayer& cache) {
-  return cache.isLatent ? 0 : int64_t{cache.blockSize} * cache.numKvHeads * cache.headDim * kvElementBytes(cache.dtype);
+  return cache.isLatent ? 0 : int64_t{cache.blockSize} * cache.numKvHeads * kvHeadBytes(cache);
 }
-// Keys are read a vector at a time, which may reach into V behind them: V has at least a vector's length, or padding does.
+MILLRACE_INLINE int64_t kvHalfParameterBytes(const KvLayer& cache) {
+  return cache.isLatent ? 0 : int64_t{cache.blockSize} * cache.numKvHeads * kvParameterBytes(cache.dtype);
+}
+// Where the parameters of a block begin.
+MILLRACE_INLINE int64_t kvParametersAt(const KvLayer& cache) {
+  return roundUp(cache.isLatent ? cache.blockSize * kvHeadBytes(cache) : 2 * kvHalfBlockBytes(cache), 4);
+}
+// Keys and their parameters are read a vector at a time, which may reach into what stands behind them, or into padding.
 MILLRACE_INLINE int64_t kvBlockStride(const KvLayer& cache) {
-  if (cache.isLatent) return roundUp(int64_t{cache.blockSize} * cache.headDim * kvElementBytes(cache.dtype), 64);
-  const int64_t half = kvHalfBlockBytes(cache);
-  return roundUp(2 * half + (half < 64 ? 64 : 0), 64);
+  const int64_t parameterBytes = kvParameterBytes(cache.dtype);
+  if (cache.isLatent) return roundUp(kvParametersAt(cache) + cache.blockSize * parameterBytes, 64);
+  const bool isShort = kvHalfBlockBytes(cache) < 64 || (parameterBytes > 0 && kvHalfParameterBytes(cache) < 64);
+  return roundUp(kvParametersAt(cache) + 2 * kvHalfParameterBytes(cache) + (isShort ? 64 : 0), 64);
 }
-// First element of a head's K [headDim][blockSize] and V [blockSize][headDim] in a block.
+// First element of a head's K [headDim][blockSize] and V [blockSize][headDim] in a block, and their parameters [blockSize].
 MILLRACE_INLINE uint8_t* keysOf(const KvLayer& cache, int64_t block, int kvHead) {
-  return cache.data + block * kvBlockStride(cache) + int64_t{kvHead} * cache.blockSize * cache.headDim * kvElementBytes(cache.dtype);
+  return cache.data + block * kvBlockStride(cache) + int64_t{kvHead} * cache.blockSize * kvHeadBytes(cache);
 }
 MILLRACE_INLINE uint8_t* valuesOf(const KvLayer& cache, int64_t block, int kvHead) { return keysOf(cache, block, kvHead) + kvHalfBlockBytes(cache); }
+MILLRACE_INLINE uint8_t* keyParametersOf(const KvLayer& cache, int64_t block, int kvHead) {
+  return cache.data + block * kvBlockStride(cache) + kvParametersAt(cache) + int64_t{kvHead} * cache.blockSize * kvParameterBytes(cache.dtype);
+}
+MILLRACE_INLINE uint8_t* valueParametersOf(const KvLayer& cache, int64_t block, int kvHead) {
+  return keyParametersOf(cache, block, kvHead) + kvHalfParameterBytes(cache);
+}
 
 // Rounds one head's k and v [headDim] to the cache dtype and stores them at a slot (block * blockSize + offset).
 void storeHead(const KvLayer& cache, int32_t slot, int kvHead, const float* k, const float* v);

@@ -2,7 +2,7 @@
  * The contract between the engine and whatever does the arithmetic. Everything that crosses is a plain value or a flat typed array
  * (idea 2); implementations live beside this file, one folder each.
  */
-import type { Dtype } from '../base/dtype.ts';
+import type { KvDtype } from '../kv/layout.ts';
 import type { CacheGroup, Plan } from '../plan/plan.ts';
 import type { SamplingBatch } from '../sampling/sampling-batch.ts';
 import type { WeightSource } from '../weights/weight-source.ts';
@@ -69,8 +69,7 @@ export interface KernelChoice {
   readonly kernel: string;
 }
 
-/** Number types that K and V may be stored in. */
-export type KvDtype = Extract<Dtype, 'f32' | 'f16' | 'bf16'>;
+export type { KvDtype };
 
 export interface CacheSpec {
   readonly groups: readonly (CacheGroup & { readonly numBlocks: number })[];

@@ -189,9 +189,9 @@ const table = {
   kvCacheDtype: {
     flag: 'kv-cache-dtype',
     kind: 'string',
-    choices: ['auto', 'bfloat16', 'float16', 'float32'],
+    choices: ['auto', 'bfloat16', 'float16', 'float32', 'int8', 'fp8', 'int4'],
     default: 'auto',
-    meaning: 'Number type of K and V.',
+    meaning: 'Number type of K and V; int8, fp8 (E4M3) and int4 with a scale for each token and head.',
   },
   kvCacheMemoryBytes: {
     flag: 'kv-cache-memory-bytes',

@@ -145,7 +145,7 @@ function resolveBlockSize(options: CheckedOptions, reasons: string[]): number {
   });
 }
 
-const kvDtypes = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' } as const;
+const kvDtypes = { float32: 'f32', float16: 'f16', bfloat16: 'bf16', int8: 'int8', fp8: 'fp8', int4: 'int4' } as const;
 
 /** As wide as the weights; halves beside quantised ones. */
 function kvDtypeOf(format: WeightFormat): KvDtype {

@@ -1,5 +1,19 @@
 /** How many bytes KV takes and how many blocks fit a memory: arithmetic only, shared by the engine and the backends. */
-import { type Dtype, dtypes } from '../base/dtype.ts';
+
+/**
+ * Number types that K and V may be stored in. `int8`, `fp8` and `int4` keep a parameter beside each head of K and of V of a token: a scale, of `int4` a zero
+ * point too.
+ */
+export const kvDtypes = {
+  f32: { bits: 32, parameterBytes: 0 },
+  f16: { bits: 16, parameterBytes: 0 },
+  bf16: { bits: 16, parameterBytes: 0 },
+  int8: { bits: 8, parameterBytes: 2 },
+  fp8: { bits: 8, parameterBytes: 2 },
+  int4: { bits: 4, parameterBytes: 4 },
+} as const satisfies Record<string, { bits: number; parameterBytes: number }>;
+
+export type KvDtype = keyof typeof kvDtypes;
 
 /** What this room must know of a cache group (S3); `CacheGroup` of a plan is one. */
 export interface KvGroup {
@@ -13,13 +27,14 @@ export interface KvGroup {
 }
 
 /** Bytes of K and V of one token over all layers of a group; of its rows where the group is `latent`. */
-export function bytesPerToken(group: KvGroup, dtype: Dtype): number {
+export function bytesPerToken(group: KvGroup, dtype: KvDtype): number {
   const rowsPerHead = group.kind === 'latent' ? 1 : 2;
-  return rowsPerHead * group.numLayers * group.numKvHeads * group.headDim * dtypes[dtype].bytes;
+  const { bits, parameterBytes } = kvDtypes[dtype];
+  return rowsPerHead * group.numLayers * group.numKvHeads * (Math.ceil((group.headDim * bits) / 8) + parameterBytes);
 }
 
 /** Bytes of one block of a group, without a backend's own padding. */
-export function bytesPerBlock(group: KvGroup, blockSize: number, dtype: Dtype): number {
+export function bytesPerBlock(group: KvGroup, blockSize: number, dtype: KvDtype): number {
   return bytesPerToken(group, dtype) * blockSize;
 }
 
@@ -42,7 +57,7 @@ export function peakBlocks(group: KvGroup, blockSize: number, numTokens: number,
 
 export interface SizingLimits {
   readonly blockSize: number;
-  readonly dtype: Dtype;
+  readonly dtype: KvDtype;
   readonly maxModelLen: number;
   readonly maxNumSeqs: number;
   readonly maxNumBatchedTokens: number;

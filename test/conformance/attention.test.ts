@@ -50,7 +50,18 @@ const cases: Case[] = [
   { ...plain, name: 'slopes, window of 270 and soft cap in bf16, head size 20', slopes: true, window: 270, softCap: 10, headDim: 20, dtype: 'bf16' },
   { ...plain, name: 'rope-kv-write', fused: true },
   { ...plain, name: 'rope-kv-write in bf16, window 20', fused: true, dtype: 'bf16', window: 20, headDim: 34 },
+  { ...plain, name: 'int8', dtype: 'int8' },
+  { ...plain, name: 'fp8, one KV head for five, head size 64, blocks of 32', numHeads: 5, numKvHeads: 1, headDim: 64, dtype: 'fp8', blockSize: 32 },
+  { ...plain, name: 'int4, seven heads a KV head', numHeads: 7, numKvHeads: 1, dtype: 'int4' },
+  { ...plain, name: 'int8, head size 21, blocks of 1', headDim: 21, dtype: 'int8', blockSize: 1 },
+  { ...plain, name: 'fp8, head size 6, blocks of 4', numHeads: 3, numKvHeads: 3, headDim: 6, dtype: 'fp8', blockSize: 4 },
+  { ...plain, name: 'int4, head size 9, blocks of 2', numHeads: 3, numKvHeads: 3, headDim: 9, dtype: 'int4', blockSize: 2 },
+  { ...plain, name: 'int4, one head of 20, blocks of 1', numHeads: 1, numKvHeads: 1, headDim: 20, dtype: 'int4', blockSize: 1 },
+  { ...plain, name: 'window of 300 in int4', window: 300, dtype: 'int4', blockSize: 64 },
+  { ...plain, name: 'all at once in int8', numHeads: 8, window: 270, softCap: 10, sinks: true, dtype: 'int8', blockSize: 32 },
+  { ...plain, name: 'rope-kv-write in int8, head size 34', fused: true, dtype: 'int8', headDim: 34 },
 ];
+const quantised = ['int8', 'fp8', 'int4'] as const;
 
 /** q, k, v side by side in; attention out. Two layers of the cache are written, the second is read. */
 function attentionPlan({ numHeads, numKvHeads, headDim, window, softCap, sinks, slopes, fused }: Case, reach = window): Plan {
@@ -91,6 +102,27 @@ function attentionPlan({ numHeads, numKvHeads, headDim, window, softCap, sinks, 
   builder.emit('attention', 'a', { inputs: [q], outputs: [out], weights, constants, attrs });
   return builder.build('attention', { out });
 }
+
+/** Heads, by element, that quantisation could stumble on. */
+const nasty: ((i: number) => number)[] = [
+  () => 0,
+  (i) => i - 20,
+  (i) => (i % 2 === 0 ? 0.5 : 127),
+  (i) => (i - 20) / 7.5,
+  (i) => 3 + Math.sin(i),
+  (i) => -3 - Math.sin(i),
+  (i) => (i === 7 ? 3e4 : Math.sin(i) / 100),
+  (i) => (i === 39 ? -448 : 2 ** -(i % 20)),
+  (i) => Math.sin(i) * 449,
+  (i) => Math.sin(i) * 1e-30,
+  (i) => i * 1e-45,
+  (i) => Math.sin(i) * 1e-38,
+  (i) => (i === 0 ? 2e38 : 1e38 * Math.cos(i)),
+  (i) => (i === 0 ? 1e-3 : -3e38),
+  (i) => (i === 21 ? NaN : i),
+  (i) => (i === 39 ? -Infinity : i),
+  (i) => Math.sin(i * i) * 2 ** (i % 13),
+];
 
 /** Contexts that end within, at and beyond splits of 256; then decode rows, a chunk and a fresh row together. */
 const lengths = [1, 15, 16, 17, 255, 256, 257, 530];
@@ -168,15 +200,22 @@ for (const { name, open } of await candidates()) {
       const actual = await runScript(backend, plan, options);
       const right = await expected(options.name, () => runScript(reference, plan, options));
       // A k that is rotated before it is rounded may differ in its last f32 bit, and so fall to the other side of a rounding.
-      const error = options.fused && options.dtype !== 'f32' ? 1e-7 : 1e-11;
+      const wrong = options.dtype === 'int8' ? 1e-5 : 1e-7;
+      const error = options.fused && options.dtype !== 'f32' ? wrong : 1e-11;
       right.forEach((expected, i) => {
         expect(expected.every(Number.isFinite), `step ${i} sees nothing but what is visible`).toBe(true);
         expect(normalisedError(actual[i], expected), `step ${i}`).toBeLessThan(error);
       });
     });
 
-    test.each([false, true])('a row’s attention is the same bits alone, in any chunks and beside other rows; slopes: %s', async (slopes) => {
-      const options = { ...plain, window: 0, dtype: 'bf16' as const, slopes };
+    test.each([
+      ['bf16', false],
+      ['bf16', true],
+      ['int8', false],
+      ['fp8', false],
+      ['int4', false],
+    ] as const)('a row’s attention is the same bits alone, in any chunks and beside other rows, in %s; slopes: %s', async (dtype, slopes) => {
+      const options = { ...plain, window: 0, dtype, slopes };
       const plan = attentionPlan(options);
       const { width } = plan.values[plan.input.value];
       const { run } = await compile(backend, plan, maxTokens);
@@ -184,7 +223,7 @@ for (const { name, open } of await candidates()) {
       const input = normals(3, length * width);
       const part = (begin: number, end: number) => input.subarray(begin * width, end * width);
       const lastOf = async (chunkSize: number, beside: boolean): Promise<Float32Array> => {
-        const rows = new TestRows(plan.cacheGroups, { numBlocks: 128, dtype: 'bf16', scatter: chunkSize });
+        const rows = new TestRows(plan.cacheGroups, { numBlocks: 128, dtype, scatter: chunkSize });
         const cache = await backend.createCache(rows.spec);
         let out = new Float32Array(0);
         for (let begin = 0; begin < length; begin += chunkSize) {
@@ -199,6 +238,29 @@ for (const { name, open } of await candidates()) {
       const whole = await lastOf(length, false);
       expect(await lastOf(64, true)).toEqual(whole);
       expect(await lastOf(37, false)).toEqual(whole);
+    });
+
+    test.each(quantised)('a head stored as %s becomes the same bits as on the reference, whatever is in it', async (dtype) => {
+      // one key alone: its value comes out as it was stored
+      const headDim = 40;
+      const plan = attentionPlan({ ...plain, numHeads: 1, numKvHeads: 1, headDim, dtype });
+      const outputOf = async (on: Backend) => {
+        const rows = new TestRows(plan.cacheGroups, { numBlocks: nasty.length, dtype });
+        const cache = await on.createCache(rows.spec);
+        const { run, program } = await compile(on, plan, maxTokens);
+        const data = nasty.flatMap((head) => [...new Float32Array(2 * headDim), ...Array.from({ length: headDim }, (_, i) => head(i))]);
+        const { out } = await run(new Float32Array(data), rows.batch(nasty.map((_, row) => ({ row, tokenIds: [0] }))), cache);
+        program.close();
+        cache.close();
+        return Array.from({ length: nasty.length }, (_, row) => out.slice(row * headDim, (row + 1) * headDim));
+      };
+      const right = await outputOf(reference);
+      const actual = await outputOf(backend);
+      actual.forEach((row, i) => {
+        expect(row, `head ${i}: ${nasty[i]}`).toEqual(right[i]);
+        const broken = Array.from({ length: headDim }, (_, at) => nasty[i](at)).some((x) => !Number.isFinite(Math.fround(x)));
+        expect(row.every(broken ? Number.isNaN : Number.isFinite), `head ${i}: ${nasty[i]}`).toBe(true);
+      });
     });
 
     test.each([0, -1, -9, -260])('tokens of whole texts see them on both sides, as far as the window reaches: %i', async (window) => {

@@ -25,6 +25,9 @@ const cases: Case[] = [
   { ...plain, name: 'one head, odd sizes, blocks of 4', numHeads: 1, rank: 18, rotary: 6, dtype: 'f16', blockSize: 4 },
   { ...plain, name: 'as DeepSeek-V2-Lite stores it', numHeads: 16, rank: 512, rotary: 64, dtype: 'bf16', lengths: [3, 60] },
   { ...plain, name: 'more heads than an item holds', numHeads: 72, rank: 20, rotary: 4, dtype: 'bf16', blockSize: 64, lengths: [30, 257] },
+  { ...plain, name: 'int8', dtype: 'int8' },
+  { ...plain, name: 'fp8, odd sizes, blocks of 4', numHeads: 3, rank: 18, rotary: 6, dtype: 'fp8', blockSize: 4 },
+  { ...plain, name: 'int4, an odd row, blocks of 2', numHeads: 5, rank: 19, rotary: 6, dtype: 'int4', blockSize: 2 },
   { ...plain, name: 'a prime number of heads', numHeads: 67, rank: 8, rotary: 4, lengths: [30, 257] },
 ];
 

@@ -4,6 +4,7 @@
  */
 import { MillraceError } from '../../base/errors.ts';
 import { readMachine } from '../../base/machine.ts';
+import { kvDtypes } from '../../kv/layout.ts';
 import { encodePlan } from '../../plan/encode.ts';
 import { planMemory } from '../../plan/passes/memory.ts';
 import type { Plan } from '../../plan/plan.ts';
@@ -66,7 +67,8 @@ export async function createNativeBackend(options: NativeBackendOptions = {}): P
   return new NativeBackend(addon, wanted ?? '', options.numThreads ?? readMachine().numCpus, options.experts);
 }
 
-const DTYPES = ['f32', 'f16', 'bf16'] as const;
+/** In the order of `KvDtype` in native/cpu/kernels.h. */
+const DTYPES = Object.keys(kvDtypes);
 
 const NOTHING_SAMPLED: NativeSampled = {
   tokenIds: new Int32Array(0),

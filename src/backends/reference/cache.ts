@@ -1,8 +1,8 @@
 /** K and V of the reference backend: every number rounded to the cache dtype, held as f32. */
-import { f16ToNumber, numberToF16, roundToBf16 } from '../../base/dtype.ts';
 import { MillraceError } from '../../base/errors.ts';
-import type { Cache, CacheSpec, KvDtype } from '../backend.ts';
+import type { Cache, CacheSpec } from '../backend.ts';
 import { checkBlockBytes, layoutName } from '../block-bytes.ts';
+import { type HeadRounding, kvRounding } from './kv-rounding.ts';
 
 /** One layer of one group: `[slots, width]`. In a latent group `k` and `v` are the same rows. */
 export interface CacheLayer {
@@ -13,24 +13,18 @@ export interface CacheLayer {
   readonly numKvHeads: number;
 }
 
-const rounding: Record<KvDtype, (x: number) => number> = {
-  f32: (x) => x,
-  f16: (x) => f16ToNumber(numberToF16(x)),
-  bf16: roundToBf16,
-};
-
 export class ReferenceCache implements Cache {
   readonly spec: CacheSpec;
   readonly sizeBytes: number;
   readonly blockBytes: readonly number[];
   readonly layout: string;
   readonly #layers: CacheLayer[][];
-  readonly #round: (x: number) => number;
+  readonly #round: HeadRounding;
 
   /** @throws MEMORY_INSUFFICIENT */
   constructor(spec: CacheSpec) {
     this.spec = spec;
-    this.#round = rounding[spec.dtype];
+    this.#round = kvRounding[spec.dtype];
     try {
       this.#layers = spec.groups.map(({ kind, numBlocks, numLayers, numKvHeads, headDim }) =>
         Array.from({ length: numLayers }, () => {
@@ -60,18 +54,20 @@ export class ReferenceCache implements Cache {
   write(group: number, layer: number, slot: number, k: Float32Array, atK: number, v: Float32Array, atV: number): void {
     const target = this.#layers[group][layer];
     const at = slot * target.width;
-    for (let i = 0; i < target.width; i++) {
-      target.k[at + i] = this.#round(k[atK + i]);
-      target.v[at + i] = this.#round(v[atV + i]);
+    const headDim = target.width / target.numKvHeads;
+    for (let i = 0; i < target.width; i += headDim) {
+      this.#round(k, atK + i, headDim, target.k, at + i);
+      this.#round(v, atV + i, headDim, target.v, at + i);
     }
   }
 
-  /** Stores one token's row of a latent group, its two parts side by side. */
+  /** Stores one token's row of a latent group, its two parts side by side, rounded as one head. */
   writeLatent(group: number, layer: number, slot: number, latent: Float32Array, key: Float32Array): void {
     const { k, width } = this.#layers[group][layer];
     const at = slot * width;
-    for (let i = 0; i < latent.length; i++) k[at + i] = this.#round(latent[i]);
-    for (let i = 0; i < key.length; i++) k[at + latent.length + i] = this.#round(key[i]);
+    k.set(latent, at);
+    k.set(key, at + latent.length);
+    this.#round(k, at, width, k, at);
   }
 
   /** Copies the first `numTokens` tokens of a block, in all layers of its group. */
