@@ -48,6 +48,11 @@ export async function chatTemplateFromGguf(
   return templates.size === 0 ? null : ChatTemplate.compile(templates, specialTokens);
 }
 
+/** The templates of a folder as they are written, by name; `default` is the one that is used unasked. */
+export async function templateTextsOfFolder(dir: string): Promise<ReadonlyMap<string, string>> {
+  return templatesOfFolder(dir, await readJsonObject(join(dir, 'tokenizer_config.json')));
+}
+
 async function templatesOfFolder(dir: string, config: Readonly<Record<string, unknown>>): Promise<Map<string, string>> {
   const templates = new Map<string, string>();
   const file = await readText(join(dir, 'chat_template.jinja'));

@@ -208,6 +208,13 @@ const expertTensors: Readonly<Record<string, (names: TensorNames, kind: string) 
   attn_sinks: (names) => names.sinks,
 };
 
+/** Every name that a tensor of the family may have in a file, the family's own words before those that all have. */
+export function possibleFileNames({ layerTensors: own }: Pick<GgufFamily, 'layerTensors'>, numLayers: number): string[] {
+  const words = [...Object.keys(own ?? {}), ...Object.keys(layerTensors), ...Object.keys(expertTensors)];
+  const layers = Array.from({ length: numLayers }, (_, layer) => words.map((word) => `blk.${layer}.${word}`)).flat();
+  return [...Object.keys(outerTensors), ...layers].flatMap((stem) => [`${stem}.weight`, `${stem}.bias`]);
+}
+
 const LAYER_TENSOR = /^blk\.(\d{1,4})\.([a-z_]+(?:_2)?)\.(weight|bias)$/;
 
 /** As Mixtral's first files had them: a tensor for each expert. */

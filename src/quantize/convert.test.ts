@@ -38,7 +38,7 @@ const kept = readdirSync(join(goldens, 'quantized')).filter((name) => !/nf4|3bit
 test.each(kept)('%s, converted as it is, has the same numbers and logits', async (name) => {
   const from = join(goldens, 'quantized', name);
   const to = join(folder, name);
-  convertModel(from, to, { quantize: 'none' });
+  await convertModel(from, to, { quantize: 'none' });
   const [before, after] = [await run(from), await run(to)];
   expect(after.formats).toEqual(before.formats);
   expect(after.logits).toEqual(before.logits);
@@ -51,7 +51,7 @@ test.each(
   ),
 )('%s converted to %s has the logits of the same rounding at load', async (name, target) => {
   const to = join(folder, `${name}-${target}`);
-  const result = convertModel(join(goldens, name), to, { quantize: target });
+  const result = await convertModel(join(goldens, name), to, { quantize: target });
   expect(result.path).toBe(to);
   // matrices that a checkpoint stores turned stay as they are
   const [before, after] = [await run(join(goldens, name), name === 'gpt2' ? 'none' : target), await run(to)];
@@ -62,14 +62,14 @@ test.each(
     );
 });
 
-test('files beside the weights are carried along, and nothing else', () => {
+test('files beside the weights are carried along, and nothing else', async () => {
   const from = join(folder, 'with-tokenizer');
   mkdirSync(from);
   for (const name of ['config.json', 'model.safetensors']) copyFileSync(join(goldens, 'qwen2', name), join(from, name));
   for (const name of ['tokenizer.json', 'tokenizer_config.json', 'chat_template.jinja', 'generation_config.json', 'pytorch_model.bin', 'evil.py']) {
     writeFileSync(join(from, name), '{}');
   }
-  convertModel(from, join(folder, 'carried'), { quantize: 'int8' });
+  await convertModel(from, join(folder, 'carried'), { quantize: 'int8' });
   expect(readdirSync(join(folder, 'carried')).sort()).toEqual([
     'chat_template.jinja',
     'config.json',
@@ -85,25 +85,27 @@ test('files beside the weights are carried along, and nothing else', () => {
   });
 });
 
-test('a target that exists is kept, unless it may be replaced', () => {
+test('a target that exists is kept, unless it may be replaced', async () => {
   const to = join(folder, 'taken');
   mkdirSync(to);
   writeFileSync(join(to, 'mine.txt'), 'mine');
-  expect(() => convertModel(join(goldens, 'qwen2'), to, { quantize: 'none' })).toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
+  await expect(convertModel(join(goldens, 'qwen2'), to, { quantize: 'none' })).rejects.toThrow(expect.objectContaining({ code: 'CONFIG_INVALID' }));
   expect(readdirSync(to)).toEqual(['mine.txt']);
-  convertModel(join(goldens, 'qwen2'), to, { quantize: 'none', force: true });
+  await convertModel(join(goldens, 'qwen2'), to, { quantize: 'none', force: true });
   expect(readdirSync(to).sort()).toEqual(['config.json', 'model.safetensors']);
 });
 
-test('what cannot be written leaves nothing behind, not even with force', () => {
+test('what cannot be written leaves nothing behind, not even with force', async () => {
   const to = join(folder, 'never');
   const nf4 = join(goldens, 'quantized', 'bnb-nf4');
-  expect(() => convertModel(nf4, to, { quantize: 'none' })).toThrow(expect.objectContaining({ code: 'WEIGHTS_FORMAT_UNSUPPORTED', received: 'nf4' }));
+  await expect(convertModel(nf4, to, { quantize: 'none' })).rejects.toThrow(
+    expect.objectContaining({ code: 'WEIGHTS_FORMAT_UNSUPPORTED', received: 'nf4' }),
+  );
   expect(existsSync(to)).toBe(false);
   mkdirSync(to);
   writeFileSync(join(to, 'mine.txt'), 'mine');
-  expect(() => convertModel(nf4, to, { quantize: 'none', force: true })).toThrow();
+  await expect(convertModel(nf4, to, { quantize: 'none', force: true })).rejects.toThrow();
   expect(readdirSync(to)).toEqual(['mine.txt']);
   expect(readdirSync(folder).filter((name) => name.includes('partial'))).toEqual([]);
-  expect(() => convertModel(join(goldens, 'qwen2'), join(goldens, 'qwen2'), { quantize: 'none', force: true })).toThrow(/itself/);
+  await expect(convertModel(join(goldens, 'qwen2'), join(goldens, 'qwen2'), { quantize: 'none', force: true })).rejects.toThrow(/itself/);
 });

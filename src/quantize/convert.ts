@@ -1,25 +1,28 @@
 /**
- * `millrace convert`: a Hugging Face folder to a folder of safetensors that is read as it stands, weights rounded on the way if asked. One tensor at a time is
- * held; the result appears under its name only when it is whole.
+ * `millrace convert`: a model, Hugging Face folder or GGUF file, as a folder of safetensors or a GGUF file that is read as it stands, weights rounded on the way
+ * if asked. A tensor at a time is held; the result appears under its name only when it is whole.
  */
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
+import { templateTextsOfFolder } from '../chat/load-template.ts';
 import { openModel } from '../engine/open-model.ts';
-import { formatToHold, type QuantizeTarget } from '../engine/quantize-at-load.ts';
-import type { Model } from '../models/index.ts';
-import type { Plan } from '../plan/plan.ts';
-import { readConverted } from '../quant/read-tensor.ts';
-import { openModelFiles } from '../weights/model-files.ts';
-import type { StoredTensor, WeightSource } from '../weights/weight-source.ts';
-import { type OutputGroup, writeSafetensors } from './safetensors-writer.ts';
-import { type MatrixToStore, type StoredScheme, schemeOf, storeMatrix } from './stored-weights.ts';
+import { ggufToHf } from '../models/index.ts';
+import { checkTokenizerFolder, tokenizerToFolder } from '../tokenizer/to-folder.ts';
+import { GgufFile } from '../weights/gguf.ts';
+import { type HuggingFaceFiles, openModelFiles } from '../weights/model-files.ts';
+import { configOf, type FolderOutput, folderOutput, folderOutputOfGguf, type Given } from './folder-output.ts';
+import type { FormatChoice } from './format-choice.ts';
+import { ggufContent } from './gguf-output.ts';
+import { tokenizerEntries } from './gguf-tokenizer.ts';
+import { type WriteOptions, writeGguf } from './gguf-writer.ts';
+import { writeSafetensors } from './safetensors-writer.ts';
 
-export interface ConvertOptions {
-  readonly quantize: QuantizeTarget;
+export interface ConvertOptions extends FormatChoice, WriteOptions {
+  /** `safetensors` by default. */
+  readonly to?: 'safetensors' | 'gguf';
   /** Replaces what lies at the target. */
   readonly force?: boolean;
-  onProgress?(doneBytes: number, totalBytes: number): void;
 }
 
 /** What was written. */
@@ -35,44 +38,117 @@ const CARRIED =
   /^(tokenizer.*\.(json|model)|vocab\.(json|txt)|merges\.txt|added_tokens\.json|special_tokens_map\.json|chat_template\.(jinja|json)|generation_config\.json|.*\.tiktoken|spiece\.model|sentencepiece.*\.model|LICENSE.*|README\.md)$/i;
 
 /**
- * Converts a model. Nothing is left at the target, or what was there before, when it fails.
- * @throws CONFIG_INVALID when the target exists or the source cannot be converted, and the codes of reading models
+ * Converts a model. Nothing is left at the target, or what was there before, when it fails or is stopped.
+ * @throws CONFIG_INVALID when the target exists or the source cannot be converted, the reason of the signal, and the codes of reading models
  */
-export function convertModel(sourcePath: string, targetPath: string, options: ConvertOptions): ConvertResult {
+export async function convertModel(sourcePath: string, targetPath: string, options: ConvertOptions): Promise<ConvertResult> {
   const target = resolve(targetPath);
-  if (existsSync(target) && options.force !== true) {
+  checkTarget(sourcePath, target, options);
+  const opened = openModel(sourcePath, false);
+  let partial: string | null = null;
+  try {
+    const { source, model } = opened;
+    if (source === null) throw new MillraceError('INTERNAL', 'A model was opened without its weights.');
+    mkdirSync(dirname(target), { recursive: true });
+    partial = mkdtempSync(join(dirname(target), `.${basename(target)}.partial-`));
+    const work = { sourcePath, given: { model, source }, folder: partial, options };
+    const { made, formats } = await (options.to === 'gguf' ? writeFile(work) : writeFolder(work));
+    const { size } = statSync(options.to === 'gguf' ? made : join(made, 'model.safetensors'));
+    putInPlace(made, target);
+    return { path: target, sizeBytes: size, formats };
+  } finally {
+    opened.close();
+    if (partial !== null) rmSync(partial, { recursive: true, force: true });
+  }
+}
+
+function checkTarget(sourcePath: string, target: string, { to, force }: ConvertOptions): void {
+  if (existsSync(target) && force !== true) {
     throw new MillraceError('CONFIG_INVALID', { message: `${target} exists already.`, expected: 'a new path', hint: 'pass --force to replace it' });
   }
   if (resolve(sourcePath) === target) {
     throw new MillraceError('CONFIG_INVALID', { message: 'A model cannot be converted onto itself.', expected: 'another path', received: target });
   }
+  if (target.toLowerCase().endsWith('.gguf') === (to === 'gguf')) return;
+  throw new MillraceError('CONFIG_INVALID', {
+    message: 'The name of the target does not say what it is to be.',
+    expected: to === 'gguf' ? 'a path that ends in .gguf' : 'a folder, or --to gguf',
+    received: target,
+  });
+}
+
+interface Work {
+  readonly sourcePath: string;
+  readonly given: Given;
+  /** Where the result is put together. */
+  readonly folder: string;
+  readonly options: ConvertOptions;
+}
+
+interface Made {
+  readonly made: string;
+  readonly formats: ConvertResult['formats'];
+}
+
+async function writeFile({ sourcePath, given, folder, options }: Work): Promise<Made> {
+  const { metadata, tensors, formats } = ggufContent(given, options);
+  for (const [key, entry] of await tokenizerEntries(sourcePath, given.model.features.vocabSize)) metadata.set(key, entry);
+  const made = join(folder, 'model.gguf');
+  await writeGguf(made, metadata, tensors, options);
+  return { made, formats };
+}
+
+async function writeFolder({ sourcePath, given, folder, options }: Work): Promise<Made> {
   const files = openModelFiles(sourcePath);
-  if (files.kind === 'gguf') {
-    files.gguf.close();
-    throw new MillraceError('CONFIG_INVALID', {
-      message: 'GGUF files are not converted yet: what is inside of tokenizer and configuration has no writer.',
-      expected: 'a Hugging Face folder',
-      received: sourcePath,
-    });
+  const made = join(folder, 'model');
+  mkdirSync(made);
+  const { groups, schemes, formats, config } =
+    files.kind === 'gguf' ? await fromGguf(files.gguf, given, made, options) : await fromFolder(files, given, made, options);
+  writeFileSync(join(made, 'config.json'), `${JSON.stringify(configOf(config, schemes), null, 2)}\n`);
+  await writeSafetensors(join(made, 'model.safetensors'), groups, options);
+  return { made, formats };
+}
+
+type FolderWork = FolderOutput & { readonly config: unknown };
+
+async function fromFolder({ path, config }: HuggingFaceFiles, given: Given, made: string, options: ConvertOptions): Promise<FolderWork> {
+  const output = folderOutput(given, options);
+  for (const name of readdirSync(path)) {
+    if (CARRIED.test(name) && statSync(join(path, name)).isFile()) copyFileSync(join(path, name), join(made, name));
   }
-  const opened = openModel(sourcePath, false);
-  mkdirSync(dirname(target), { recursive: true });
-  const partial = mkdtempSync(join(dirname(target), `.${basename(target)}.partial-`));
+  const templates = [...(await templateTextsOfFolder(path))].filter(([name]) => /^[\w-]{1,100}$/.test(name) && name !== 'default');
+  writeTemplates(made, new Map(existsSync(join(path, 'additional_chat_templates')) ? templates : []));
+  return { ...output, config };
+}
+
+/** What lies in a GGUF file beside the weights, as files. */
+async function fromGguf(short: GgufFile, given: Given, made: string, options: ConvertOptions): Promise<FolderWork> {
+  short.close();
+  const gguf = GgufFile.open(short.path);
   try {
-    const { source, model } = opened;
-    if (source === null) throw new MillraceError('INTERNAL', 'A model was opened without its weights.');
-    const { groups, schemes, formats } = outputOf(model, source, options.quantize);
-    for (const name of readdirSync(sourcePath)) {
-      if (CARRIED.test(name) && statSync(join(sourcePath, name)).isFile()) copyFileSync(join(sourcePath, name), join(partial, name));
+    const { metadata } = gguf;
+    const config: unknown = JSON.parse(JSON.stringify(ggufToHf(gguf).config));
+    const output = folderOutputOfGguf(given, config, options);
+    if (metadata.has('tokenizer.ggml.model')) {
+      for (const [name, content] of tokenizerToFolder(metadata)) writeFileSync(join(made, name), content);
+      await checkTokenizerFolder(metadata, made);
     }
-    writeFileSync(join(partial, 'config.json'), `${JSON.stringify(configOf(files.config, schemes), null, 2)}\n`);
-    writeSafetensors(join(partial, 'model.safetensors'), groups, options.onProgress);
-    const { size } = statSync(join(partial, 'model.safetensors'));
-    putInPlace(partial, target);
-    return { path: target, sizeBytes: size, formats };
+    const key = 'tokenizer.chat_template';
+    const templates = [...metadata].filter((entry): entry is [string, string] => typeof entry[1] === 'string' && entry[0].startsWith(key));
+    writeTemplates(made, new Map(templates.map(([name, text]) => [name === key ? 'default' : name.slice(key.length + 1), text])));
+    return { ...output, config };
   } finally {
-    opened.close();
-    rmSync(partial, { recursive: true, force: true });
+    gguf.close();
+  }
+}
+
+function writeTemplates(folder: string, templates: ReadonlyMap<string, string>): void {
+  for (const [name, text] of templates) {
+    if (name === 'default') writeFileSync(join(folder, 'chat_template.jinja'), text);
+    else if (/^[\w-]{1,100}$/.test(name)) {
+      mkdirSync(join(folder, 'additional_chat_templates'), { recursive: true });
+      writeFileSync(join(folder, 'additional_chat_templates', `${name}.jinja`), text);
+    }
   }
 }
 
@@ -88,105 +164,4 @@ function putInPlace(partial: string, target: string): void {
     throw thrown;
   }
   if (replaced) rmSync(old, { recursive: true, force: true });
-}
-
-interface Output {
-  readonly groups: readonly OutputGroup[];
-  /** Module to how it is stored, of those that are quantised. */
-  readonly schemes: ReadonlyMap<string, StoredScheme>;
-  readonly formats: Readonly<Record<string, number>>;
-}
-
-/** Every tensor that the model uses, once. */
-function outputOf(model: Model, source: WeightSource, quantize: QuantizeTarget): Output {
-  const plan = model.build({ formatOf: (name) => source.find(name)?.format ?? 'f32', activationFor: () => 'f32' });
-  const groups: OutputGroup[] = [];
-  const schemes = new Map<string, StoredScheme>();
-  const formats: Record<string, number> = {};
-  for (const [name, turned] of tensorsOf(plan)) {
-    const stored = source.find(name);
-    if (stored === undefined) throw new MillraceError('WEIGHTS_TENSOR_MISSING', { message: `The checkpoint holds no tensor ${name}.` });
-    if (stored.shape.length !== 2 || !name.endsWith('.weight')) {
-      groups.push(asStored(stored, source));
-      continue;
-    }
-    const format = turned ? stored.format : formatToHold(name, stored, quantize, model.features.names);
-    const scheme = schemeOf(format, stored.columnOrder !== undefined);
-    if (scheme !== null)
-      schemes.set(name.slice(0, -'.weight'.length), stored.activation === 'int8-token' ? { ...scheme, tokenActivations: true } : scheme);
-    formats[format] = (formats[format] ?? 0) + 1;
-    const matrix: MatrixToStore = {
-      name,
-      format,
-      shape: [stored.shape[0], stored.shape[1]],
-      ...(stored.columnOrder === undefined ? {} : { columnOrder: stored.columnOrder }),
-      read: () => (format === stored.format ? source.read(stored) : readConverted(source, stored, false, format)),
-    };
-    groups.push(storeMatrix(matrix));
-  }
-  return { groups, schemes, formats };
-}
-
-/** Names of a plan's tensors, and whether the model reads them turned. */
-function tensorsOf(plan: Plan): Map<string, boolean> {
-  const tensors = new Map<string, boolean>();
-  for (const { tensor, transposed } of plan.weights.flatMap(({ parts }) => parts))
-    tensors.set(tensor, tensors.get(tensor) === true || transposed === true);
-  return tensors;
-}
-
-/** A vector, or whatever is no matrix: as the file has it. */
-function asStored(stored: StoredTensor, source: WeightSource): OutputGroup {
-  const dtype = { f32: 'F32', f16: 'F16', bf16: 'BF16' } as const;
-  const { name, format, shape, sizeBytes } = stored;
-  if (format !== 'f32' && format !== 'f16' && format !== 'bf16') {
-    throw new MillraceError('WEIGHTS_FORMAT_UNSUPPORTED', {
-      message: `Tensor ${name} cannot be written as safetensors.`,
-      expected: 'a matrix, or floats',
-      received: format,
-    });
-  }
-  return { tensors: [{ name, dtype: dtype[format], shape, sizeBytes }], produce: () => [source.read(stored)] };
-}
-
-/** The configuration with what it says of quantisation replaced. The commonest way of storing speaks for all linears, others name their modules. */
-function configOf(config: unknown, schemes: ReadonlyMap<string, StoredScheme>): unknown {
-  const { quantization_config: _, ...rest } = config as Record<string, unknown>;
-  if (schemes.size === 0) return rest;
-  const modules = new Map<string, { scheme: StoredScheme; names: string[] }>();
-  for (const [name, scheme] of schemes) {
-    const key = JSON.stringify(scheme);
-    const entry = modules.get(key) ?? { scheme, names: [] };
-    modules.set(key, entry);
-    entry.names.push(name);
-  }
-  const byNumber = [...modules.values()].sort((a, b) => b.names.length - a.names.length);
-  const groups = byNumber.map(({ scheme, names }, i) => [
-    `group_${i}`,
-    {
-      targets: i === 0 ? ['Linear'] : names,
-      weights: {
-        num_bits: scheme.bits,
-        type: scheme.type,
-        symmetric: scheme.symmetric,
-        strategy: 'group',
-        group_size: scheme.groupSize,
-        ...(scheme.ordered ? { actorder: 'group' } : {}),
-      },
-      input_activations: scheme.tokenActivations === true ? { num_bits: 8, type: 'int', symmetric: true, strategy: 'token', dynamic: true } : null,
-      output_activations: null,
-    },
-  ]);
-  const isFloat = byNumber.every(({ scheme }) => scheme.type === 'float');
-  const format = isFloat ? 'float-quantized' : byNumber.every(({ scheme }) => scheme.type === 'int') ? 'pack-quantized' : 'mixed-precision';
-  return {
-    ...rest,
-    quantization_config: {
-      quant_method: 'compressed-tensors',
-      format,
-      config_groups: Object.fromEntries(groups),
-      ignore: [],
-      quantization_status: 'compressed',
-    },
-  };
 }

@@ -1,6 +1,8 @@
 /** Writes a safetensors file as a stream: the header first, since sizes are known, then tensor after tensor. */
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { invariant } from '../base/errors.ts';
+import type { WriteOptions } from './gguf-writer.ts';
+import { nextTurn } from './next-turn.ts';
 
 /** A tensor as the header names it. */
 export interface OutputTensor {
@@ -17,8 +19,8 @@ export interface OutputGroup {
   produce(): readonly Uint8Array[];
 }
 
-/** `onProgress` is told of bytes. The file is on the disk when this returns. */
-export function writeSafetensors(path: string, groups: readonly OutputGroup[], onProgress?: (done: number, total: number) => void): void {
+/** `onProgress` is told of bytes. The file is on the disk when this resolves. @throws the reason of the signal */
+export async function writeSafetensors(path: string, groups: readonly OutputGroup[], { onProgress, signal }: WriteOptions = {}): Promise<void> {
   const header: Record<string, unknown> = { __metadata__: { format: 'pt' } };
   let offset = 0;
   for (const { name, dtype, shape, sizeBytes } of groups.flatMap(({ tensors }) => tensors)) {
@@ -42,6 +44,7 @@ export function writeSafetensors(path: string, groups: readonly OutputGroup[], o
         done += sizeBytes;
       });
       onProgress?.(done, offset);
+      await nextTurn(signal);
     }
     fsyncSync(file);
   } finally {

@@ -46,8 +46,15 @@ export function schemeOf(format: WeightFormat, ordered: boolean): StoredScheme |
     message: `Weights of format ${format} cannot be written as safetensors.`,
     expected: 'F32, F16, BF16, 2, 4 or 8-bit integers in groups, or FP8',
     received: format,
-    hint: 'convert the unquantised original of the model',
+    hint: 'pass --dtype bfloat16 to widen them, which takes up to eight times the space, or convert the unquantised original of the model',
   });
+}
+
+/** Whether safetensors have a place for a format, numbers unchanged. */
+export function isStorable(format: WeightFormat): boolean {
+  const groups = (integerFormats as Partial<Record<string, { bits: number }>>)[format];
+  if (groups !== undefined) return 32 % groups.bits === 0;
+  return floats[format] !== undefined || ['q4_0', 'q8_0', 'fp8_g32', 'fp8_g128'].includes(format);
 }
 
 /** The tensors of one matrix. */

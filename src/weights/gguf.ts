@@ -26,6 +26,12 @@ const formatOfType: Readonly<Record<number, WeightFormat>> = {
   35: 'tq2_0',
 };
 
+/** ggml's number of a format; undefined for those that it does not have. */
+export function ggufTypeOf(format: WeightFormat): number | undefined {
+  const found = Object.entries(formatOfType).find(([, known]) => known === format);
+  return found === undefined ? undefined : Number(found[0]);
+}
+
 /** Names of the other types, for messages. */
 // biome-ignore format: a table of pairs
 const typeNames: Readonly<Record<number, string>> = {

@@ -22,6 +22,20 @@ test('convert writes a folder, says what became of the weights, and writes over 
   expect(readdirSync(folder)).toEqual(['new']);
 });
 
+test('convert writes GGUF files and reads them, and is stopped by a signal', async () => {
+  const place = mkdtempSync(join(tmpdir(), 'millrace-convert-signal-'));
+  const file = join(place, 'model.gguf');
+  const there = await cli(['convert', golden, file, '--to', 'gguf', '--quantize', 'int8', '--json']);
+  expect(JSON.parse(there.stdout)).toMatchObject({ path: file, formats: { q8_0: expect.any(Number) } });
+  const back = await cli(['convert', file, join(place, 'folder'), '--dtype', 'float32', '--json']);
+  expect(JSON.parse(back.stdout).formats).toEqual(JSON.parse(there.stdout).formats);
+  const stopped = await cli(['convert', golden, join(place, 'stopped')], { onListening: (send) => send('SIGINT') });
+  expect([stopped.code, stopped.stderr]).toEqual([expect.any(Number), expect.stringContaining('SIGINT')]);
+  expect(stopped.code).not.toBe(0);
+  expect(readdirSync(place).sort()).toEqual(['folder', 'model.gguf']);
+  rmSync(place, { recursive: true });
+});
+
 test('convert names what it cannot read', async () => {
   for (const [source, code] of [
     [join(folder, 'absent'), 'MODEL_NOT_FOUND'],
