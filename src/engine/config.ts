@@ -162,7 +162,8 @@ const table = {
     min: 0.001,
     max: 1e6,
     placeholder: 'MS',
-    meaning: 'Prompts take only so much of a step that the next tokens of others come within this time. No limit when absent. The results are the same.',
+    meaning:
+      'Prompts take only so much of a step that the next tokens of others come within this time. No limit when absent. The results are the same.',
   },
   jumpForward: {
     flag: 'jump-forward',

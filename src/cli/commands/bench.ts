@@ -1,12 +1,15 @@
-/** `millrace bench offline`, `millrace bench serve` and `millrace bench cache`. */
+/** `millrace bench offline`, `serve`, `cache` and `step`. */
 import { Command } from 'commander';
+import { NullBackend } from '../../backends/null/null-backend.ts';
 import { MillraceError } from '../../base/errors.ts';
 import { benchKvCache, type KvCacheBenchOptions, kvCacheText } from '../../bench/kv-cache.ts';
 import type { OfflineOptions } from '../../bench/offline.ts';
 import { benchOffline } from '../../bench/offline.ts';
 import { offlineText, serveText } from '../../bench/report.ts';
 import { benchServe, type ServeLoadOptions } from '../../bench/serve-load.ts';
+import { benchStep, type StepBenchOptions, stepText } from '../../bench/step.ts';
 import { countUnpacked } from '../../bench/unpacked.ts';
+import { ByteTokenizer } from '../../tokenizer/byte-tokenizer.ts';
 import type { CliContext } from '../context.ts';
 import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
 import { addFlags, type FlagDeclaration, readFlags } from '../flags.ts';
@@ -101,6 +104,13 @@ const cacheFlags: readonly FlagDeclaration[] = [
   { name: 'repetitions', flag: 'repetitions', kind: 'integer', env: null, default: 20, meaning: 'runs that count' },
 ];
 
+const stepFlags: readonly FlagDeclaration[] = [
+  { name: 'rows', flag: 'rows', kind: 'integer', env: null, default: 256, meaning: 'rows that decode at once' },
+  { name: 'context', flag: 'input-len', kind: 'integer', env: null, default: 4096, meaning: 'prompt tokens a row' },
+  { name: 'steps', flag: 'steps', kind: 'integer', env: null, default: 500, meaning: 'steps that count' },
+  { name: 'blockSize', flag: 'block-size', kind: 'integer', env: null, default: 32, meaning: 'tokens in a block' },
+];
+
 export function benchCommand(context: CliContext): Command {
   const bench = new Command('bench').description('measure speed');
   const offline = new Command('offline')
@@ -120,7 +130,9 @@ export function benchCommand(context: CliContext): Command {
     'print the report as JSON',
   );
   cache.action(() => runCache(context, cache));
-  return bench.addCommand(offline).addCommand(serve).addCommand(cache);
+  const step = addFlags(new Command('step').description('what a step costs in JavaScript: schedule, fill, output; nothing is computed'), stepFlags);
+  step.option('--json', 'print the report as JSON').action(() => runStep(context, step));
+  return bench.addCommand(offline).addCommand(serve).addCommand(cache).addCommand(step);
 }
 
 /** Values of flags, defaults of the declarations filled in. */
@@ -154,6 +166,13 @@ async function runCache(context: CliContext, command: Command): Promise<void> {
   atLeast(10_000, { 'cached-tokens': options.cachedTokens });
   const report = await benchKvCache(options);
   context.stdout.write(`${command.opts<{ json?: boolean }>().json === true ? JSON.stringify(report, null, 2) : kvCacheText(report)}\n`);
+}
+
+async function runStep(context: CliContext, command: Command): Promise<void> {
+  const options = withDefaults(command, stepFlags) as unknown as StepBenchOptions;
+  atLeast(1, { rows: options.rows, 'input-len': options.context, steps: options.steps, 'block-size': options.blockSize });
+  const report = await benchStep(options, new NullBackend({ strict: false }), new ByteTokenizer(32_000));
+  context.stdout.write(`${command.opts<{ json?: boolean }>().json === true ? JSON.stringify(report, null, 2) : stepText(report)}\n`);
 }
 
 async function runServe(context: CliContext, command: Command): Promise<void> {
