@@ -1,6 +1,6 @@
 /**
- * GGUF files of encoders in Hugging Face terms: `general.architecture` bert (BERT, RoBERTa and XLM-RoBERTa alike) and modern-bert. Works on plain
- * values, as gguf-names.ts. Names: llama.cpp, conversion/bert.py and src/models/{bert,modern-bert}.cpp.
+ * GGUF files of encoders in Hugging Face terms: `general.architecture` bert (BERT, RoBERTa and XLM-RoBERTa alike), modern-bert
+ * and nomic-bert. Works on plain values, as gguf-names.ts. Names: llama.cpp, conversion/bert.py and src/models/{bert,modern-bert}.cpp.
  */
 import { type GgufContents, type GgufMetadata, type GgufTranslation, metadataOf } from './gguf-names.ts';
 
@@ -68,7 +68,28 @@ const modernBert: GgufEncoder = {
   },
 };
 
-const encoders: Readonly<Record<string, GgufEncoder>> = { bert, 'modern-bert': modernBert };
+const nomicBert: GgufEncoder = {
+  config: (metadata, contents) => ({
+    architectures: ['NomicBertModel'],
+    layer_norm_eps: metadata.number('attention.layer_norm_epsilon'),
+    max_position_embeddings: metadata.number('context_length'),
+    type_vocab_size: rowsOf(contents.tensorShape('token_types.weight')),
+    rotary_emb_base: metadata.number('rope.freq_base'),
+  }),
+  outer: { token_embd: 'embeddings.word_embeddings', token_types: 'embeddings.token_type_embeddings', token_embd_norm: 'emb_ln' },
+  layers: 'encoder.layers.',
+  inner: {
+    attn_qkv: 'attn.Wqkv',
+    attn_output: 'attn.out_proj',
+    attn_output_norm: 'norm1',
+    ffn_gate: 'mlp.fc12',
+    ffn_up: 'mlp.fc11',
+    ffn_down: 'mlp.fc2',
+    layer_output_norm: 'norm2',
+  },
+};
+
+const encoders: Readonly<Record<string, GgufEncoder>> = { bert, 'modern-bert': modernBert, 'nomic-bert': nomicBert };
 
 /** Values of `general.architecture` that are encoders. */
 export const ggufEncoderArchitectures: readonly string[] = Object.keys(encoders);

@@ -28,6 +28,7 @@ import { llama } from './llama.ts';
 import { mistral } from './mistral.ts';
 import { mixtral } from './mixtral.ts';
 import { modernbert } from './modernbert.ts';
+import { nomicBert } from './nomic-bert.ts';
 import { olmo2 } from './olmo2.ts';
 import { olmoe } from './olmoe.ts';
 import { phi3 } from './phi3.ts';
@@ -94,7 +95,7 @@ export function familyFor(config: unknown): ModelFamily {
 }
 
 /** Encoders: they read texts and generate none. */
-export const encoders = { bert, roberta, modernbert } as const satisfies Record<string, EncoderFamily>;
+export const encoders = { bert, roberta, modernbert, 'nomic-bert': nomicBert } as const satisfies Record<string, EncoderFamily>;
 
 function encoderFamilyFor(architectures: readonly string[]): EncoderFamily | undefined {
   const all: readonly EncoderFamily[] = Object.values(encoders);

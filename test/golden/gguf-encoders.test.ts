@@ -27,19 +27,20 @@ const words: readonly (readonly [RegExp, string])[] = [
   [/^embeddings\.(?:word|tok)_embeddings$/, 'token_embd'],
   [/^embeddings\.position_embeddings$/, 'position_embd'],
   [/^embeddings\.token_type_embeddings$/, 'token_types'],
-  [/^embeddings\.(?:LayerNorm|norm)$/, 'token_embd_norm'],
+  [/^(?:embeddings\.(?:LayerNorm|norm)|emb_ln)$/, 'token_embd_norm'],
   [/^final_norm$/, 'output_norm'],
   [/attention\.self\.query$/, 'attn_q'],
   [/attention\.self\.key$/, 'attn_k'],
   [/attention\.self\.value$/, 'attn_v'],
   [/attn\.Wqkv$/, 'attn_qkv'],
-  [/(?:attention\.output\.dense|attn\.Wo)$/, 'attn_output'],
-  [/attention\.output\.LayerNorm$/, 'attn_output_norm'],
+  [/(?:attention\.output\.dense|attn\.Wo|attn\.out_proj)$/, 'attn_output'],
+  [/(?:attention\.output\.LayerNorm|norm1)$/, 'attn_output_norm'],
   [/attn_norm$/, 'attn_norm'],
   [/mlp_norm$/, 'ffn_norm'],
-  [/(?:intermediate\.dense|mlp\.Wi)$/, 'ffn_up'],
-  [/(?:output\.dense|mlp\.Wo)$/, 'ffn_down'],
-  [/output\.LayerNorm$/, 'layer_output_norm'],
+  [/(?:intermediate\.dense|mlp\.Wi|mlp\.fc11)$/, 'ffn_up'],
+  [/mlp\.fc12$/, 'ffn_gate'],
+  [/(?:output\.dense|mlp\.Wo|mlp\.fc2)$/, 'ffn_down'],
+  [/(?:output\.LayerNorm|norm2)$/, 'layer_output_norm'],
 ];
 
 interface Case {
@@ -54,6 +55,12 @@ const cases: readonly Case[] = [
   { name: 'bert', architecture: 'bert', skipped: 0, extra: { 'attention.layer_norm_epsilon': ['f32', 1e-12], pooling_type: ['u32', 2] } },
   { name: 'roberta', architecture: 'bert', skipped: 2, extra: { 'attention.layer_norm_epsilon': ['f32', 1e-5] } },
   { name: 'xlm-roberta', architecture: 'bert', skipped: 2, extra: { 'attention.layer_norm_epsilon': ['f32', 1e-5], pooling_type: ['u32', 1] } },
+  {
+    name: 'nomic-bert',
+    architecture: 'nomic-bert',
+    skipped: 0,
+    extra: { 'attention.layer_norm_epsilon': ['f32', 1e-12], 'rope.freq_base': ['f32', 1000], pooling_type: ['u32', 1] },
+  },
   {
     name: 'modernbert',
     architecture: 'modern-bert',
@@ -98,7 +105,7 @@ function bytesOf({ name, architecture, skipped, extra }: Case, withTokenizer = f
   };
   const common: Record<string, GgufEntry> = {
     block_count: ['u32', 4],
-    context_length: ['u32', name === 'modernbert' ? 128 : 64],
+    context_length: ['u32', name === 'modernbert' || name === 'nomic-bert' ? 128 : 64],
     embedding_length: ['u32', 64],
     feed_forward_length: ['u32', 96],
     'attention.head_count': ['u32', 4],
@@ -133,7 +140,7 @@ test('the file says how a text becomes a vector, and holds the tokenizer', async
 });
 
 test('it is refused where text is to be generated, described by inspect, and named when it is damaged', async () => {
-  const path = write(cases[3]);
+  const path = write(cases[4]);
   await expect(loadEngine({ model: path, backend: 'reference' })).rejects.toMatchObject({ code: 'MODEL_CANNOT_GENERATE' });
   const description = await describeEncoder({ model: path, backend: 'reference' });
   expect(description?.model).toMatchObject({ architecture: 'ModernBertModel', numParameters: 159_040 });

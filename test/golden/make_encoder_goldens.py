@@ -13,7 +13,7 @@ import sys
 
 import torch
 import transformers
-from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel, RobertaConfig, RobertaForMaskedLM, XLMRobertaConfig, XLMRobertaModel
+from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel, NomicBertConfig, NomicBertModel, RobertaConfig, RobertaForMaskedLM, XLMRobertaConfig, XLMRobertaModel
 
 HERE = pathlib.Path(__file__).parent
 LENGTHS = (37, 60)  # beyond both sides of a window of 16
@@ -27,6 +27,7 @@ CASES = {
     "roberta": (RobertaForMaskedLM, RobertaConfig(**small, max_position_embeddings=66, type_vocab_size=1, pad_token_id=1, layer_norm_eps=1e-5), torch.bfloat16),
     "modernbert": (ModernBertModel, ModernBertConfig(**small, max_position_embeddings=128, local_attention=16, pad_token_id=0, bos_token_id=1, eos_token_id=2,
         cls_token_id=1, sep_token_id=2), torch.float32),
+    "nomic-bert": (NomicBertModel, NomicBertConfig(**small, max_position_embeddings=128, type_vocab_size=2), torch.float32),
 }
 
 
@@ -40,7 +41,7 @@ def randomise(model, seed):
         elif "embeddings" in name:
             parameter.data = noise
         else:
-            sharper = 1.5 if "query" in name or "key" in name or "Wqkv" in name else 1.0
+            sharper = 1.5 if "query" in name or "key" in name or "Wqkv" in name or "q_proj" in name or "k_proj" in name else 1.0
             parameter.data = noise * sharper / parameter.shape[1] ** 0.5
 
 

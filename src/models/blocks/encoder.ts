@@ -24,6 +24,8 @@ export interface EncoderNames {
   readonly qkv: string;
   readonly attentionOutput: string;
   readonly mlpNorm: string;
+  /** Where it is a tensor of its own; otherwise the first half of `up`. */
+  readonly gate?: string;
   readonly up: string;
   readonly down: string;
 }
@@ -46,7 +48,7 @@ export interface EncoderFeatures {
   readonly headDim: number;
   readonly intermediateSize: number;
   readonly activation: 'gelu' | 'gelu-tanh' | 'silu' | 'relu';
-  /** The first half of the projection up, activated, multiplies the second. */
+  /** The projection of the gate, activated, multiplies that up. */
   readonly gated: boolean;
   readonly normEpsilon: number;
   readonly normBias: boolean;
@@ -164,19 +166,33 @@ class Encoder {
   #mlp(layer: string, tensor: string, input: Value): Value {
     const { names, hiddenSize, intermediateSize, activation, gated, mlpBias } = this.#features;
     const name = `${layer}.mlp`;
-    const up = this.#linear(`${name}.up`, input, tensor + names.up, gated ? 2 * intermediateSize : intermediateSize, mlpBias);
-    let activated = up;
+    let activated: Value;
     if (gated && activation !== 'relu') {
-      const halves = [
-        this.builder.view(`${name}.gate`, up, 0, intermediateSize),
-        this.builder.view(`${name}.value`, up, intermediateSize, intermediateSize),
-      ];
       activated = this.builder.value(`${name}.activation`, 'tokens', intermediateSize);
-      this.builder.emit('gated-activation', `${name}.activation`, { inputs: halves, outputs: [activated], attrs: { function: activation } });
+      const inputs = this.#gateAndUp(name, tensor, input);
+      this.builder.emit('gated-activation', `${name}.activation`, { inputs, outputs: [activated], attrs: { function: activation } });
     } else {
+      const up = this.#linear(`${name}.up`, input, tensor + names.up, intermediateSize, mlpBias);
       activated = this.builder.map('activation', `${name}.activation`, up, { attrs: { function: activation } });
     }
     return this.#linear(`${name}.down`, activated, tensor + names.down, hiddenSize, mlpBias);
+  }
+
+  #gateAndUp(name: string, tensor: string, input: Value): Value[] {
+    const { names, intermediateSize, mlpBias } = this.#features;
+    if (names.gate === undefined) {
+      const both = this.#linear(`${name}.up`, input, tensor + names.up, 2 * intermediateSize, mlpBias);
+      return [
+        this.builder.view(`${name}.gate`, both, 0, intermediateSize),
+        this.builder.view(`${name}.value`, both, intermediateSize, intermediateSize),
+      ];
+    }
+    const layers = [names.gate, names.up].map((role, i) => {
+      const stem = tensor + role;
+      const part = { name: `${name}.${i === 0 ? 'gate' : 'up'}`, tensor: `${stem}.weight`, rows: intermediateSize };
+      return mlpBias ? { ...part, bias: `${stem}.bias` } : part;
+    });
+    return this.builder.linears(`${name}.gate-up`, input, layers);
   }
 
   #rope(name: string, input: Value, rope: RopeFeatures): Value {
