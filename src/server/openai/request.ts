@@ -133,12 +133,18 @@ export function readTemplateOptions(body: ChatCompletionBody | TokenizeBody): Ch
     });
   }
   const documents = 'documents' in body ? body.documents : undefined;
+  const effort = 'reasoning_effort' in body && body.reasoning_effort ? effortVariables(body.reasoning_effort) : null;
   return {
     addGenerationPrompt: continueFinalMessage ? false : (body.add_generation_prompt ?? true),
     continueFinalMessage,
-    ...(body.chat_template_kwargs ? { kwargs: body.chat_template_kwargs } : {}),
+    ...(body.chat_template_kwargs || effort ? { kwargs: { ...effort, ...body.chat_template_kwargs } } : {}),
     ...(documents ? { documents } : {}),
   };
+}
+
+/** Templates differ in what they go by; one that knows neither leaves them alone. */
+function effortVariables(effort: string): Readonly<Record<string, unknown>> {
+  return effort === 'none' ? { enable_thinking: false } : { reasoning_effort: effort };
 }
 
 function readShape(body: ChatCompletionBody | CompletionBody, echo: boolean): ResponseShape {

@@ -25,6 +25,8 @@ const unsupportedFields: Readonly<Record<string, IsOff>> = {
   stop_regex: never,
   modalities: (value) => Array.isArray(value) && value.every((modality) => modality === 'text'),
   audio: never,
+  verbosity: (value) => value === 'medium',
+  web_search_options: never,
   chat_template: never,
   suffix: falsy,
   use_beam_search: falsy,

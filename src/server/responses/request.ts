@@ -6,11 +6,15 @@ import type { InputItem, ResponsesBody } from './schemas.ts';
 
 type Message = ChatCompletionBody['messages'][number];
 
-const refused = ['conversation', 'prompt', 'top_logprobs'] as const;
+const refused = ['conversation', 'prompt', 'top_logprobs', 'max_tool_calls', 'context_management'] as const;
+/** Of `include`: what is answered anyway, or is nothing here. */
+const included: ReadonlySet<string> = new Set(['reasoning.encrypted_content']);
 
 /** @throws NOT_SUPPORTED, REQUEST_INVALID */
 export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
   for (const field of refused) if (body[field]) throw notSupported(field);
+  if (body.truncation && body.truncation !== 'disabled') throw notSupported('truncation');
+  if (body.include?.some((what) => !included.has(what))) throw notSupported('include');
   const { input, instructions, tools, text, reasoning } = body;
   const system: Message[] = instructions ? [{ role: 'system', content: instructions }] : [];
   const format = text?.format;

@@ -59,6 +59,11 @@ export const responsesBody = Type.Object({
   background: optional(flag, 'Answer at once with the status `queued`; ask for the rest with `GET`. Wants `store`.'),
   prompt: optional(Type.Unknown(), 'Refused.'),
   top_logprobs: optional(integer, 'Must be 0.'),
+  stream_options: optional(Type.Unknown(), 'Ignored: nothing is added to hide the length of events.'),
+  include: optional(Type.Array(text), 'Logprobs, and what tools of OpenAI give, are refused; reasoning is never encrypted.'),
+  truncation: optional(text, 'Must be `disabled`.'),
+  max_tool_calls: optional(integer, 'Refused: it counts tools that OpenAI runs.'),
+  context_management: optional(Type.Unknown(), 'Refused.'),
   ...furtherSamplingFields,
 });
 

@@ -9,6 +9,7 @@ import { listModels, retrieveModel } from './models.ts';
 import { ollamaChat } from './ollama-chat.ts';
 import { ollamaGenerate } from './ollama-generate.ts';
 import { ollamaShow, ollamaTags, ollamaVersion } from './ollama-models.ts';
+import { openApi } from './openapi.ts';
 import { page } from './page.ts';
 import { listRequests, switchPolicy } from './requests.ts';
 import { cancelResponse, deleteResponse, listInputItems, responses, retrieveResponse } from './responses.ts';
@@ -17,8 +18,7 @@ import { resumeStream } from './streams.ts';
 import { tokenize } from './tokenize.ts';
 import { version } from './version.ts';
 
-/** Every endpoint of the server. */
-export const routes = [
+const described = [
   chatCompletions,
   completions,
   responses,
@@ -45,3 +45,6 @@ export const routes = [
   metrics,
   page,
 ] as const satisfies readonly Route[];
+
+/** Every endpoint of the server. */
+export const routes = [...described, openApi(described)] as const satisfies readonly Route[];

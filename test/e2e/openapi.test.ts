@@ -1,0 +1,133 @@
+/** The OpenAPI document, and OpenAI's own: what their document has, ours takes, refuses by name, or is listed here as without effect. */
+import fs from 'node:fs';
+import path from 'node:path';
+import { gunzipSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { unsupportedFieldNames } from '../../src/server/openai/unsupported.ts';
+import { routes } from '../../src/server/routes/index.ts';
+import { FakeEngine } from './fake-engine.ts';
+import { type Serving, serve } from './serving.ts';
+
+type Schema = { readonly [key: string]: unknown };
+interface Operation {
+  readonly requestBody?: { readonly content: { readonly 'application/json': { readonly schema: Schema } } };
+  readonly parameters?: readonly { readonly name: string }[];
+  readonly security?: readonly object[];
+}
+interface Document {
+  readonly openapi: string;
+  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
+  readonly components: { readonly schemas: Readonly<Record<string, Schema>> };
+}
+
+let serving: Serving<FakeEngine>;
+let ours: Document;
+beforeAll(async () => {
+  serving = await serve(new FakeEngine({ stepMs: 0 }), { apiKeys: ['secret'] });
+  ours = (await (await fetch(`${serving.url}/openapi.json`)).json()) as Document;
+});
+afterAll(() => serving[Symbol.asyncDispose]());
+
+/** Names of the fields of a schema, references and unions followed. */
+function fieldsOf(schema: Schema, { components }: Document): string[] {
+  const reference = typeof schema.$ref === 'string' ? components.schemas[schema.$ref.split('/').at(-1)!] : undefined;
+  if (reference !== undefined) return fieldsOf(reference, { components } as Document);
+  const parts = ['allOf', 'anyOf', 'oneOf'].flatMap((key) => (schema[key] as Schema[] | undefined) ?? []);
+  return [
+    ...new Set([
+      ...parts.flatMap((part) => fieldsOf(part, { components } as Document)),
+      ...Object.keys((schema.properties as Schema | undefined) ?? {}),
+    ]),
+  ];
+}
+const bodyFields = (document: Document, at: string) => fieldsOf(document.paths[at]!.post!.requestBody!.content['application/json'].schema, document);
+
+test('every endpoint is described, without a key, those that want one by their security', () => {
+  expect(ours.openapi).toBe('3.1.0');
+  const listed = Object.entries(ours.paths).flatMap(([at, operations]) => Object.keys(operations).map((method) => `${method} ${at}`));
+  expect(listed).toHaveLength(routes.length - 1);
+  expect(ours.paths['/v1/responses/{id}/cancel']!.post!.parameters).toMatchObject([{ name: 'id', in: 'path', required: true }]);
+  expect(ours.paths['/v1/chat/completions']!.post!.security).toEqual([{ apiKey: [] }]);
+  expect(ours.paths['/health']!.get!.security).toEqual([]);
+  expect(bodyFields(ours, '/v1/chat/completions')).toEqual(expect.arrayContaining(['messages', 'temperature', 'tools']));
+});
+
+const file = path.join(process.env.MILLRACE_SHARED ?? path.resolve('../shared'), 'data/openai-openapi/openapi.json.gz');
+
+/** Fields that change nothing in what is generated: bookkeeping, billing and caching of OpenAI's own service. */
+const withoutEffect: readonly string[] = [
+  'metadata',
+  'moderation',
+  'prediction',
+  'prompt_cache_key',
+  'prompt_cache_options',
+  'prompt_cache_retention',
+  'safety_identifier',
+  'service_tier',
+  'store',
+  'user',
+];
+/** Fields that would change the answer, are not built and are ignored all the same: each is a gap. */
+const gaps: Readonly<Record<string, readonly string[]>> = {
+  '/chat/completions': [],
+  '/completions': [],
+  '/responses': [],
+};
+
+describe.skipIf(!fs.existsSync(file))("OpenAI's document (../shared/data/openai-openapi)", () => {
+  let theirs: Document;
+  beforeAll(() => {
+    theirs = JSON.parse(gunzipSync(fs.readFileSync(file)).toString('utf8')) as Document;
+  });
+
+  test.each(Object.keys(gaps))('each field of POST %s is taken, refused by name, without effect, or a known gap', (at) => {
+    const taken = new Set([...bodyFields(ours, `/v1${at}`), ...(at === '/responses' ? [] : unsupportedFieldNames), ...withoutEffect]);
+    const unknown = bodyFields(theirs, at).filter((name) => !taken.has(name));
+    expect(unknown.sort()).toEqual(gaps[at]);
+  });
+
+  test('its endpoints of responses and models exist here, but for those named', () => {
+    const missing = Object.entries(theirs.paths).flatMap(([at, operations]) => {
+      if (!/^\/(chat\/completions|completions|responses|models)(\/[^?]*)?$/.test(at)) return [];
+      const here = ours.paths[`/v1${at.replace(/\{(response_id)\}/, '{id}')}`] ?? {};
+      return Object.keys(operations).flatMap((method) => (method in here ? [] : [`${method} ${at}`]));
+    });
+    expect(missing.sort()).toEqual([
+      'delete /chat/completions/{completion_id}',
+      'delete /models/{model}',
+      'get /chat/completions',
+      'get /chat/completions/{completion_id}',
+      'get /chat/completions/{completion_id}/messages',
+      'post /chat/completions/{completion_id}',
+      'post /responses/compact',
+      'post /responses/input_tokens',
+    ]);
+  });
+});
+
+test.each([
+  ['low', { reasoning_effort: 'low' }],
+  ['none', { enable_thinking: false }],
+])('reasoning_effort %s reaches the template', async (effort, kwargs) => {
+  const body = { messages: [{ role: 'user', content: 'x' }], reasoning_effort: effort, max_tokens: 2 };
+  expect((await serving.post('/v1/chat/completions', body, { authorization: 'Bearer secret' })).status).toBe(200);
+  const { input } = serving.engine.seen.at(-1)!;
+  expect('messages' in input && input.template?.kwargs).toEqual(kwargs);
+});
+
+test.each([
+  ['context_management', [{}]],
+  ['max_tool_calls', 3],
+  ['truncation', 'auto'],
+  ['include', ['message.output_text.logprobs']],
+])('POST /v1/responses refuses %s by name', async (field, value) => {
+  const response = await serving.post('/v1/responses', { input: 'x', [field]: value }, { authorization: 'Bearer secret' });
+  expect(response.status).toBe(400);
+  expect(await response.json()).toMatchObject({ error: { code: 'NOT_SUPPORTED', param: field } });
+});
+
+test('POST /v1/responses takes those fields when they ask for nothing', async () => {
+  const off = { context_management: null, max_tool_calls: null, truncation: 'disabled', include: ['reasoning.encrypted_content'], top_logprobs: 0 };
+  const response = await serving.post('/v1/responses', { input: 'x', ...off, max_output_tokens: 2 }, { authorization: 'Bearer secret' });
+  expect(response.status).toBe(200);
+});
