@@ -14,7 +14,7 @@ export function spread(values: readonly number[]): Spread | null {
 }
 
 /** Percentile `p` (0 to 100) with linear interpolation between the two nearest ranks (method 7 of Hyndman and Fan). NaN of nothing. */
-export function percentile(values: readonly number[], p: number): number {
+export function percentile(values: ArrayLike<number>, p: number): number {
   if (values.length === 0) return Number.NaN;
   const sorted = Float64Array.from(values).sort();
   const rank = (Math.min(100, Math.max(0, p)) / 100) * (sorted.length - 1);

@@ -5,6 +5,7 @@ import { version } from '../base/version.ts';
 import { benchCommand } from './commands/bench.ts';
 import { chatCommand } from './commands/chat.ts';
 import { convertCommand } from './commands/convert.ts';
+import { evalCommand } from './commands/eval.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { runCommand } from './commands/run.ts';
 import { serveCommand } from './commands/serve.ts';
@@ -22,7 +23,8 @@ export function createProgram(context: CliContext): Command {
     .option('--debug', 'print stacks of errors')
     .helpCommand(true)
     .showSuggestionAfterError(true);
-  for (const command of [serveCommand, chatCommand, runCommand, inspectCommand, convertCommand, benchCommand]) program.addCommand(command(context));
+  for (const command of [serveCommand, chatCommand, runCommand, inspectCommand, convertCommand, evalCommand, benchCommand])
+    program.addCommand(command(context));
   adopt(program, context);
   return program;
 }
