@@ -11,8 +11,9 @@ export interface EncodeJob {
   readonly options: EncodeOptions;
 }
 
-/** Sent back: ids, or why there are none. */
+/** Sent back: that it has begun; for each text its ids, or why there are none. */
 export type EncodeAnswer =
+  | { readonly ready: true }
   | { readonly jobId: number; readonly ids: Int32Array }
   | { readonly jobId: number; readonly code: string; readonly message: string };
 
@@ -28,4 +29,5 @@ if (port !== null) {
       port.postMessage({ jobId, code, message } satisfies EncodeAnswer);
     }
   });
+  port.postMessage({ ready: true } satisfies EncodeAnswer);
 }

@@ -24,6 +24,8 @@ export class WorkerEncoder {
   #closed = false;
   readonly #patienceMs: number;
   #timer: NodeJS.Timeout | null = null;
+  /** The worker that has begun to encode; until then no time counts. */
+  #ready: Worker | null = null;
 
   constructor(data: EncoderData, patienceMs = PATIENCE_MS) {
     this.#data = data;
@@ -57,7 +59,7 @@ export class WorkerEncoder {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
     const [first] = this.#waiting.values();
-    if (first === undefined) return;
+    if (first === undefined || this.#worker === null || this.#ready !== this.#worker) return;
     const { length } = first.job.text;
     this.#timer = setTimeout(() => void this.#giveUp(first), this.#patienceMs * Math.ceil(1 + length / PATIENCE_LENGTH));
     this.#timer.unref();
@@ -97,14 +99,20 @@ export class WorkerEncoder {
 
   #start(): Worker {
     const worker = startWorker('./encode-worker', import.meta.url, { workerData: this.#data });
-    worker.on('message', (answer: EncodeAnswer) => this.#settle(answer));
+    worker.on('message', (answer: EncodeAnswer) => this.#receive(worker, answer));
     worker.on('error', (cause) => this.#lose(worker, cause));
     worker.on('exit', () => this.#lose(worker, new Error('it exited')));
     worker.unref();
     return worker;
   }
 
-  #settle(answer: EncodeAnswer): void {
+  #receive(worker: Worker, answer: EncodeAnswer): void {
+    if (this.#worker !== worker) return;
+    if ('ready' in answer) {
+      this.#ready = worker;
+      this.#watch();
+      return;
+    }
     const waiting = this.#waiting.get(answer.jobId);
     this.#waiting.delete(answer.jobId);
     if (this.#waiting.size === 0) this.#worker?.unref();
