@@ -1,5 +1,5 @@
 /** The model that comes with the package, against what transformers makes of the same files (written by pocket/evaluate.py). */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ChatTemplate } from '../../src/chat/template.ts';
@@ -17,10 +17,14 @@ interface Expected {
     readonly tools?: readonly unknown[];
     readonly promptTokenIds: readonly number[];
     readonly tokenIds: readonly number[];
+    /** Of the sibling. */
+    readonly draftTokenIds: readonly number[];
   }[];
 }
 
-const folder = path.join(import.meta.dirname, '..', '..', 'pocket', 'model');
+const pocket = path.join(import.meta.dirname, '..', '..', 'pocket');
+const folder = path.join(pocket, 'model');
+const draftFolder = path.join(pocket, 'draft');
 const expected: Expected = JSON.parse(readFileSync(path.join(import.meta.dirname, 'expected.json'), 'utf8'));
 let llm: LLM;
 
@@ -52,4 +56,25 @@ test('the pocket model answers greedily with the tokens of transformers', async 
     expect([...result.promptTokenIds]).toEqual(promptTokenIds);
     expect(result.choices[0].tokenIds.filter((id) => id !== 0 && id !== 2)).toEqual(tokenIds);
   }
+});
+
+test('the sibling reads the same tokens, is 4 to 10 times smaller, and answers greedily with the tokens of transformers', async () => {
+  for (const name of ['tokenizer.json', 'tokenizer_config.json']) {
+    expect(readFileSync(path.join(draftFolder, name), 'utf8'), name).toBe(readFileSync(path.join(folder, name), 'utf8'));
+  }
+  await using draft = await LLM.load({ model: draftFolder, dtype: 'float32', kvCacheDtype: 'float32' });
+  const ratio = llm.engine.model.numParameters / draft.engine.model.numParameters;
+  expect(ratio).toBeGreaterThanOrEqual(4);
+  expect(ratio).toBeLessThanOrEqual(10);
+  for (const { messages, tools, draftTokenIds } of expected.answers) {
+    const result = await draft.chat(messages, { temperature: 0, maxTokens: 48 }, tools === undefined ? {} : { template: { tools } });
+    expect(result.choices[0].tokenIds.filter((id) => id !== 0 && id !== 2)).toEqual(draftTokenIds);
+  }
+});
+
+test('both models together take less than 20 MB, in shards of 15 MiB at most', () => {
+  const files = [folder, draftFolder].flatMap((where) => readdirSync(where).map((name) => path.join(where, name)));
+  const sizes = files.map((file) => statSync(file).size);
+  expect(Math.max(...sizes)).toBeLessThanOrEqual(15 * 2 ** 20);
+  expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(20e6);
 });
