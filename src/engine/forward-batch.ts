@@ -101,8 +101,9 @@ export class FilledForwardBatch implements ForwardBatch {
         invariant(sequence !== null, 'a scheduled row holds blocks');
         const table = sequence.tables[group];
         const base = (group * batch.numRows + row) * maxBlocks;
-        for (let i = 0; i < sequence.numBlocks; i++) blockTables[base + i] = table[i];
-        blockTables.fill(-1, base + sequence.numBlocks, base + maxBlocks);
+        const { numBlocks } = sequence;
+        for (let i = 0; i < numBlocks; i++) blockTables[base + i] = table[i];
+        blockTables.fill(-1, base + numBlocks, base + maxBlocks);
         const first = batch.firstToken[row];
         const end = first + batch.numNewTokens[row];
         for (let index = first; index < end; index++) {
