@@ -5,7 +5,7 @@
 import type { ForwardBatch } from '../backends/backend.ts';
 import { invariant } from '../base/errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
-import type { ScheduledBatch } from '../scheduler/scheduled-batch.ts';
+import { PROMPT_LOGIT_ROWS, type ScheduledBatch } from '../scheduler/scheduled-batch.ts';
 
 export interface ForwardBatchLimits {
   readonly maxTokens: number;
@@ -45,7 +45,7 @@ export class FilledForwardBatch implements ForwardBatch {
     this.cacheIndex = new Int32Array(limits.maxTokens);
     this.visibleEnd = new Int32Array(limits.maxTokens);
     this.slotMapping = new Int32Array(limits.maxTokens * this.#numGroups);
-    this.logitTokens = new Int32Array(limits.maxLogitRows);
+    this.logitTokens = new Int32Array(limits.maxLogitRows + PROMPT_LOGIT_ROWS);
     // all rows together cannot point at more blocks than rows x context, nor at more distinct ones than exist; shared ones count per row
     const blocksPerRow = Math.ceil(limits.maxModelLen / kv.blockSize);
     this.blockTables = new Int32Array(Math.min(blocksPerRow, 64) * limits.maxRows * this.#numGroups);
@@ -55,7 +55,7 @@ export class FilledForwardBatch implements ForwardBatch {
   fill(batch: ScheduledBatch): void {
     this.numRows = batch.numRows;
     this.numTokens = batch.totalTokens;
-    this.numLogitRows = batch.totalLogitRows;
+    this.numLogitRows = batch.totalLogitRows + batch.totalPromptRows;
     this.copies = batch.copies;
     this.numCopies = batch.numCopies;
     this.#fillTokens(batch);
@@ -66,6 +66,7 @@ export class FilledForwardBatch implements ForwardBatch {
     const { tokenIds, cacheIndex, visibleEnd, positions, logitTokens, rowStart } = this;
     let token = 0;
     let logitRow = 0;
+    let promptRow = batch.totalLogitRows;
     for (let row = 0; row < batch.numRows; row++) {
       const request = batch.requests[row];
       const first = batch.firstToken[row];
@@ -79,6 +80,7 @@ export class FilledForwardBatch implements ForwardBatch {
         visibleEnd[token] = index + 1;
         for (let axis = 0; axis < this.#numPositionAxes; axis++) positions[axis * batch.totalTokens + token] = index;
       }
+      for (let i = 0; i < batch.numPromptRows[row]; i++) logitTokens[promptRow++] = rowStart[row] + i;
       const numLogitRows = batch.numLogitRows[row];
       for (let i = numLogitRows; i > 0; i--) logitTokens[logitRow++] = token - i;
     }

@@ -53,6 +53,8 @@ export class GenerationStream implements RequestStream {
   readonly #admitted = new Deferred<Admission>();
   readonly #result = new Deferred<GenerationResult>();
   readonly #choices: GrowingChoice[] = [];
+  #wantsPrompt = false;
+  #promptLogprobs: (TokenLogprob | null)[] | null = null;
   /** More choices grow than will be kept. */
   #contest: { readonly numKept: number; readonly withLogprobs: boolean } | null = null;
   readonly #onAbort: (reason: MillraceError) => void;
@@ -125,7 +127,8 @@ export class GenerationStream implements RequestStream {
   // --- the engine's side ---
 
   /** @param numGenerated choices that will be generated: of more than `numChoices`, the likeliest are kept, and nothing is given out before */
-  admit(admission: Admission, numChoices: number, withLogprobs: boolean, numGenerated = numChoices): void {
+  admit(admission: Admission, numChoices: number, withLogprobs: boolean, numGenerated = numChoices, wantsPrompt = false): void {
+    this.#wantsPrompt = wantsPrompt;
     if (numGenerated > numChoices) this.#contest = { numKept: numChoices, withLogprobs };
     this.#admission = admission;
     this.#usage.promptTokens = admission.promptTokenIds.length;
@@ -145,6 +148,12 @@ export class GenerationStream implements RequestStream {
       });
     }
     this.#admitted.resolve(admission);
+  }
+
+  /** The log probability of a token of the prompt behind those before it. */
+  notePrompt(index: number, logprob: TokenLogprob): void {
+    this.#promptLogprobs ??= new Array<TokenLogprob | null>(this.#usage.promptTokens).fill(null);
+    this.#promptLogprobs[index] = logprob;
   }
 
   countCached(cachedTokens: number): void {
@@ -179,6 +188,7 @@ export class GenerationStream implements RequestStream {
     this.#result.resolve({
       requestId: this.requestId,
       promptTokenIds: this.#admission.promptTokenIds,
+      ...(this.#wantsPrompt ? { promptLogprobs: this.#promptLogprobs ?? [null] } : {}),
       choices: this.#choices.map(finishedChoice),
       usage: this.usage,
       timings,

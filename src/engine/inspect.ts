@@ -1,4 +1,5 @@
 /** What a model is and how it would run here, before anything large is read: of a model on the hub, its headers are enough. */
+
 import { basename } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
 import { readMachine } from '../base/machine.ts';
@@ -7,6 +8,7 @@ import { openRemoteModel, type RemoteModel } from '../hub/remote-model.ts';
 import { bytesPerBlock } from '../kv/layout.ts';
 import { fusePlan } from '../plan/passes/fuse.ts';
 import type { Plan } from '../plan/plan.ts';
+import { PROMPT_LOGIT_ROWS } from '../scheduler/scheduled-batch.ts';
 import { checkWeights } from '../weights/check-weights.ts';
 import type { LargeFiles } from '../weights/model-files.ts';
 import { MissingBytes, RangedFile } from '../weights/ranged-file.ts';
@@ -67,7 +69,10 @@ export async function describeRemote(given: LoadOptions, hooks: LoadHooks = {}):
     if (await files.read((large) => isEncoder(remote.path, large))) return await describeRemoteEncoder(remote, files, options, hooks);
     const opened = await files.read((large) => openByHeaders(remote, options, large));
     const { plan, source, config, backend, shownConfig, info } = await planModel(opened, options, hooks, closers, resolveForAnyMemory);
-    const { kernels, arenaBytes } = await backend.describe(plan, { maxTokens: config.maxNumBatchedTokens, maxLogitRows: config.maxNumSeqs });
+    const { kernels, arenaBytes } = await backend.describe(plan, {
+      maxTokens: config.maxNumBatchedTokens,
+      maxLogitRows: config.maxNumSeqs + PROMPT_LOGIT_ROWS,
+    });
     const cacheBytes = plan.cacheGroups.reduce(
       (sum, group, g) => sum + config.numBlocks[g] * bytesPerBlock(group, config.blockSize, config.kvDtype),
       0,

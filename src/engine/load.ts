@@ -2,6 +2,7 @@
  * The composition root: files -> family -> plan -> backend -> cache -> tokenizer -> chat template -> engine. The only place that knows all
  * the rooms. Everything is checked, and refused with figures, before the first weight is read.
  */
+
 import type { Backend, Cache, Program } from '../backends/backend.ts';
 import { backends } from '../backends/index.ts';
 import type { Clock } from '../base/clock.ts';
@@ -18,6 +19,7 @@ import { planMemory } from '../plan/passes/memory.ts';
 import { shardPlan } from '../plan/passes/shard.ts';
 import type { Plan, WeightFormat } from '../plan/plan.ts';
 import { storedBytes } from '../quant/formats/index.ts';
+import { PROMPT_LOGIT_ROWS } from '../scheduler/scheduled-batch.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkWeights } from '../weights/check-weights.ts';
 import { createDummySource } from '../weights/dummy-source.ts';
@@ -179,7 +181,7 @@ async function prepare(
 ): Promise<{ program: Program; cache: Cache }> {
   const program = await backend.compile(plan, source, {
     maxTokens: config.maxNumBatchedTokens,
-    maxLogitRows: config.maxNumSeqs,
+    maxLogitRows: config.maxNumSeqs + PROMPT_LOGIT_ROWS,
     onProgress: (done, total) => hooks.onProgress?.('weights', done, total),
   });
   closers.push(() => program.close());

@@ -322,6 +322,7 @@ export class LoadedEngine implements Engine {
       const request = new Request({ id: stream.requestId, promptTokenIds: prompt, params, choice, ...scheduling, ...sibling });
       first ??= request;
       const sampling = requestSampling(request, this.#eosTokenIds, this.tokenizer, this.model.vocabSize);
+      request.wantsPromptRows = choice === 0 && params.promptLogprobs !== null && prompt.length > 1;
       request.waitsForSample = sampling.waitsForSample || params.structuredOutput !== null || logitsProcessors.length > 0;
       generation.choices.push({
         request,
@@ -341,7 +342,7 @@ export class LoadedEngine implements Engine {
     this.scheduler.add(generation.choices.map((choice) => choice.request));
     this.#output.register(generation);
     const admission = { requestId: stream.requestId, promptTokenIds: prompt, maxTokens: params.maxTokens, seed: params.seed };
-    stream.admit(admission, params.n, params.logprobs, params.bestOf);
+    stream.admit(admission, params.n, params.logprobs, params.bestOf, params.promptLogprobs !== null);
     this.#loop.wake();
   }
 

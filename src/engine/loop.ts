@@ -4,7 +4,7 @@ import type { Backend, Cache, HostStage, Program, Step, StepResult } from '../ba
 import type { Clock } from '../base/clock.ts';
 import { MillraceError, toMillraceError } from '../base/errors.ts';
 import type { Request } from '../scheduler/request.ts';
-import type { ScheduledBatch } from '../scheduler/scheduled-batch.ts';
+import { PROMPT_LOGIT_ROWS, type ScheduledBatch } from '../scheduler/scheduled-batch.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { BlockMover } from './block-mover.ts';
 import { FilledForwardBatch, type ForwardBatchLimits } from './forward-batch.ts';
@@ -72,7 +72,7 @@ export class EngineLoop {
     this.#parts = parts;
     this.#buffers = Array.from({ length: parts.maxInFlight }, () => ({
       forward: new FilledForwardBatch(parts.scheduler.kv, parts.limits),
-      sampling: new FilledSamplingBatch(parts.limits.maxLogitRows),
+      sampling: new FilledSamplingBatch(parts.limits.maxLogitRows + PROMPT_LOGIT_ROWS),
     }));
     this.#readOutputs = parts.captureLogits === undefined ? [] : ['logits'];
     this.#vocabSize = parts.program.plan.values[parts.program.plan.outputs.logits].width;
@@ -170,6 +170,7 @@ export class EngineLoop {
     if (batch.totalLogitRows > 0) this.#parts.captureLogits?.(batch, outcome.outputs.logits);
     if (flight.host instanceof LogitsStage) for (const [request, error] of flight.host.errors) output.failRequest(request, error, doneMs);
     output.failCorrupted(batch, outcome, doneMs);
+    if (batch.totalPromptRows > 0) output.deliverPrompts(batch, outcome);
     output.deliver(batch, scheduler.commit(batch, outcome.tokenIds), outcome, doneMs);
     scheduler.rates.noteStep(batch.totalTokens, outcome.forwardMs);
     scheduler.pacing?.note(batch, stepMs);
@@ -191,7 +192,7 @@ export class EngineLoop {
     forward.fill(batch);
     sampling.fill(batch, this.#samplingOf);
     const { program, cache } = this.#parts;
-    const wantsTokens = batch.totalLogitRows > 0;
+    const wantsTokens = batch.totalLogitRows + batch.totalPromptRows > 0;
     return {
       entries: [{ program, cache, batch: forward }],
       sampling: wantsTokens ? sampling : null,

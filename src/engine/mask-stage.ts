@@ -54,6 +54,7 @@ export class MaskStage implements HostStage {
         withholdsEnd.push(params.ignoreEos || numOutputTokens + i < params.minTokens);
       }
     }
+    for (let i = 0; i < batch.totalPromptRows; i++) matchers.push(null);
     const isFree = matchers.every((matcher) => matcher === null) && allowed.every((bits) => bits === null);
     return isFree ? null : new MaskStage(matchers, Math.ceil(vocabSize / 32), withholdsEnd, allowed);
   }

@@ -78,6 +78,21 @@ export class OutputStage {
     }
   }
 
+  /** Notes the log probabilities of places of prompts. */
+  deliverPrompts(batch: ScheduledBatch, result: StepResult): void {
+    let logitRow = batch.totalLogitRows;
+    for (let row = 0; row < batch.numRows; row++) {
+      const request = batch.requests[row];
+      const choice = this.#choices.get(request);
+      for (let i = 0; i < batch.numPromptRows[row]; i++, logitRow++) {
+        const index = batch.firstToken[row] + i + 1;
+        const { top, wanted = [] } = tokenLogprob(result, logitRow, request.params.promptLogprobs ?? 0, 1);
+        if (wanted[0] !== undefined) choice?.generation.stream.notePrompt(index, { ...wanted[0], top });
+        if (index === request.numPromptTokens - 1) request.wantsPromptRows = false;
+      }
+    }
+  }
+
   /** Hands out the tokens that `commit` has just booked. */
   deliver(batch: ScheduledBatch, { numAppended }: CommittedBatch, result: StepResult, nowMs: number): void {
     let logitRow = 0;

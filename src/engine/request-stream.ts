@@ -56,6 +56,8 @@ export interface GenerationChoice {
 export interface GenerationResult {
   readonly requestId: string;
   readonly promptTokenIds: Int32Array;
+  /** With `promptLogprobs`: one a token of the prompt, null for the first, which follows nothing. */
+  readonly promptLogprobs?: readonly (TokenLogprob | null)[];
   readonly choices: readonly GenerationChoice[];
   readonly usage: Usage;
   readonly timings: RequestTimings;

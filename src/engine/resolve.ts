@@ -1,4 +1,5 @@
 /** What each `auto` comes to, and why: the one place where defaults meet the machine and the model. */
+
 import type { BackendInfo, KvDtype } from '../backends/backend.ts';
 import { MillraceError } from '../base/errors.ts';
 import { gibibytes, type MachineFacts } from '../base/machine.ts';
@@ -7,6 +8,7 @@ import { bytesForAllRows, bytesForOneRow, bytesPerBlock, longestSequence, numBlo
 import { ATTENTION_SPLIT } from '../plan/ops/attention.ts';
 import type { CacheGroup, WeightFormat } from '../plan/plan.ts';
 import type { PolicyName } from '../scheduler/policies/index.ts';
+import { PROMPT_LOGIT_ROWS } from '../scheduler/scheduled-batch.ts';
 import type { CheckedOptions } from './config.ts';
 
 /** Share of the free memory that K and V may take when nobody says otherwise, and a bound that is ample for one machine's CPU. */
@@ -200,7 +202,7 @@ function freeForCache({ machine, backend, model }: LoadFacts, sizing: SizingLimi
 }
 
 function arenaBytes(model: LoadFacts['model'], { maxNumBatchedTokens, maxNumSeqs }: SizingLimits): number {
-  return model.arenaBytes({ maxTokens: maxNumBatchedTokens, maxLogitRows: maxNumSeqs });
+  return model.arenaBytes({ maxTokens: maxNumBatchedTokens, maxLogitRows: maxNumSeqs + PROMPT_LOGIT_ROWS });
 }
 
 function insufficient(facts: LoadFacts, sizing: SizingLimits, kvBytes: number): MillraceError {

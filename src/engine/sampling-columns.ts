@@ -62,6 +62,9 @@ export class FilledSamplingBatch implements SamplingBatch {
       const numTokens = batch.firstToken[r] + batch.numNewTokens[r] - (batch.numLogitRows[r] - 1);
       for (let draft = 0; draft < batch.numLogitRows[r]; draft++) this.#addRow(request, sampling, numTokens, draft);
     }
+    for (let r = 0; r < batch.numRows; r++) {
+      for (let i = 0; i < batch.numPromptRows[r]; i++) this.#addPromptRow(batch.requests[r], batch.firstToken[r] + i);
+    }
   }
 
   /** @param numTokens tokens before the drafts, a pending sample included */
@@ -85,9 +88,28 @@ export class FilledSamplingBatch implements SamplingBatch {
       for (let before = 0; before < row; before++) this.#shaping.set(PLAIN, before * SHAPING_WIDTH);
     }
     if (this.shaping.length > 0) this.#shaping.set(sampling.shaping ?? PLAIN, row * SHAPING_WIDTH);
-    this.#addWanted(row, sampling);
+    this.#addWanted(row, sampling.wantedIds);
     this.#addHistory(row, request, sampling, numDraftsBefore);
     this.#addBias(row, request, sampling, numTokens - request.numPromptTokens + numDraftsBefore);
+  }
+
+  /** A place of a prompt: nothing is drawn, the log probabilities are wanted of the token that follows and of the likeliest. */
+  #addPromptRow(request: Request, index: number): void {
+    const row = this.numRows++;
+    this.temperature[row] = 0;
+    this.topP[row] = 1;
+    this.topK[row] = 0;
+    this.minP[row] = 0;
+    this.repetitionPenalty[row] = 1;
+    this.presencePenalty[row] = 0;
+    this.frequencyPenalty[row] = 0;
+    this.position[row] = index + 1;
+    this.numLogprobs[row] = request.params.promptLogprobs ?? 0;
+    this.historyStart[row + 1] = this.historyStart[row];
+    this.historyPrompt[row] = 0;
+    this.biasStart[row + 1] = this.biasStart[row];
+    if (this.shaping.length > 0) this.#shaping.set(PLAIN, row * SHAPING_WIDTH);
+    this.#addWanted(row, request.tokenIds.subarray(index + 1, index + 2));
   }
 
   #addHistory(row: number, request: Request, { usesHistory }: RequestSampling, numDraftsBefore: number): void {
@@ -137,7 +159,7 @@ export class FilledSamplingBatch implements SamplingBatch {
     }
   }
 
-  #addWanted(row: number, { wantedIds }: RequestSampling): void {
+  #addWanted(row: number, wantedIds: Int32Array): void {
     const start = this.wantedStart[row];
     this.wantedStart[row + 1] = start + wantedIds.length;
     if (wantedIds.length === 0) return;

@@ -142,3 +142,48 @@ describe('functions of the caller', () => {
     expect(choices.map(({ tokenIds }) => tokenIds)).toEqual([whole.choices[0].tokenIds.slice(0, 5), whole.choices[1].tokenIds]);
   });
 });
+
+describe('log probabilities of the prompt', () => {
+  const promptTokenIds = Array.from({ length: 75 }, (_, i) => (i * i * 7 + 3) % 97);
+
+  test('are those that each place gives alone, whatever chunks, company, cached prefixes and preemption make of it', {
+    timeout: 60_000,
+  }, async () => {
+    await using alone = await load();
+    const expected = [null];
+    for (let length = 1; length < promptTokenIds.length; length += 1) {
+      const params = { maxTokens: 1, temperature: 0, topLogprobs: 3, logprobTokenIds: [promptTokenIds[length]] };
+      const { choices } = await alone.generate({ promptTokenIds: promptTokenIds.slice(0, length) }, params);
+      const { top, wanted } = choices[0].logprobs?.[0] ?? { top: [] };
+      expected.push({ ...wanted?.[0], top } as never);
+    }
+    const params = { maxTokens: 40, seed: 4, promptLogprobs: 3 };
+    for (const options of [
+      { maxNumBatchedTokens: 64 },
+      { maxNumBatchedTokens: 7 },
+      { maxInFlight: 2, maxNumSeqs: 2 },
+      { numBlocks: 40, maxModelLen: 116 },
+    ]) {
+      await using engine = await load(options);
+      const first = await engine.generate({ promptTokenIds }, { maxTokens: 40, seed: 4 });
+      const others = [{ maxTokens: 40 }, { maxTokens: 40, structuredOutput: { regex: '[A-C]{30}' } }, { mirostatMode: 2, maxTokens: 40 }, params];
+      const [one, two, , , , again] = await Promise.all(
+        [params, { ...params, n: 2 }, ...others].map((given) => engine.generate({ promptTokenIds }, given)),
+      );
+      for (const result of [one, two, again]) {
+        expect(result.promptLogprobs).toEqual(expected);
+        expect(result.choices[0].tokenIds).toEqual(first.choices[0].tokenIds);
+      }
+      expect(one.usage.cachedTokens).toBe(0);
+      if (options.numBlocks !== undefined) expect(engine.stats().numPreemptions).toBeGreaterThan(0);
+      engine.scheduler.checkInvariants();
+      expect(engine.stats()).toMatchObject({ numRunning: 0, numWaiting: 0, kvBlocksReferenced: 0 });
+    }
+  });
+
+  test('of one token are nothing, and are not there unless asked for', async () => {
+    await using engine = await load();
+    expect((await engine.generate({ promptTokenIds: [5] }, { promptLogprobs: 0, maxTokens: 1 })).promptLogprobs).toEqual([null]);
+    expect((await engine.generate(prompt, { maxTokens: 1 })).promptLogprobs).toBeUndefined();
+  });
+});

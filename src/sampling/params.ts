@@ -47,6 +47,8 @@ export interface SamplingParams {
   badWords?: readonly string[] | undefined;
   /** Ids whose log probabilities are reported for each place, behind the alternatives. */
   logprobTokenIds?: readonly number[] | undefined;
+  /** Log probabilities of the tokens of the prompt too, with this many alternatives, 0 to 20; null: none. */
+  promptLogprobs?: number | null | undefined;
   /** Continuations generated, of which the `n` with the highest log probability per token are given. */
   bestOf?: number | undefined;
   /** Keeps only this many of the last tokens of the prompt; -1: as many as the context has room for. */
@@ -110,6 +112,7 @@ export const samplingDefaults = {
   allowedTokenIds: null as readonly number[] | null,
   badWords: [] as readonly string[],
   logprobTokenIds: [] as readonly number[],
+  promptLogprobs: null as number | null,
   truncatePromptTokens: null as number | null,
   stop: [] as readonly string[],
   stopTokenIds: [] as readonly number[],
@@ -150,6 +153,7 @@ const ranges: Partial<Record<keyof SamplingParams, Range>> = {
   mirostatEta: { min: 0, max: 1 },
   dynatempRange: { min: 0, max: 100 },
   dynatempExponent: { min: 0, max: 100 },
+  promptLogprobs: { min: 0, max: MAX_TOP_LOGPROBS, integer: true },
   bestOf: { min: 1, max: MAX_N, integer: true },
   seed: { min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER, integer: true },
   n: { min: 1, max: MAX_N, integer: true },
@@ -167,7 +171,7 @@ export function resolveSamplingParams(
   const merged: Merged = { ...samplingDefaults, ...defined(context.defaults ?? {}), ...defined(given) };
   for (const [field, range] of Object.entries(ranges) as [keyof SamplingParams, Range][]) {
     const value = merged[field as keyof typeof merged] as unknown;
-    if (value !== undefined) checkRange(field, value, range);
+    if (value !== undefined && value !== null) checkRange(field, value, range);
   }
   if (!Array.isArray(merged.stop) || merged.stop.length > MAX_STOP_STRINGS || merged.stop.some((s) => typeof s !== 'string')) {
     throw invalid('stop', `at most ${MAX_STOP_STRINGS} strings`, JSON.stringify(merged.stop).slice(0, 200));

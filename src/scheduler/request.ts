@@ -63,6 +63,8 @@ export class Request {
   pendingLogitRow = -1;
   /** Its next sample depends on the ids of all before it (penalties, grammar): no step is scheduled for it while one is pending. */
   waitsForSample = false;
+  /** The logits of its prompt are wanted, place by place: it takes no prefix from others, since what is not computed has none. */
+  wantsPromptRows = false;
   /** Proposed continuations, not yet verified. */
   readonly draftTokenIds: Int32Array;
   numDraftTokens = 0;

@@ -2,6 +2,9 @@
 import type { Request } from './request.ts';
 import type { LoadOrder } from './starter.ts';
 
+/** Logit rows that a step has for places of prompts, beyond one for each running request. */
+export const PROMPT_LOGIT_ROWS = 32;
+
 /** Rows in the order in which they are laid out. Arrays may be longer than their counts; the scheduler reuses them after `commit`. */
 export interface ScheduledBatch {
   readonly step: number;
@@ -17,6 +20,9 @@ export interface ScheduledBatch {
   readonly numLogitRows: Int32Array;
   readonly totalTokens: number;
   readonly totalLogitRows: number;
+  /** `[rows]` of each row's first tokens, how many want logits of their own (`Request.wantsPromptRows`). They stand behind all other logit rows. */
+  readonly numPromptRows: Int32Array;
+  readonly totalPromptRows: number;
   /** `[numCopies, 4]`: group, source block, destination block, tokens; made in order before the step. */
   readonly copies: Int32Array;
   readonly numCopies: number;
@@ -53,6 +59,12 @@ export function describeBatch(batch: ScheduledBatch): {
   return { step: batch.step, rows, copies, preempted: batch.preempted.map((r) => r.id), failed: batch.failed.map((r) => r.id) };
 }
 
+/** Of the next tokens of a request, how many want logits: all of the prompt but the last, whose logits are sampled anyway. */
+function promptRows(request: Request, numNewTokens: number): number {
+  if (!request.wantsPromptRows) return 0;
+  return Math.max(0, Math.min(numNewTokens, request.numPromptTokens - 1 - request.numScheduledTokens));
+}
+
 /** The one implementation: filled by the scheduler in place. */
 export class ReusableBatch implements ScheduledBatch {
   step = 0;
@@ -65,6 +77,8 @@ export class ReusableBatch implements ScheduledBatch {
   numAppended: Int32Array;
   totalTokens = 0;
   totalLogitRows = 0;
+  numPromptRows: Int32Array;
+  totalPromptRows = 0;
   copies = new Int32Array(64);
   numCopies = 0;
   preempted: Request[] = [];
@@ -76,6 +90,7 @@ export class ReusableBatch implements ScheduledBatch {
     this.firstToken = new Int32Array(maxRows);
     this.pendingRow = new Int32Array(maxRows);
     this.numLogitRows = new Int32Array(maxRows);
+    this.numPromptRows = new Int32Array(maxRows);
     this.numAppended = new Int32Array(maxRows);
   }
 
@@ -93,6 +108,13 @@ export class ReusableBatch implements ScheduledBatch {
     this.requests.length = 0;
     this.totalTokens = 0;
     this.totalLogitRows = 0;
+    this.totalPromptRows = 0;
+  }
+
+  /** Tokens that a request may compute in this step as far as logit rows go. */
+  roomFor(request: Request): number {
+    const left = PROMPT_LOGIT_ROWS - this.totalPromptRows;
+    return promptRows(request, Infinity) <= left ? Infinity : left;
   }
 
   add(request: Request, numNewTokens: number): void {
@@ -105,6 +127,8 @@ export class ReusableBatch implements ScheduledBatch {
     this.numLogitRows[row] = isCaughtUp ? 1 + request.numDraftTokens : 0;
     this.totalTokens += numNewTokens;
     this.totalLogitRows += this.numLogitRows[row];
+    this.numPromptRows[row] = promptRows(request, numNewTokens);
+    this.totalPromptRows += this.numPromptRows[row];
   }
 
   /** Books the rows as in flight: from now on their requests are ahead by this step. */

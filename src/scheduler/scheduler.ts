@@ -290,7 +290,7 @@ export class Scheduler {
       if (request.mustWaitForSample || request.isLoading) continue;
       // those behind in line keep one token each, so that a long prompt does not stop them
       const reserved = Math.min(this.#running.length - 1 - i, this.#limits.maxNumBatchedTokens - batch.totalTokens - 1);
-      const room = Math.min(request.numBehind, this.#limits.maxNumBatchedTokens - batch.totalTokens - reserved);
+      const room = Math.min(request.numBehind, batch.roomFor(request), this.#limits.maxNumBatchedTokens - batch.totalTokens - reserved);
       const budget = this.pacing === null ? room : this.pacing.take(request, room);
       if (budget <= 0) continue;
       // a draft without its logits could not be verified: what does not fit the step is dropped
@@ -345,7 +345,7 @@ export class Scheduler {
       } else {
         const refusal = this.#starter.start(request, this.#running, owedBlocks);
         if (refusal !== null) return refusal; // head of the line: nobody behind overtakes it
-        const wanted = this.#beginLoad(batch, request) ? 0 : Math.min(request.numBehind, budget);
+        const wanted = this.#beginLoad(batch, request) ? 0 : Math.min(request.numBehind, budget, batch.roomFor(request));
         const numNew = this.pacing === null ? wanted : this.pacing.take(request, wanted);
         invariant(request.sequence !== null, 'a started request holds blocks');
         if (numNew > 0 && !this.kv.allocate(request.sequence, request.numComputedTokens, request.numComputedTokens + numNew)) {

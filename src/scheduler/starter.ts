@@ -70,7 +70,7 @@ export class Starter {
   load(request: Request): LoadOrder | null {
     const { kv, rates, stats } = this.#parts;
     const { sequence } = request;
-    if (kv.offload === null || sequence === null) return null;
+    if (kv.offload === null || sequence === null || request.wantsPromptRows) return null;
     const length = kv.loadableLength(sequence, request.tokenIds, request.numComputedTokens, request.numTokens - 1);
     stats.tierQueriedTokens += request.numTokens - request.numComputedTokens;
     if (length <= request.numComputedTokens) return null;
@@ -114,8 +114,9 @@ export class Starter {
   }
 
   /** The last token is always computed: its logits are what is wanted. */
-  #takePrefix(request: Request, limit: number): void {
+  #takePrefix(request: Request, most: number): void {
     const { kv } = this.#parts;
+    const limit = request.wantsPromptRows ? 0 : most;
     request.sequence = kv.open(request.priority);
     // what a sibling has yet to be given by a tier is not there to be shared
     const from = request.sibling?.isLoading === true ? null : request.sibling?.sequence;

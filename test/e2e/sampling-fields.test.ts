@@ -54,7 +54,6 @@ test.each(endpoints)('%s takes every field, and refuses wrong values by name', a
     dry_base: 0.5,
     allowed_token_ids: [],
     bad_words: [' '],
-    logprob_token_ids: [1e9],
     truncate_prompt_tokens: 0,
   };
   for (const [field, value] of Object.entries(wrong)) {
@@ -89,4 +88,35 @@ test('log probabilities asked for by id stand behind the alternatives', async ()
   const places = choices[0]?.logprobs.content ?? [];
   expect(places).toHaveLength(2);
   for (const { top_logprobs } of places) expect(top_logprobs.slice(1).map(({ token }) => token)).toEqual(['token_id:40', 'token_id:41']);
+});
+
+test('log probabilities of the prompt come in the shape of vLLM, and with an echo in that of the older OpenAI endpoint', async () => {
+  const body = { prompt: 'Once upon', max_tokens: 2, temperature: 0 };
+  const answer = async (path: string, fields: object) => (await (await serving.post(path, fields)).json()) as never;
+  type Record = { [id: string]: { logprob: number; rank: number | null; decoded_token: string } } | null;
+  const { choices } = (await answer('/v1/completions', { ...body, prompt_logprobs: 1 })) as { choices: { prompt_logprobs: Record[] }[] };
+  const ids = serving.engine.tokenizer.encode('Once upon', { addSpecialTokens: true, parseSpecial: true });
+  const places = choices[0]?.prompt_logprobs ?? [];
+  expect(places).toHaveLength(ids.length);
+  expect(places[0]).toBeNull();
+  for (const [i, place] of places.entries())
+    if (place !== null) expect(place[String(ids[i])]?.decoded_token).toBe(serving.engine.tokenizer.decode([ids[i] as number]));
+  expect(Object.values(places[1] ?? {}).some(({ rank }) => rank === 1)).toBe(true);
+  type Echoed = {
+    choices: { text: string; logprobs: { tokens: string[]; token_logprobs: (number | null)[]; top_logprobs: unknown[]; text_offset: number[] } }[];
+  };
+  const echoed = (await answer('/v1/completions', { ...body, echo: true, logprobs: 1 })) as Echoed;
+  const { text, logprobs } = echoed.choices[0] as Echoed['choices'][number];
+  expect(text.startsWith('Once upon')).toBe(true);
+  expect(logprobs.tokens).toHaveLength(ids.length + 2);
+  expect([logprobs.token_logprobs[0], logprobs.top_logprobs[0]]).toEqual([null, null]);
+  expect(logprobs.token_logprobs.slice(1, ids.length)).toEqual(places.slice(1).map((place, i) => place?.[String(ids[i + 1])]?.logprob));
+  expect(logprobs.text_offset.slice(0, 3)).toEqual([0, 1, 2]);
+  const chat = { messages: [{ role: 'user', content: 'hi' }], max_tokens: 1, prompt_logprobs: 0 };
+  const told = (await answer('/v1/chat/completions', chat)) as { prompt_logprobs: Record[]; usage: { prompt_tokens: number } };
+  expect(told.prompt_logprobs).toHaveLength(told.usage.prompt_tokens);
+  expect(await errorOf(await serving.post('/v1/chat/completions', { ...chat, stream: true }))).toMatchObject({
+    code: 'REQUEST_INVALID',
+    param: 'prompt_logprobs',
+  });
 });

@@ -1,7 +1,7 @@
 import type { OutputEvent } from '../../chat/output-events.ts';
 import type { FinishReason, GenerationChoice, GenerationDelta, GenerationResult, Usage } from '../../engine/request-stream.ts';
 import type { ChatReading, ChoiceOutput } from '../choice-output.ts';
-import { type ChatLogprobs, chatLogprobs } from './logprobs.ts';
+import { type ChatLogprobs, chatLogprobs, promptLogprobs } from './logprobs.ts';
 import { chunkUsage, endOfChoice, type ResponseFormat, type ResponseHead, type ResponseSource, sumUsage, usageBody } from './response.ts';
 
 interface ToolCall {
@@ -50,6 +50,9 @@ export class ChatResponse implements ResponseFormat {
       choices,
       usage: usageBody(sumUsage(results.map(({ usage }) => usage)), this.#reasoningTokens()),
       ...(shape.returnTokenIds ? { prompt_token_ids: Array.from(this.#source.promptTokenIds) } : {}),
+      ...(shape.promptLogprobs === null
+        ? {}
+        : { prompt_logprobs: promptLogprobs(results[0]?.promptLogprobs ?? [], shape.promptLogprobs, this.#head.tokenizer) }),
     };
   }
 

@@ -1,6 +1,6 @@
 import type { GenerateInput } from '../../engine/engine.ts';
 import type { GenerationDelta, GenerationResult, TokenLogprob, Usage } from '../../engine/request-stream.ts';
-import { type CompletionLogprobs, CompletionLogprobsWriter } from './logprobs.ts';
+import { type CompletionLogprobs, CompletionLogprobsWriter, promptLogprobs } from './logprobs.ts';
 import { chunkUsage, endOfChoice, isSilent, type ResponseFormat, type ResponseHead, type ResponseSource, sumUsage, usageBody } from './response.ts';
 
 /** A prompt of `/v1/completions` with the text that it begins with when echoed. */
@@ -42,8 +42,11 @@ export class CompletionResponse implements ResponseFormat {
       return result.choices.map((choice) => ({
         text: this.#echo(source) + choice.text,
         index: source.firstIndex + choice.index,
-        logprobs: this.#writeLogprobs(this.#writer(source), choice.logprobs),
+        logprobs: this.#wholeLogprobs(source, result, choice.logprobs),
         finish_reason: choice.finishReason,
+        ...(shape.promptLogprobs === null
+          ? {}
+          : { prompt_logprobs: promptLogprobs(result.promptLogprobs ?? [], shape.promptLogprobs, this.#head.tokenizer) }),
         ...endOfChoice(choice, source.seed),
         ...(shape.returnTokenIds ? { token_ids: choice.tokenIds, prompt_token_ids: Array.from(source.promptTokenIds) } : {}),
       }));
@@ -79,10 +82,24 @@ export class CompletionResponse implements ResponseFormat {
     return this.#head.shape.echo ? source.echoText : '';
   }
 
-  #writer(source: CompletionSource): CompletionLogprobsWriter {
+  #writer(source: CompletionSource, startText = this.#echo(source)): CompletionLogprobsWriter {
     const { tokenizer, shape } = this.#head;
-    const options = { tokensAsIds: shape.tokensAsIds, skipSpecialTokens: this.#skipSpecialTokens, startText: this.#echo(source) };
+    const options = { tokensAsIds: shape.tokensAsIds, skipSpecialTokens: this.#skipSpecialTokens, startText };
     return new CompletionLogprobsWriter(tokenizer, options);
+  }
+
+  #wholeLogprobs(source: CompletionSource, result: GenerationResult, entries: readonly TokenLogprob[] | null): CompletionLogprobs | null {
+    const { shape } = this.#head;
+    if (entries === null || shape.echoLogprobs === null) return this.#writeLogprobs(this.#writer(source), entries);
+    const writer = this.#writer(source, '');
+    const prompt = writer.writePrompt(source.promptTokenIds, result.promptLogprobs ?? [], shape.echoLogprobs);
+    const output = writer.write(entries);
+    return {
+      tokens: [...prompt.tokens, ...output.tokens],
+      token_logprobs: [...prompt.token_logprobs, ...output.token_logprobs],
+      top_logprobs: [...prompt.top_logprobs, ...output.top_logprobs],
+      text_offset: [...prompt.text_offset, ...output.text_offset],
+    };
   }
 
   #writeLogprobs(writer: CompletionLogprobsWriter, entries: readonly TokenLogprob[] | null): CompletionLogprobs | null {

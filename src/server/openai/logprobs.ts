@@ -37,8 +37,9 @@ export function chatLogprobs(entries: readonly TokenLogprob[], tokenizer: Tokeni
 
 export interface CompletionLogprobs {
   readonly tokens: readonly string[];
-  readonly token_logprobs: readonly number[];
-  readonly top_logprobs: readonly Readonly<Record<string, number>>[];
+  /** null for the first token of an echoed prompt. */
+  readonly token_logprobs: readonly (number | null)[];
+  readonly top_logprobs: readonly (Readonly<Record<string, number>> | null)[];
   /** Where each token begins in the text, in characters (code points), the echoed prompt included. */
   readonly text_offset: readonly number[];
 }
@@ -73,6 +74,17 @@ export class CompletionLogprobsWriter {
     };
   }
 
+  /** An echoed prompt: its first token follows nothing, so nothing is known of it. @param k alternatives to show */
+  writePrompt(promptTokenIds: Int32Array, entries: readonly (TokenLogprob | null)[], k: number): CompletionLogprobs {
+    const all = Array.from(promptTokenIds, (tokenId, i) => {
+      const entry = entries[i] ?? null;
+      return entry === null ? { tokenId, logprob: 0, top: [] } : { ...entry, top: entry.top.slice(0, k) };
+    });
+    const written = this.write(all);
+    const known = <T>(values: readonly T[]) => values.map((value, i) => ((entries[i] ?? null) === null ? null : value));
+    return { ...written, token_logprobs: known(written.token_logprobs), top_logprobs: known(written.top_logprobs) };
+  }
+
   /** @returns where the token begins */
   #advance(tokenId: number): number {
     const offset = this.#offset;
@@ -91,6 +103,22 @@ export class CompletionLogprobsWriter {
       return `bytes:${Array.from(bytes, (byte) => `\\x${byte.toString(16).padStart(2, '0')}`).join('')}`;
     }
   }
+}
+
+/** Log probabilities of a prompt as vLLM reports them: one record by token id a place, null for the first. */
+export function promptLogprobs(entries: readonly (TokenLogprob | null)[], k: number, tokenizer: Tokenizer): readonly (object | null)[] {
+  return entries.map((entry) => {
+    if (entry === null) return null;
+    const record: Record<string, { logprob: number; rank: number | null; decoded_token: string }> = {};
+    const ranked = entry.top.slice(0, k);
+    const rank = ranked.findIndex(({ tokenId }) => tokenId === entry.tokenId);
+    const note = ({ tokenId, logprob }: { tokenId: number; logprob: number }, place: number | null) => {
+      record[tokenId] = { logprob: finite(logprob), rank: place, decoded_token: lossyText.decode(tokenizer.tokenBytes(tokenId)) };
+    };
+    note(entry, rank < 0 ? null : rank + 1);
+    for (const [i, other] of ranked.entries()) note(other, i + 1);
+    return record;
+  });
 }
 
 const lossyText = new TextDecoder('utf-8', { ignoreBOM: true });

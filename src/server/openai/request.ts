@@ -19,6 +19,10 @@ export interface ResponseShape {
   readonly tokensAsIds: boolean;
   /** Show the reasoning of a chat. */
   readonly includeReasoning: boolean;
+  /** Alternatives to show for each token of the prompt; null: nothing of the kind. */
+  readonly promptLogprobs: number | null;
+  /** As it, with the log probabilities of an echo. */
+  readonly echoLogprobs: number | null;
   /** Begin each text with its prompt (plain completions). */
   readonly echo: boolean;
 }
@@ -69,7 +73,8 @@ export function readChatCompletion(body: ChatCompletionBody, limits: ServerLimit
 export function readCompletion(body: CompletionBody, limits: ServerLimits): GenerationRequest {
   refuseUnsupported(body);
   const logprobs = body.logprobs ?? null;
-  if (body.echo === true && logprobs !== null) throw notSupported('logprobs', 'echo together with logprobs');
+  const echoesLogprobs = body.echo === true && logprobs !== null;
+  if (echoesLogprobs && body.stream === true) throw notSupported('logprobs', 'echo together with logprobs and "stream": true');
   if (logprobs !== null && (logprobs < 0 || logprobs > MAX_TOP_LOGPROBS)) {
     throw new MillraceError('SAMPLING_PARAM_INVALID', {
       message: 'Sampling parameter logprobs is out of range.',
@@ -90,9 +95,10 @@ export function readCompletion(body: CompletionBody, limits: ServerLimits): Gene
       structuredOutput: readStructuredOutput(body),
       maxTokens: body.max_tokens ?? COMPLETION_MAX_TOKENS,
       ...(logprobs === null ? {} : { logprobs: true, topLogprobs: logprobs }),
+      ...(echoesLogprobs ? { promptLogprobs: Math.max(logprobs, body.prompt_logprobs ?? 0) } : {}),
     },
     scheduling: readScheduling(body),
-    shape: readShape(body, body.echo ?? false),
+    shape: { ...readShape(body, body.echo ?? false), echoLogprobs: echoesLogprobs ? logprobs : null },
   };
 }
 
@@ -159,6 +165,8 @@ function readShape(body: ChatCompletionBody | CompletionBody, echo: boolean): Re
     returnTokenIds: body.return_token_ids ?? false,
     tokensAsIds: body.return_tokens_as_token_ids ?? false,
     includeReasoning: true,
+    promptLogprobs: body.prompt_logprobs ?? null,
+    echoLogprobs: null,
     echo,
   };
 }
@@ -169,6 +177,9 @@ function readSampling(body: SamplingBody & { readonly stream?: boolean | null },
     throw new MillraceError('REQUEST_INVALID', { message: 'best_of is decided at the end, so it excludes "stream": true.', param: 'best_of' });
   }
   const given = <T>(value: T | null | undefined): T | undefined => value ?? undefined;
+  if (body.stream === true && typeof body.prompt_logprobs === 'number') {
+    throw new MillraceError('REQUEST_INVALID', { message: 'prompt_logprobs excludes "stream": true.', param: 'prompt_logprobs' });
+  }
   return {
     minTokens: given(body.min_tokens),
     temperature: given(body.temperature),
@@ -204,6 +215,7 @@ function readSampling(body: SamplingBody & { readonly stream?: boolean | null },
     allowedTokenIds: given(body.allowed_token_ids),
     badWords: given(body.bad_words),
     logprobTokenIds: given(body.logprob_token_ids),
+    promptLogprobs: given(body.prompt_logprobs),
     truncatePromptTokens: given(body.truncate_prompt_tokens),
   };
 }

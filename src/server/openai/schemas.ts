@@ -65,7 +65,6 @@ export const furtherSamplingFields = {
     Type.Array(Type.String({ maxLength: 4096 }), { maxItems: 1024 }),
     'Texts that must not come, each as at the start and as behind a space.',
   ),
-  logprob_token_ids: optional(Type.Array(integer, { maxItems: 1024 }), 'Tokens whose log probabilities stand behind the alternatives.'),
   truncate_prompt_tokens: optional(integer, 'Keeps only this many of the last tokens of the prompt; -1: what fits.'),
 };
 
@@ -89,6 +88,8 @@ const samplingFields = {
   skip_special_tokens: optional(flag, 'Leave special tokens out of the text (default true).'),
   n: optional(integer, 'Independent continuations.'),
   best_of: optional(integer, 'Continuations generated, of which the `n` likeliest per token are answered; not with `stream`. Default: `n`.'),
+  logprob_token_ids: optional(Type.Array(integer, { maxItems: 1024 }), 'Tokens whose log probabilities stand behind the alternatives.'),
+  prompt_logprobs: optional(integer, 'Log probabilities of the prompt, with this many alternatives, 0 to 20; not with `stream`.'),
   ...furtherSamplingFields,
 };
 

@@ -30,7 +30,6 @@ const unsupportedFields: Readonly<Record<string, IsOff>> = {
   chat_template: never,
   suffix: falsy,
   use_beam_search: falsy,
-  prompt_logprobs: never,
   prompt_embeds: never,
   thinking_token_budget: never,
   custom_logit_processor: never,
