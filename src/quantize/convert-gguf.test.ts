@@ -2,8 +2,9 @@
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
+import { afterAll, expect, test, vi } from 'vitest';
 import { loadModel, SoloRequest } from '../../test/drive-backend.ts';
+import { HubServer } from '../../test/fixtures/hub-server.ts';
 import { ReferenceBackend } from '../backends/reference/reference-backend.ts';
 import { openModel } from '../engine/open-model.ts';
 import { activationFor } from '../models/activation.ts';
@@ -225,4 +226,19 @@ test('a target whose name says otherwise is refused', async () => {
   await expect(convertModel(join(goldens, 'qwen2'), join(folder, 'x'), { to: 'gguf', quantize: 'none' })).rejects.toMatchObject({
     code: 'CONFIG_INVALID',
   });
+});
+
+test('a model is fetched by its name on the hub', async () => {
+  const hub = await HubServer.start();
+  const from = join(goldens, 'qwen2');
+  hub.publish('org/tiny', Object.fromEntries(['config.json', 'model.safetensors'].map((name) => [name, { bytes: readFileSync(join(from, name)) }])));
+  vi.stubEnv('HF_ENDPOINT', hub.url);
+  vi.stubEnv('HF_HOME', join(folder, 'hub'));
+  try {
+    await convertModel('org/tiny', join(folder, 'fetched.gguf'), { to: 'gguf', quantize: 'none' });
+  } finally {
+    vi.unstubAllEnvs();
+    await hub.close();
+  }
+  expect((await run(join(folder, 'fetched.gguf'))).logits).toEqual((await run(from)).logits);
 });

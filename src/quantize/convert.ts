@@ -7,6 +7,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { MillraceError } from '../base/errors.ts';
 import { templateTextsOfFolder } from '../chat/load-template.ts';
 import { openModel } from '../engine/open-model.ts';
+import { fetchModel } from '../hub/fetch-model.ts';
 import { ggufToHf } from '../models/index.ts';
 import { checkTokenizerFolder, tokenizerToFolder } from '../tokenizer/to-folder.ts';
 import { GgufFile } from '../weights/gguf.ts';
@@ -23,6 +24,8 @@ export interface ConvertOptions extends FormatChoice, WriteOptions {
   readonly to?: 'safetensors' | 'gguf';
   /** Replaces what lies at the target. */
   readonly force?: boolean;
+  /** What the user should know of the download of a model on the hub. */
+  onNotice?(line: string): void;
 }
 
 /** What was written. */
@@ -38,20 +41,25 @@ const CARRIED =
   /^(tokenizer.*\.(json|model)|vocab\.(json|txt)|merges\.txt|added_tokens\.json|special_tokens_map\.json|chat_template\.(jinja|json)|generation_config\.json|.*\.tiktoken|spiece\.model|sentencepiece.*\.model|LICENSE.*|README\.md)$/i;
 
 /**
- * Converts a model. Nothing is left at the target, or what was there before, when it fails or is stopped.
- * @throws CONFIG_INVALID when the target exists or the source cannot be converted, the reason of the signal, and the codes of reading models
+ * Converts a model: a folder, a GGUF file, or a name on the hub. Nothing is left at the target, or what was there before, when it fails or is stopped.
+ * @throws CONFIG_INVALID when the target exists or the source cannot be converted, the reason of the signal, and the codes of finding and reading models
  */
-export async function convertModel(sourcePath: string, targetPath: string, options: ConvertOptions): Promise<ConvertResult> {
+export async function convertModel(source: string, targetPath: string, options: ConvertOptions): Promise<ConvertResult> {
   const target = resolve(targetPath);
-  checkTarget(sourcePath, target, options);
+  checkTarget(source, target, options);
+  const { path: sourcePath } = await fetchModel(source, {
+    signal: options.signal,
+    onProgress: (_, done, total) => options.onProgress?.(done, total),
+    ...(options.onNotice === undefined ? {} : { onNotice: options.onNotice }),
+  });
   const opened = openModel(sourcePath, false);
   let partial: string | null = null;
   try {
-    const { source, model } = opened;
-    if (source === null) throw new MillraceError('INTERNAL', 'A model was opened without its weights.');
+    const { source: weights, model } = opened;
+    if (weights === null) throw new MillraceError('INTERNAL', 'A model was opened without its weights.');
     mkdirSync(dirname(target), { recursive: true });
     partial = mkdtempSync(join(dirname(target), `.${basename(target)}.partial-`));
-    const work = { sourcePath, given: { model, source }, folder: partial, options };
+    const work = { sourcePath, given: { model, source: weights }, folder: partial, options };
     const { made, formats } = await (options.to === 'gguf' ? writeFile(work) : writeFolder(work));
     const { size } = statSync(options.to === 'gguf' ? made : join(made, 'model.safetensors'));
     putInPlace(made, target);

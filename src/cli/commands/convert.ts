@@ -19,7 +19,7 @@ const dtypes = { float32: 'f32', float16: 'f16', bfloat16: 'bf16' } as const;
 export function convertCommand(context: CliContext): Command {
   const command = new Command('convert')
     .description('write a model as a folder of safetensors or as a GGUF file, its weights rounded if asked; the result loads as it stands')
-    .argument('<model>', 'folder of the model, or a GGUF file')
+    .argument('<model>', 'folder of the model, GGUF file, or name on the Hugging Face hub')
     .argument('<target>', 'folder or .gguf file to write')
     .addOption(new Option('--to <format>', 'what to write').choices(['safetensors', 'gguf']).default('safetensors'))
     .addOption(
@@ -49,6 +49,7 @@ export function convertCommand(context: CliContext): Command {
         ...(dtype === undefined ? {} : { dtype: dtypes[dtype] }),
         force: force === true,
         signal: stop.signal,
+        onNotice: (line) => context.stderr.write(`${line}\n`),
         onProgress: (done, total) => progress.update('write', done, total),
       });
       progress.stop();
