@@ -6,9 +6,8 @@
  * them is preempted and later recomputes; a request starts only if all its tokens fit and, by prediction, what all will grow by; when nothing at all
  * can go on, the first fails rather than everyone waiting for ever.
  *
- * With two steps in flight the second is scheduled on the expectation that the first brings one sample a row. Its results are passed over for rows
- * that ended meanwhile. A block that is freed while a step in flight may still write it needs no guard: backends run steps in order, so whoever
- * gets the block writes it in a later step. Nobody is preempted while a step is in flight: `schedule` returns no rows, and is called again after it.
+ * With two steps in flight the second expects one sample a row of the first; its results are passed over for rows that ended meanwhile. A block freed
+ * while a step in flight may still write it needs no guard: backends run steps in order. Nobody is preempted meanwhile: `schedule` returns no rows.
  */
 import { invariant, MillraceError } from '../base/errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
