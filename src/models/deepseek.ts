@@ -4,7 +4,7 @@
 import { buildDecoder } from './blocks/decoder.ts';
 import { readCommon } from './blocks/decoder-config.ts';
 import type { ActivationFunction, AttentionFeatures, ExpertFeatures, LayerFeatures } from './blocks/decoder-features.ts';
-import { expertLayout, plainExperts, readExpertCounts } from './blocks/experts.ts';
+import { expertLayout, plainExperts, readExpertCounts, readExpertGroups } from './blocks/experts.ts';
 import type { RopeScaling } from './blocks/rope-frequencies.ts';
 import { llamaNames, type TensorNames } from './blocks/tensor-names.ts';
 import { type ConfigReader, limits } from './config-reader.ts';
@@ -120,7 +120,8 @@ function expertsOf(config: ConfigReader, activation: ActivationFunction, firstSp
   const intermediateSize = config.integer('moe_intermediate_size', { max: limits.intermediateSize, fallback: isV3 ? 2048 : 1407 });
   const numShared = config.integer('n_shared_experts', { min: 0, max: 1024, fallback: isV3 ? 1 : 2 });
   const counts = readExpertCounts(config, 'n_routed_experts', isV3 ? 256 : 64, isV3 ? 8 : 6);
-  const groups = method === 'greedy' ? 1 : config.integer('n_group', { max: counts.numExperts, fallback: isV3 ? 8 : 1 });
+  const published = isV3 ? { groups: 8, keptGroups: 4 } : { groups: 1, keptGroups: 1 };
+  const groups = method === 'greedy' ? { groups: 1, keptGroups: 1 } : readExpertGroups(config, counts, published);
   const normalises = config.boolean('norm_topk_prob', isV3);
   if (normalises && method !== 'noaux_tc') throw config.invalid('norm_topk_prob', 'false, as in every published model of this kind');
   return plainExperts({
@@ -131,8 +132,7 @@ function expertsOf(config: ConfigReader, activation: ActivationFunction, firstSp
     router: {
       score: config.word('scoring_func', ['softmax', 'sigmoid'], method === 'noaux_tc' ? 'sigmoid' : 'softmax'),
       normalise: normalises ? 'sum' : 'none',
-      groups,
-      keptGroups: groups === 1 ? 1 : config.integer('topk_group', { max: groups, fallback: isV3 ? 4 : 1 }),
+      ...groups,
       groupScore: method === 'noaux_tc' ? 'top2' : 'max',
       scale: config.positive('routed_scaling_factor', isV3 ? 2.5 : 1),
       bias: false,

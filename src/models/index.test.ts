@@ -283,9 +283,12 @@ test('slopes of ALiBi are powers of two for 8 heads, with those of 16 between th
   expect([...alibiSlopes(10)].slice(8)).toEqual([2 ** -0.5, 2 ** -1.5].map(Math.fround));
 });
 
-test('groups of experts that cannot hold a choice are refused by the field', () => {
+test.each([
+  ['Glm4MoeForCausalLM', {}],
+  ['DeepseekV2ForCausalLM', { topk_method: 'group_limited_greedy', q_lora_rank: null }],
+])('groups of experts of %s that cannot hold a choice are refused by the field', (architecture, own) => {
   const groups = (more: Record<string, unknown>) => () =>
-    readModel(as('Glm4MoeForCausalLM', { n_routed_experts: 8, num_experts_per_tok: 3, n_group: 4, topk_group: 2, ...more }));
+    readModel(as(architecture, { ...own, n_routed_experts: 8, num_experts_per_tok: 3, n_group: 4, topk_group: 2, ...more }));
   expect(groups({})).not.toThrow();
   for (const [field, more] of [
     ['topk_group', { topk_group: 1 }],

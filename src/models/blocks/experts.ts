@@ -35,10 +35,16 @@ export function readExpertCounts(config: ConfigReader, field: string, fallback: 
   return { numExperts, expertsPerToken };
 }
 
-/** Groups of experts by `n_group`, the best `topk_group` of which a token may choose from. @throws MODEL_CONFIG_INVALID where the choice cannot be made */
-export function readExpertGroups(config: ConfigReader, { numExperts, expertsPerToken }: Pick<ExpertFeatures, 'numExperts' | 'expertsPerToken'>) {
-  const groups = config.integer('n_group', { max: numExperts, fallback: 1 });
-  const keptGroups = config.integer('topk_group', { max: groups, fallback: 1 });
+type ExpertCounts = Pick<ExpertFeatures, 'numExperts' | 'expertsPerToken'>;
+
+/**
+ * Groups of experts by `n_group`, the best `topk_group` of which a token may choose from; `fallback` where the configuration is silent.
+ * @throws MODEL_CONFIG_INVALID where the choice cannot be made
+ */
+export function readExpertGroups(config: ConfigReader, counts: ExpertCounts, fallback = { groups: 1, keptGroups: 1 }) {
+  const { numExperts, expertsPerToken } = counts;
+  const groups = config.integer('n_group', { max: numExperts, fallback: Math.min(fallback.groups, numExperts) });
+  const keptGroups = config.integer('topk_group', { max: groups, fallback: Math.min(fallback.keptGroups, groups) });
   const size = numExperts / groups;
   if (!Number.isInteger(size) || (groups > 1 && size < 2)) throw config.invalid('n_group', `equal groups of 2 or more of the ${numExperts} experts`);
   if (expertsPerToken > size * keptGroups)
