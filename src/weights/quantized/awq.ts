@@ -3,9 +3,8 @@
  * `[groups, N / 8]`, `scales` F16 `[groups, N]`. A word holds eight outputs, whose order in its nibbles, from the lowest, is 0 2 4 6 1 3 5 7.
  * `weight[n, k] = scales[g, n] * (level[k, n] - zero[g, n])`.
  */
-import type { RawTensor } from '../safetensors.ts';
-import { assembleIntegers, type IntegerWeight, type Scales, zerosOrMiddle } from './integer-weight.ts';
-import { allExactInF16, floatDtypes, readFloats } from './numbers.ts';
+import { assembleIntegers, type IntegerWeight, scalesByGroup } from './integer-weight.ts';
+import { allExactInF16, floatDtypes } from './numbers.ts';
 import { type Assembly, type QuantScheme, type RawTensors, requireRaw, unsupported, wordsOf, wrongTensor } from './scheme.ts';
 import type { SettingsReader } from './settings.ts';
 
@@ -40,7 +39,7 @@ function assembleAwq(module: string, tensors: RawTensors, configured: number): A
     columns,
     bits: 4,
     groupSize,
-    scales: () => readScales(tensors, scales, qzeros),
+    scales: () => scalesByGroup(tensors, scales, qzeros, 4, levelAt),
     openLevels: () => {
       const all = wordsOf(tensors.read(qweight));
       return (first, count, out) => {
@@ -64,19 +63,4 @@ function assembleAwq(module: string, tensors: RawTensors, configured: number): A
 
 function levelAt(words: Uint32Array, start: number, row: number): number {
   return (words[start + (row >>> 3)] >>> shifts[row & 7]) & 15;
-}
-
-function readScales(tensors: RawTensors, scales: RawTensor, qzeros: RawTensor): Scales {
-  const [groups, rows] = scales.shape;
-  const given = readFloats(tensors, scales);
-  const words = wordsOf(tensors.read(qzeros));
-  const values = new Float32Array(rows * groups);
-  const zeros = new Uint8Array(rows * groups);
-  for (let group = 0; group < groups; group++) {
-    for (let row = 0; row < rows; row++) {
-      values[row * groups + group] = given[group * rows + row];
-      zeros[row * groups + group] = levelAt(words, group * qzeros.shape[1], row);
-    }
-  }
-  return { values, zeros: zerosOrMiddle(zeros, 4) };
 }

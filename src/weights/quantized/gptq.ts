@@ -9,8 +9,8 @@
  * inputs of the linear are gathered in that order.
  */
 import type { RawTensor } from '../safetensors.ts';
-import { assembleIntegers, type IntegerWeight, type Scales, zerosOrMiddle } from './integer-weight.ts';
-import { allExactInF16, floatDtypes, readFloats } from './numbers.ts';
+import { assembleIntegers, type IntegerWeight, scalesByGroup } from './integer-weight.ts';
+import { allExactInF16, floatDtypes } from './numbers.ts';
 import { type Assembly, type QuantScheme, type RawTensors, requireRaw, unsupported, wordsOf, wrongTensor } from './scheme.ts';
 import type { SettingsReader } from './settings.ts';
 
@@ -67,7 +67,8 @@ function assembleGptq(module: string, tensors: RawTensors, bits: Bits, configure
     bits,
     groupSize,
     ...(order === undefined ? {} : { columnOrder: order }),
-    scales: () => readScales(tensors, scales, qzeros, bits, zeroShift),
+    scales: () =>
+      scalesByGroup(tensors, scales, qzeros, bits, (words, start, row) => (packed(words, start, 1, row, bits) + zeroShift) & ((1 << bits) - 1)),
     openLevels: () => levelReader(wordsOf(tensors.read(qweight)), rows, columns, bits, order),
   };
   return assembleIntegers(module, weight, allExactInF16);
@@ -106,22 +107,6 @@ function packed(words: Uint32Array, start: number, stride: number, index: number
   const shift = bit & 31;
   const low = words[at] >>> shift;
   return (shift + bits <= 32 ? low : low | (words[at + stride] << (32 - shift))) & ((1 << bits) - 1);
-}
-
-/** Both turned to `[rows, groups]`. */
-function readScales(tensors: RawTensors, scales: RawTensor, qzeros: RawTensor, bits: Bits, zeroShift: number): Scales {
-  const [groups, rows] = scales.shape;
-  const given = readFloats(tensors, scales);
-  const words = wordsOf(tensors.read(qzeros));
-  const values = new Float32Array(rows * groups);
-  const zeros = new Uint8Array(rows * groups);
-  for (let group = 0; group < groups; group++) {
-    for (let row = 0; row < rows; row++) {
-      values[row * groups + group] = given[group * rows + row];
-      zeros[row * groups + group] = (packed(words, group * qzeros.shape[1], 1, row, bits) + zeroShift) & ((1 << bits) - 1);
-    }
-  }
-  return { values, zeros: zerosOrMiddle(zeros, bits) };
 }
 
 function levelReader(words: Uint32Array, rows: number, columns: number, bits: Bits, order: Uint32Array | undefined) {

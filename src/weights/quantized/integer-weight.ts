@@ -8,7 +8,9 @@ import type { Activation, WeightFormat } from '../../plan/plan.ts';
 import { storeF16 } from '../../quant/formats/blocks.ts';
 import { storedBytes } from '../../quant/formats/index.ts';
 import { type GroupScale, integerFormats } from '../../quant/formats/integer-groups.ts';
-import { type Assembly, unsupported } from './scheme.ts';
+import type { RawTensor } from '../safetensors.ts';
+import { readFloats } from './numbers.ts';
+import { type Assembly, type RawTensors, unsupported, wordsOf } from './scheme.ts';
 
 /** Rows whose levels are asked for at once: checkpoints interleave rows. */
 export const ROW_TILE = 64;
@@ -130,4 +132,29 @@ function blockWriter(format: WeightFormat): BlockWriter {
 export function zerosOrMiddle(zeros: Uint8Array, bits: number): Uint8Array | null {
   const middle = 2 ** (bits - 1);
   return zeros.every((zero) => zero === middle) ? null : zeros;
+}
+
+/**
+ * Scales and zero points that a checkpoint holds as `[groups, rows]`, turned to `[rows, groups]`. `zeroAt` reads the zero point of a row from
+ * the packed words, those of its group beginning at `start`.
+ */
+export function scalesByGroup(
+  tensors: RawTensors,
+  scales: RawTensor,
+  qzeros: RawTensor,
+  bits: number,
+  zeroAt: (words: Uint32Array, start: number, row: number) => number,
+): Scales {
+  const [groups, rows] = scales.shape;
+  const given = readFloats(tensors, scales);
+  const words = wordsOf(tensors.read(qzeros));
+  const values = new Float32Array(rows * groups);
+  const zeros = new Uint8Array(rows * groups);
+  for (let group = 0; group < groups; group++) {
+    for (let row = 0; row < rows; row++) {
+      values[row * groups + group] = given[group * rows + row];
+      zeros[row * groups + group] = zeroAt(words, group * qzeros.shape[1], row);
+    }
+  }
+  return { values, zeros: zerosOrMiddle(zeros, bits) };
 }
