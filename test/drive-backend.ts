@@ -1,5 +1,6 @@
 /** Drives a backend by hand, one request alone: contiguous blocks, no scheduler. For tests of models and kernels. */
-import type { Backend, Cache, CacheSpec, ForwardBatch, KvDtype, Program } from '../src/backends/backend.ts';
+import type { Backend, Cache, ForwardBatch, KvDtype, Program } from '../src/backends/backend.ts';
+import { soloBatch } from '../src/engine/scorer.ts';
 import { type ActivationChoice, type ActivationDtype, activationFor } from '../src/models/activation.ts';
 import type { Stage } from '../src/models/blocks/decoder-features.ts';
 import { ggufToHf, type Model, readModel } from '../src/models/index.ts';
@@ -98,39 +99,8 @@ export class SoloRequest {
   }
 
   #batch(ids: readonly number[]): ForwardBatch {
-    return soloBatch(this.#cache.spec, ids, this.#length);
+    return soloBatch(this.#cache.spec, Int32Array.from(ids), this.#length, 0, this.#program.plan.numPositionAxes);
   }
-}
-
-/** The batch of one request whose blocks lie in order: `ids` come after `first` tokens that are in the cache. */
-export function soloBatch({ groups, blockSize }: CacheSpec, ids: readonly number[], first: number): ForwardBatch {
-  const numTokens = ids.length;
-  const maxBlocks = Math.max(...groups.map((group) => group.numBlocks));
-  const places = Int32Array.from(ids, (_, i) => first + i);
-  const blockTables = new Int32Array(groups.length * maxBlocks).fill(-1);
-  const slotMapping = new Int32Array(groups.length * numTokens);
-  groups.forEach((group, g) => {
-    // blocks that the window has left behind are named -1, as the engine does
-    const oldest = group.kind === 'window' ? Math.max(0, first + 1 - (group.window ?? 0)) : 0;
-    for (let block = Math.floor(oldest / blockSize); block * blockSize < first + numTokens; block++) blockTables[g * maxBlocks + block] = block;
-    slotMapping.set(places, g * numTokens);
-  });
-  return {
-    numTokens,
-    numRows: 1,
-    numLogitRows: numTokens,
-    tokenIds: Int32Array.from(ids),
-    positions: places,
-    rowStart: Int32Array.of(0, numTokens),
-    cacheIndex: places,
-    visibleEnd: places.map((place) => place + 1),
-    blockTables,
-    maxBlocks,
-    slotMapping,
-    logitTokens: Int32Array.from(ids, (_, i) => i),
-    copies: new Int32Array(0),
-    numCopies: 0,
-  };
 }
 
 /** Index of the largest value, the lower on a tie. */

@@ -2,7 +2,7 @@
  * A model that reads one sequence and says the logits of its places: for perplexity and divergence. Same files, plan, backend and cache as an engine, but
  * no scheduler; by the reproducibility contract the logits are those that the engine samples from.
  */
-import type { Backend, Cache, ForwardBatch, Program } from '../backends/backend.ts';
+import type { Backend, Cache, CacheSpec, ForwardBatch, Program } from '../backends/backend.ts';
 import { MillraceError } from '../base/errors.ts';
 import { fetchModel } from '../hub/fetch-model.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -132,7 +132,7 @@ export class Scorer {
         received: String(unknown),
       });
     }
-    const batch = soloBatch(cache, ids, this.#length, firstLogit, program.plan.numPositionAxes);
+    const batch = soloBatch(cache.spec, ids, this.#length, firstLogit, program.plan.numPositionAxes);
     const readOutputs = batch.numLogitRows > 0 ? ['logits'] : [];
     const { outputs } = await backend.execute({ entries: [{ program, cache, batch }], sampling: null, readOutputs });
     this.#length += ids.length;
@@ -174,9 +174,14 @@ function infoOf({ plan, config, backend, info }: PlannedModel, context: number, 
   };
 }
 
-/** One row whose blocks lie in order: `ids` come behind `first` tokens that are in the cache. */
-function soloBatch({ spec }: Cache, ids: Int32Array, first: number, firstLogit: number, numPositionAxes: number): ForwardBatch {
-  const { groups, blockSize } = spec;
+/** One row whose blocks lie in order: `ids` come behind `first` tokens that are in the cache; logits of those from `firstLogit` on. */
+export function soloBatch(
+  { groups, blockSize }: CacheSpec,
+  ids: Int32Array,
+  first: number,
+  firstLogit: number,
+  numPositionAxes: number,
+): ForwardBatch {
   const numTokens = ids.length;
   const maxBlocks = groups.reduce((most, group) => Math.max(most, group.numBlocks), 1);
   const places = Int32Array.from(ids, (_, i) => first + i);

@@ -3,8 +3,9 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Backend } from '../../src/backends/backend.ts';
+import { soloBatch } from '../../src/engine/scorer.ts';
 import { BUILD_TIMEOUT_MS, testedBackends } from '../backends.ts';
-import { loadModel, SoloRequest, soloBatch } from '../drive-backend.ts';
+import { loadModel, SoloRequest } from '../drive-backend.ts';
 
 describe.each(testedBackends)('on the $label backend', ({ create }) => {
   let backend: Backend | null = null;
@@ -27,7 +28,7 @@ describe.each(testedBackends)('on the $label backend', ({ create }) => {
       const program = await ready.compile(stage, source, limits);
       const spec = { groups: stage.cacheGroups.map((group) => ({ ...group, numBlocks: 4 })), blockSize: 16, dtype: 'f32' as const };
       const cache = await ready.createCache(spec);
-      const batch = soloBatch(spec, prompt, 0);
+      const batch = soloBatch(spec, Int32Array.from(prompt), 0, 0, 1);
       entries.push({ program, cache, batch, ...(index === 0 ? {} : { embeddings: { entry: index - 1, output: 'hidden' } }) });
     }
     const { outputs } = await ready.execute({ entries, sampling: null, readOutputs: ['logits'] });
