@@ -8,7 +8,7 @@ import type { Exchange } from './exchange.ts';
 import type { KeptStream } from './kept-streams.ts';
 import type { ServedModel } from './model-table.ts';
 import type { GenerationRequest } from './openai/request.ts';
-import { type ResponseFormat, type ResponseHead, type ResponseSource, sumUsage } from './openai/response.ts';
+import { type ResponseFormat, type ResponseHead, type ResponseSource, slowestTimings, sumUsage } from './openai/response.ts';
 import type { Call } from './routes/route.ts';
 import { SseStream } from './sse.ts';
 
@@ -194,7 +194,10 @@ export async function relay(
   const pumps = streams.map((stream, index) => pump(stream, index, format, sink));
   try {
     await Promise.all(pumps);
-    for (const chunk of format.closing(sumUsage(streams.map(({ usage }) => usage)))) sink.send(chunk);
+    if (!sink.isClosed) {
+      const timings = slowestTimings(await Promise.all(streams));
+      for (const chunk of format.closing(sumUsage(streams.map(({ usage }) => usage)), timings)) sink.send(chunk);
+    }
   } catch (thrown) {
     abortAll(streams);
     await Promise.allSettled(pumps); // no frame may follow the error

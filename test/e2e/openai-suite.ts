@@ -67,6 +67,21 @@ export function describeOpenAiClient(name: string, open: () => Promise<Engine>, 
       expect(usage).toMatchObject({ prompt_tokens: whole.usage!.prompt_tokens, completion_tokens: 24 });
     });
 
+    test('timings say what the prompt and the answer took, whole and in the last chunk of a stream', async () => {
+      type Timed = { timings: Record<string, number>; usage: OpenAI.CompletionUsage };
+      const whole = (await complete()) as unknown as Timed;
+      const fields = { model, prompt, max_tokens: 24, temperature: 0, stream: true, stream_options: { include_usage: true } } as const;
+      let last: unknown;
+      for await (const chunk of await client.completions.create(fields)) last = chunk;
+      for (const { timings, usage } of [whole, last as Timed]) {
+        const cached = usage.prompt_tokens_details?.cached_tokens ?? 0;
+        expect(timings).toMatchObject({ cache_n: cached, prompt_n: usage.prompt_tokens - cached, predicted_n: 24 });
+        expect(timings.predicted_ms).toBeGreaterThan(0);
+        expect(timings.predicted_per_second).toBeCloseTo(24_000 / timings.predicted_ms!, 6);
+        expect([timings.prompt_ms! >= 0, timings.queue_ms! >= 0]).toEqual([true, true]);
+      }
+    });
+
     test('continuous_usage_stats puts growing usage on every chunk', async () => {
       const stream_options = { include_usage: true, continuous_usage_stats: true };
       const stream = await client.completions.create({ model, prompt, max_tokens: 12, temperature: 0, stream: true, stream_options });

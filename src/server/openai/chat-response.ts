@@ -1,8 +1,18 @@
 import type { OutputEvent } from '../../chat/output-events.ts';
-import type { FinishReason, GenerationChoice, GenerationDelta, GenerationResult, Usage } from '../../engine/request-stream.ts';
+import type { FinishReason, GenerationChoice, GenerationDelta, GenerationResult, RequestTimings, Usage } from '../../engine/request-stream.ts';
 import type { ChatReading, ChoiceOutput } from '../choice-output.ts';
 import { type ChatLogprobs, chatLogprobs, promptLogprobs } from './logprobs.ts';
-import { chunkUsage, endOfChoice, type ResponseFormat, type ResponseHead, type ResponseSource, sumUsage, usageBody } from './response.ts';
+import {
+  chunkUsage,
+  endOfChoice,
+  type ResponseFormat,
+  type ResponseHead,
+  type ResponseSource,
+  slowestTimings,
+  sumUsage,
+  timingsBody,
+  usageBody,
+} from './response.ts';
 
 interface ToolCall {
   readonly id: string;
@@ -44,11 +54,13 @@ export class ChatResponse implements ResponseFormat {
   whole(results: readonly GenerationResult[]): object {
     const { shape } = this.#head;
     const choices = results.flatMap((result) => result.choices.map((choice) => this.#choice(choice)));
+    const usage = sumUsage(results.map((result) => result.usage));
     return {
       ...this.#chunkHead,
       object: 'chat.completion',
       choices,
-      usage: usageBody(sumUsage(results.map(({ usage }) => usage)), this.#reasoningTokens()),
+      usage: usageBody(usage, this.#reasoningTokens()),
+      timings: timingsBody(usage, slowestTimings(results)),
       ...(shape.returnTokenIds ? { prompt_token_ids: Array.from(this.#source.promptTokenIds) } : {}),
       ...(shape.promptLogprobs === null
         ? {}
@@ -70,9 +82,9 @@ export class ChatResponse implements ResponseFormat {
     return [opening, ...chunks];
   }
 
-  closing(usage: Usage): readonly object[] {
+  closing(usage: Usage, timings: RequestTimings): readonly object[] {
     if (!this.#head.shape.includeUsage) return [];
-    return [{ ...this.#chunkHead, choices: [], usage: usageBody(usage, this.#reasoningTokens()) }];
+    return [{ ...this.#chunkHead, choices: [], usage: usageBody(usage, this.#reasoningTokens()), timings: timingsBody(usage, timings) }];
   }
 
   #choice(choice: GenerationChoice): object {

@@ -1,7 +1,18 @@
 import type { GenerateInput } from '../../engine/engine.ts';
-import type { GenerationDelta, GenerationResult, TokenLogprob, Usage } from '../../engine/request-stream.ts';
+import type { GenerationDelta, GenerationResult, RequestTimings, TokenLogprob, Usage } from '../../engine/request-stream.ts';
 import { type CompletionLogprobs, CompletionLogprobsWriter, promptLogprobs } from './logprobs.ts';
-import { chunkUsage, endOfChoice, isSilent, type ResponseFormat, type ResponseHead, type ResponseSource, sumUsage, usageBody } from './response.ts';
+import {
+  chunkUsage,
+  endOfChoice,
+  isSilent,
+  type ResponseFormat,
+  type ResponseHead,
+  type ResponseSource,
+  slowestTimings,
+  sumUsage,
+  timingsBody,
+  usageBody,
+} from './response.ts';
 
 /** A prompt of `/v1/completions` with the text that it begins with when echoed. */
 export interface CompletionSource extends ResponseSource {
@@ -51,7 +62,8 @@ export class CompletionResponse implements ResponseFormat {
         ...(shape.returnTokenIds ? { token_ids: choice.tokenIds, prompt_token_ids: Array.from(source.promptTokenIds) } : {}),
       }));
     });
-    return { ...this.#bodyHead, choices, usage: usageBody(sumUsage(results.map(({ usage }) => usage))) };
+    const usage = sumUsage(results.map((result) => result.usage));
+    return { ...this.#bodyHead, choices, usage: usageBody(usage), timings: timingsBody(usage, slowestTimings(results)) };
   }
 
   chunks(at: number, delta: GenerationDelta, usage: Usage): readonly object[] {
@@ -74,8 +86,9 @@ export class CompletionResponse implements ResponseFormat {
     return [{ ...this.#bodyHead, choices: [choice], ...chunkUsage(shape, usage) }];
   }
 
-  closing(usage: Usage): readonly object[] {
-    return this.#head.shape.includeUsage ? [{ ...this.#bodyHead, choices: [], usage: usageBody(usage) }] : [];
+  closing(usage: Usage, timings: RequestTimings): readonly object[] {
+    if (!this.#head.shape.includeUsage) return [];
+    return [{ ...this.#bodyHead, choices: [], usage: usageBody(usage), timings: timingsBody(usage, timings) }];
   }
 
   #echo(source: CompletionSource): string {

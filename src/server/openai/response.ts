@@ -1,5 +1,5 @@
 import type { MillraceError } from '../../base/errors.ts';
-import type { GenerationChoice, GenerationDelta, GenerationResult, Usage } from '../../engine/request-stream.ts';
+import type { GenerationChoice, GenerationDelta, GenerationResult, RequestTimings, Usage } from '../../engine/request-stream.ts';
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
 import type { ResponseShape } from './request.ts';
 
@@ -30,7 +30,7 @@ export interface ResponseFormat {
   /** Chunks that a delta of source `source` is sent as: none when it says nothing, two when a role opens the choice. */
   chunks(source: number, delta: GenerationDelta, usage: Usage): readonly object[];
   /** Chunks behind the last choice. */
-  closing(usage: Usage): readonly object[];
+  closing(usage: Usage, timings: RequestTimings): readonly object[];
   /** Chunks of a stream that failed, ahead of the error itself. */
   failing?(error: MillraceError): readonly object[];
 }
@@ -58,6 +58,43 @@ export function usageBody(usage: Usage, reasoningTokens: number | null = null): 
 export function sumUsage(usages: readonly Usage[]): Usage {
   const sum = (field: keyof Usage) => usages.reduce((total, usage) => total + usage[field], 0);
   return { promptTokens: sum('promptTokens'), completionTokens: sum('completionTokens'), cachedTokens: sum('cachedTokens') };
+}
+
+/** Where the time went, in the words of llama.cpp's server: milliseconds, and tokens a second. The prompt's begins when it leaves the queue. */
+export interface TimingsBody {
+  readonly cache_n: number;
+  readonly prompt_n: number;
+  readonly prompt_ms: number;
+  readonly prompt_per_second: number | null;
+  readonly predicted_n: number;
+  readonly predicted_ms: number;
+  readonly predicted_per_second: number | null;
+  readonly queue_ms: number;
+}
+
+export function timingsBody({ promptTokens, cachedTokens, completionTokens }: Usage, timings: RequestTimings): TimingsBody {
+  const totalMs = timings.totalMs ?? 0;
+  const firstTokenMs = timings.firstTokenMs ?? totalMs;
+  const queueMs = timings.queueMs ?? 0;
+  const promptMs = Math.max(0, firstTokenMs - queueMs);
+  const predictedMs = Math.max(0, totalMs - firstTokenMs);
+  const perSecond = (count: number, ms: number) => (ms > 0 ? (count * 1000) / ms : null);
+  return {
+    cache_n: cachedTokens,
+    prompt_n: promptTokens - cachedTokens,
+    prompt_ms: promptMs,
+    prompt_per_second: perSecond(promptTokens - cachedTokens, promptMs),
+    predicted_n: completionTokens,
+    predicted_ms: predictedMs,
+    predicted_per_second: perSecond(completionTokens, predictedMs),
+    queue_ms: queueMs,
+  };
+}
+
+/** Of prompts that ran beside each other: the slowest of each span. */
+export function slowestTimings(results: readonly Pick<GenerationResult, 'timings'>[]): RequestTimings {
+  const slowest = (span: keyof RequestTimings) => Math.max(0, ...results.map(({ timings }) => timings[span] ?? 0));
+  return { queueMs: slowest('queueMs'), firstTokenMs: slowest('firstTokenMs'), totalMs: slowest('totalMs') };
 }
 
 /** Usage of a stream's chunks: `null` announces the last one, absent when nobody asked. */
