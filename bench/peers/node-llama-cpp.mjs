@@ -14,13 +14,14 @@ const defaults = {
   'input-len': '512',
   'decode-input-len': '32',
   'output-len': '64',
+  depth: '',
   warmup: '1',
   repetitions: '5',
 };
 const options = Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }]));
 const { values, positionals } = parseArgs({ options, allowPositionals: true });
 const number = (name) => Number(values[name]);
-const numbers = (name) => values[name].split(',').map(Number);
+const numbers = (name) => values[name].split(',').filter(Boolean).map(Number);
 
 const llama = await getLlama({ gpu: false, build: 'never', maxThreads: number('threads'), logLevel: 'error' });
 const model = await llama.loadModel({ modelPath: positionals[0], gpuLayers: 0 });
@@ -34,9 +35,12 @@ const jobs = [
     inputLen: number('decode-input-len'),
     outputLen: number('output-len'),
   })),
+  ...numbers('depth').map((inputLen) => ({ phase: 'decode', batchSize: 1, inputLen, outputLen: number('output-len'), isDeep: true })),
 ];
 const results = [];
-for (const job of jobs) {
+for (const { isDeep = false, ...job } of jobs) {
+  const warmup = isDeep ? 0 : number('warmup');
+  const repetitions = isDeep ? 1 : number('repetitions');
   const context = await model.createContext({
     sequences: job.batchSize,
     contextSize: job.inputLen + job.outputLen + 8,
@@ -46,9 +50,9 @@ for (const job of jobs) {
   });
   const sequences = Array.from({ length: job.batchSize }, () => context.getSequence());
   const rates = [];
-  for (let i = 0; i < number('warmup') + number('repetitions'); i++) {
+  for (let i = 0; i < warmup + repetitions; i++) {
     const rate = await measure(sequences, job);
-    if (i >= number('warmup')) rates.push(rate);
+    if (i >= warmup) rates.push(rate);
   }
   await context.dispose();
   rates.sort((a, b) => a - b);

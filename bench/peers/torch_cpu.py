@@ -27,6 +27,7 @@ def arguments():
     parser.add_argument("--input-len", type=int, default=512)
     parser.add_argument("--decode-input-len", type=int, default=32)
     parser.add_argument("--output-len", type=int, default=64)
+    parser.add_argument("--depth", type=numbers, default=[])
     parser.add_argument("--warmup", type=int, default=1)
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--compile", action="store_true")
@@ -61,18 +62,20 @@ def main():
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa").eval()
     if args.compile:
         model = torch.compile(model)
-    jobs = [("prefill", rows, args.input_len, 1) for rows in args.prefill_batch_size]
-    jobs += [("decode", rows, args.decode_input_len, args.output_len) for rows in args.batch_size]
+    often = (args.warmup, args.repetitions)
+    jobs = [("prefill", rows, args.input_len, 1, *often) for rows in args.prefill_batch_size]
+    jobs += [("decode", rows, args.decode_input_len, args.output_len, *often) for rows in args.batch_size]
+    jobs += [("decode", 1, length, args.output_len, 0, 1) for length in args.depth]
     results = []
     with torch.inference_mode():
-        for phase, rows, length, output_len in jobs:
+        for phase, rows, length, output_len, warmup, repetitions in jobs:
             rates = []
-            for i in range(args.warmup + args.repetitions):
+            for i in range(warmup + repetitions):
                 if phase == "prefill":
                     rate = prefill_rate(model, config.vocab_size, rows, length)
                 else:
                     rate = decode_rate(model, config.vocab_size, rows, length, output_len)
-                if i >= args.warmup:
+                if i >= warmup:
                     rates.append(rate)
             spread = {"median": statistics.median(rates), "min": min(rates), "max": max(rates)}
             results.append({"phase": phase, "batchSize": rows, "inputLen": length, "outputLen": output_len, "tokensPerSecond": spread, "hostMsPerStep": None})

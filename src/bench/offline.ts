@@ -20,6 +20,8 @@ export interface OfflineOptions {
   readonly decodeInputLen: number;
   /** Tokens generated a row in the decode measurements. */
   readonly outputLen: number;
+  /** Prompt lengths behind which one row decodes; each is measured once, and its long prompt is the warm-up. */
+  readonly depths?: readonly number[];
   readonly warmup: number;
   readonly repetitions: number;
   readonly seed: number;
@@ -62,26 +64,31 @@ interface Run {
 export async function benchOffline(engine: Engine, options: OfflineOptions, hooks: OfflineHooks = {}): Promise<OfflineReport> {
   const clock = hooks.clock ?? realClock;
   const random = seededRandom(options.seed);
+  const { warmup, repetitions } = options;
+  const decodeJob = { phase: 'decode' as const, outputLen: options.outputLen };
   const jobs = [
-    ...options.prefillBatchSizes.map((batchSize) => ({ phase: 'prefill' as const, batchSize, inputLen: options.inputLen, outputLen: 1 })),
-    ...options.batchSizes.map((batchSize) => ({
-      phase: 'decode' as const,
+    ...options.prefillBatchSizes.map((batchSize) => ({
+      phase: 'prefill' as const,
       batchSize,
-      inputLen: options.decodeInputLen,
-      outputLen: options.outputLen,
+      inputLen: options.inputLen,
+      outputLen: 1,
+      warmup,
+      repetitions,
     })),
+    ...options.batchSizes.map((batchSize) => ({ ...decodeJob, batchSize, inputLen: options.decodeInputLen, warmup, repetitions })),
+    ...(options.depths ?? []).map((inputLen) => ({ ...decodeJob, batchSize: 1, inputLen, warmup: 0, repetitions: 1 })),
   ];
-  const total = jobs.length * (options.warmup + options.repetitions);
+  const total = jobs.reduce((sum, job) => sum + job.warmup + job.repetitions, 0);
   let done = 0;
   const results: OfflineResult[] = [];
-  for (const job of jobs) {
+  for (const { warmup, repetitions, ...job } of jobs) {
     const rates: number[] = [];
     const hostMs: number[] = [];
-    for (let i = 0; i < options.warmup + options.repetitions; i++) {
+    for (let i = 0; i < warmup + repetitions; i++) {
       const prompts = randomPrompts(job.batchSize, job.inputLen, engine.model.vocabSize, random);
       const run = await runOnce(engine, prompts, job.outputLen, clock);
       hooks.onProgress?.(++done, total);
-      if (i < options.warmup) continue;
+      if (i < warmup) continue;
       const rate = job.phase === 'prefill' ? prefillRate(run, job.inputLen) : decodeRate(run.arrivalsMs);
       if (rate !== null) rates.push(rate);
       hostMs.push(...run.hostMs);

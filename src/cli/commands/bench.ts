@@ -1,4 +1,4 @@
-/** `millrace bench offline`, `serve`, `cache` and `step`. */
+/** `millrace bench`: offline, serve, cache and step; its other subcommands have files of their own. */
 import { Command } from 'commander';
 import { NullBackend } from '../../backends/null/null-backend.ts';
 import { MillraceError } from '../../base/errors.ts';
@@ -12,9 +12,11 @@ import { countUnpacked } from '../../bench/unpacked.ts';
 import { ByteTokenizer } from '../../tokenizer/byte-tokenizer.ts';
 import type { CliContext } from '../context.ts';
 import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
-import { addFlags, type FlagDeclaration, readFlags } from '../flags.ts';
+import { addFlags, type FlagDeclaration } from '../flags.ts';
 import { Interrupted } from '../interrupted.ts';
 import { Progress } from '../progress.ts';
+import { benchCompareCommand } from './bench-compare.ts';
+import { atLeast, withDefaults } from './bench-flags.ts';
 
 const offlineFlags: readonly FlagDeclaration[] = [
   {
@@ -38,6 +40,15 @@ const offlineFlags: readonly FlagDeclaration[] = [
   { name: 'inputLen', flag: 'input-len', kind: 'integer', env: null, default: 512, meaning: 'prompt tokens a row, for prefill' },
   { name: 'decodeInputLen', flag: 'decode-input-len', kind: 'integer', env: null, default: 32, meaning: 'prompt tokens a row, for decode' },
   { name: 'outputLen', flag: 'output-len', kind: 'integer', env: null, default: 64, meaning: 'tokens generated a row' },
+  {
+    name: 'depths',
+    flag: 'depth',
+    kind: 'integers',
+    env: null,
+    default: [],
+    placeholder: 'N,N',
+    meaning: 'prompt tokens behind which one row decodes, measured once each',
+  },
   { name: 'warmup', flag: 'warmup', kind: 'integer', env: null, default: 1, meaning: 'runs left out of the figures' },
   {
     name: 'repetitions',
@@ -132,13 +143,7 @@ export function benchCommand(context: CliContext): Command {
   cache.action(() => runCache(context, cache));
   const step = addFlags(new Command('step').description('what a step costs in JavaScript: schedule, fill, output; nothing is computed'), stepFlags);
   step.option('--json', 'print the report as JSON').action(() => runStep(context, step));
-  return bench.addCommand(offline).addCommand(serve).addCommand(cache).addCommand(step);
-}
-
-/** Values of flags, defaults of the declarations filled in. */
-function withDefaults(command: Command, declarations: readonly FlagDeclaration[]): Record<string, unknown> {
-  const defaults = declarations.flatMap(({ name, default: value }) => (value === undefined ? [] : [[name, value]]));
-  return { ...Object.fromEntries(defaults), ...readFlags(command, declarations) };
+  return bench.addCommand(offline).addCommand(serve).addCommand(cache).addCommand(step).addCommand(benchCompareCommand(context));
 }
 
 async function runOffline(context: CliContext, command: Command, model: string | undefined): Promise<void> {
@@ -205,19 +210,6 @@ async function runServe(context: CliContext, command: Command): Promise<void> {
   } finally {
     progress.stop();
     release();
-  }
-}
-
-function atLeast(min: number, flags: Readonly<Record<string, number>>): void {
-  for (const [flag, value] of Object.entries(flags)) {
-    if (!(value >= min)) {
-      throw new MillraceError('CONFIG_INVALID', {
-        message: `--${flag} is out of range.`,
-        expected: `at least ${min}`,
-        received: String(value),
-        param: flag,
-      });
-    }
   }
 }
 
