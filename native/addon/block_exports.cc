@@ -9,8 +9,8 @@ struct BlockList {
   size_t bytes = 0;
 };
 
-BlockList readBlockList(napi_env env, napi_value value, const cpu::Cache& cache) {
-  const cpu::Span<int32_t> words = readInt32s(env, value, "blocks");
+BlockList readBlockList(napi_env env, napi_value value, const backend::Cache& cache) {
+  const Span<int32_t> words = readInt32s(env, value, "blocks");
   require(words.length % 2 == 0, "INTERNAL", "The native addon was given blocks that are not of two words.");
   BlockList list{std::vector<int32_t>(words.data, words.data + words.length)};
   for (size_t i = 0; i < list.words.size(); i += 2) {
@@ -24,20 +24,16 @@ BlockList readBlockList(napi_env env, napi_value value, const cpu::Cache& cache)
 
 napi_value submitCopy(napi_env env, napi_value* arguments, bool isRead) {
   const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
-  const std::shared_ptr<cpu::Cache> cache = readHandle<cpu::Cache>(env, arguments[1]);
+  const std::shared_ptr<backend::Cache> cache = readHandle<backend::Cache>(env, arguments[1]);
   BlockList list = readBlockList(env, arguments[2], *cache);
-  const cpu::Span<uint8_t> bytes = readBytes(env, arguments[3], "bytes");
+  const Span<uint8_t> bytes = readBytes(env, arguments[3], "bytes");
   require(bytes.length == static_cast<int64_t>(list.bytes), "BACKEND_STEP_FAILED", "The bytes are not those of the blocks.");
   napi_value kept = nullptr;
   check(env, napi_create_array_with_length(env, 1, &kept));
   check(env, napi_set_element(env, kept, 0, arguments[3]));
-  return worker->submit(env, kept, [cache, list = std::move(list), bytes, isRead](cpu::Device&) -> Worker::Result {
-    uint8_t* at = const_cast<uint8_t*>(bytes.data);
-    for (size_t i = 0; i < list.words.size(); i += 2) {
-      if (isRead) cache->readBlock(list.words[i], list.words[i + 1], at);
-      else cache->writeBlock(list.words[i], list.words[i + 1], at);
-      at += cache->blockBytes(list.words[i]);
-    }
+  return worker->submit(env, kept, [cache, list = std::move(list), bytes, isRead](backend::Device& device) -> Worker::Result {
+    if (isRead) device.readBlocks(*cache, list.words, const_cast<uint8_t*>(bytes.data));
+    else device.writeBlocks(*cache, list.words, bytes.data);
     return [](napi_env env) {
       napi_value nothing = nullptr;
       check(env, napi_get_undefined(env, &nothing));
@@ -51,7 +47,7 @@ napi_value submitCopy(napi_env env, napi_value* arguments, bool isRead) {
 // (cache) -> bytes of a block of each group
 napi_value blockBytes(napi_env env, napi_callback_info info) {
   return guarded(env, info, 1, [](napi_env env, napi_value* arguments) {
-    const std::shared_ptr<cpu::Cache> cache = readHandle<cpu::Cache>(env, arguments[0]);
+    const std::shared_ptr<backend::Cache> cache = readHandle<backend::Cache>(env, arguments[0]);
     napi_value list = nullptr;
     check(env, napi_create_array(env, &list));
     for (uint32_t group = 0; group < cache->groups().size(); group++) {

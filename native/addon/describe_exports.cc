@@ -7,15 +7,15 @@ namespace millrace::addon {
 napi_value describePlan(napi_env env, napi_callback_info info) {
   return guarded(env, info, 4, [](napi_env env, napi_value* arguments) {
     const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
-    const cpu::Span<int32_t> words = readInt32s(env, arguments[1], "plan");
+    const Span<int32_t> words = readInt32s(env, arguments[1], "plan");
     Plan plan = decodePlan(words.data, static_cast<size_t>(words.length));
-    std::vector<std::shared_ptr<cpu::Weight>> weights;
-    for (const PlanWeight& shape : plan.weights) weights.push_back(std::make_shared<cpu::Weight>(shape));
+    std::vector<std::shared_ptr<backend::Weight>> weights;
+    for (const PlanWeight& shape : plan.weights) weights.push_back(std::make_shared<backend::Weight>(shape));
     const int32_t maxTokens = readInt(env, arguments[2], "maxTokens"), maxLogitRows = readInt(env, arguments[3], "maxLogitRows");
-    const cpu::Program program(std::move(plan), std::move(weights), worker->device().kernels(), maxTokens, maxLogitRows, worker->device().pool().numThreads());
+    const std::shared_ptr<backend::Program> program = worker->device().makeProgram(std::move(plan), std::move(weights), maxTokens, maxLogitRows);
     napi_value result = makeObject(env);
-    setProperty(env, result, "arenaBytes", makeNumber(env, static_cast<double>(program.arenaBytes())));
-    setProperty(env, result, "kernels", makeStrings(env, program.kernelNames()));
+    setProperty(env, result, "arenaBytes", makeNumber(env, static_cast<double>(program->arenaBytes())));
+    setProperty(env, result, "kernels", makeStrings(env, program->kernelNames()));
     return result;
   });
 }

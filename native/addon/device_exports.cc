@@ -21,8 +21,8 @@ napi_value createDevice(napi_env env, napi_callback_info info) {
     const std::string isa = readString(env, arguments[0], "isa");
     const std::shared_ptr<Worker> worker = Worker::start(env, isa, readInt(env, arguments[1], "numThreads"));
     napi_value result = makeObject(env);
-    setProperty(env, result, "isa", makeString(env, worker->device().kernels().isa));
-    setProperty(env, result, "numThreads", makeNumber(env, worker->device().pool().numThreads()));
+    setProperty(env, result, "isa", makeString(env, worker->device().isa()));
+    setProperty(env, result, "numThreads", makeNumber(env, worker->device().numThreads()));
     setProperty(env, result, "device", makeHandle(env, worker));
     return result;
   });
@@ -31,7 +31,7 @@ napi_value createDevice(napi_env env, napi_callback_info info) {
 // (device) -> { linearRowClass: [4], linearSegments, attentionSplits }
 napi_value readCounters(napi_env env, napi_callback_info info) {
   return guarded(env, info, 1, [](napi_env env, napi_value* arguments) {
-    const cpu::Counters& counters = readHandle<Worker>(env, arguments[0])->device().counters();
+    const Counters& counters = readHandle<Worker>(env, arguments[0])->device().counters();
     double classes[4];
     for (int i = 0; i < 4; i++) classes[i] = static_cast<double>(counters.linearRowClass[i]);
     napi_value result = makeObject(env);
@@ -45,7 +45,7 @@ napi_value readCounters(napi_env env, napi_callback_info info) {
 // (device). Between steps only.
 napi_value resetCounters(napi_env env, napi_callback_info info) {
   return guarded(env, info, 1, [](napi_env env, napi_value* arguments) -> napi_value {
-    readHandle<Worker>(env, arguments[0])->device().counters() = cpu::Counters{};
+    readHandle<Worker>(env, arguments[0])->device().counters() = Counters{};
     return nullptr;
   });
 }
@@ -69,8 +69,8 @@ napi_value closeHandle(napi_env env, napi_callback_info info) {
       box->close();
       return nullptr;
     }
-    const bool closed = closeIfHandle<MappedFile>(env, handle) || closeIfHandle<cpu::Weight>(env, handle) || closeIfHandle<cpu::Program>(env, handle) ||
-                        closeIfHandle<cpu::Cache>(env, handle);
+    const bool closed = closeIfHandle<MappedFile>(env, handle) || closeIfHandle<backend::Weight>(env, handle) || closeIfHandle<backend::Program>(env, handle) ||
+                        closeIfHandle<backend::Cache>(env, handle);
     if (!closed) throw Error("INTERNAL", "The native addon was given something that is not a handle.");
     return nullptr;
   });

@@ -2,9 +2,7 @@
 #pragma once
 
 #include "../common/mapped_file.h"
-#include "../cpu/cache.h"
-#include "../cpu/program.h"
-#include "../cpu/weight.h"
+#include "backend.h"
 #include "handle.h"
 #include "worker.h"
 
@@ -18,15 +16,15 @@ template <> struct HandleType<MappedFile> {
   static constexpr napi_type_tag tag = {0x6d696c6c72616365, 2};
   static constexpr const char* name = "mapped file";
 };
-template <> struct HandleType<cpu::Weight> {
+template <> struct HandleType<backend::Weight> {
   static constexpr napi_type_tag tag = {0x6d696c6c72616365, 3};
   static constexpr const char* name = "weight";
 };
-template <> struct HandleType<cpu::Program> {
+template <> struct HandleType<backend::Program> {
   static constexpr napi_type_tag tag = {0x6d696c6c72616365, 4};
   static constexpr const char* name = "program";
 };
-template <> struct HandleType<cpu::Cache> {
+template <> struct HandleType<backend::Cache> {
   static constexpr napi_type_tag tag = {0x6d696c6c72616365, 5};
   static constexpr const char* name = "cache";
 };

@@ -1,3 +1,4 @@
+#include "../common/contract.h"
 #include "exports.h"
 
 namespace millrace::addon {
@@ -13,8 +14,8 @@ T readEnum(napi_env env, napi_value value, int32_t last, const char* what) {
 }
 
 // { file, offset } or { bytes }, with sizeBytes, format, rows, ropeHeadDim, shift.
-cpu::WeightPart readPart(napi_env env, napi_value value) {
-  cpu::WeightPart part;
+WeightPart readPart(napi_env env, napi_value value) {
+  WeightPart part;
   part.format = readEnum<WeightFormat>(env, property(env, value, "format"), kLastFormat, "format");
   part.rows = readInt(env, property(env, value, "rows"), "rows");
   part.ropeHeadDim = readInt(env, property(env, value, "ropeHeadDim"), "ropeHeadDim");
@@ -22,7 +23,7 @@ cpu::WeightPart readPart(napi_env env, napi_value value) {
   part.sizeBytes = static_cast<size_t>(readSize(env, property(env, value, "sizeBytes"), "sizeBytes"));
   napi_value file = property(env, value, "file");
   if (isNothing(env, file)) {
-    const cpu::Span<uint8_t> bytes = readBytes(env, property(env, value, "bytes"), "bytes");
+    const Span<uint8_t> bytes = readBytes(env, property(env, value, "bytes"), "bytes");
     require(static_cast<size_t>(bytes.length) == part.sizeBytes, "WEIGHTS_FILE_INVALID", "A tensor does not have the bytes that it says.");
     part.bytes = bytes.data;
     return part;
@@ -57,12 +58,12 @@ napi_value packWeight(napi_env env, napi_callback_info info) {
     const bool counted = shape.rank == 2 ? shape.count == 1 : shape.rank == 3 && shape.count > 0 && shape.count <= (1 << 16);
     const bool matrix = counted && shape.columns > 0 && shape.columns <= (1 << 28) && shape.columns % blockSize(static_cast<WeightFormat>(shape.format)).elements == 0;
     require(shape.rows > 0 && (vector || matrix), "INTERNAL", "The native addon was given a weight of an impossible shape.");
-    std::vector<cpu::WeightPart> parts;
+    std::vector<WeightPart> parts;
     const uint32_t numParts = arrayLength(env, arguments[7], "parts");
     for (uint32_t i = 0; i < numParts; i++) parts.push_back(readPart(env, element(env, arguments[7], i)));
     const bool mapped = readInt(env, arguments[6], "mapped") != 0;
-    return worker->submit(env, arguments[7], [shape, mapped, parts = std::move(parts)](cpu::Device& device) -> Worker::Result {
-      const auto weight = std::make_shared<cpu::Weight>(shape, parts, device.kernels(), device.pool(), mapped);
+    return worker->submit(env, arguments[7], [shape, mapped, parts = std::move(parts)](backend::Device& device) -> Worker::Result {
+      const std::shared_ptr<backend::Weight> weight = device.makeWeight(shape, parts, mapped);
       return [weight](napi_env env) {
         napi_value result = makeObject(env);
         setProperty(env, result, "sizeBytes", makeNumber(env, static_cast<double>(weight->sizeBytes())));
@@ -77,13 +78,12 @@ napi_value packWeight(napi_env env, napi_callback_info info) {
 napi_value createProgram(napi_env env, napi_callback_info info) {
   return guarded(env, info, 5, [](napi_env env, napi_value* arguments) {
     const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
-    const cpu::Span<int32_t> words = readInt32s(env, arguments[1], "plan");
-    std::vector<std::shared_ptr<cpu::Weight>> weights;
+    const Span<int32_t> words = readInt32s(env, arguments[1], "plan");
+    std::vector<std::shared_ptr<backend::Weight>> weights;
     const uint32_t numWeights = arrayLength(env, arguments[2], "weights");
-    for (uint32_t i = 0; i < numWeights; i++) weights.push_back(readHandle<cpu::Weight>(env, element(env, arguments[2], i)));
+    for (uint32_t i = 0; i < numWeights; i++) weights.push_back(readHandle<backend::Weight>(env, element(env, arguments[2], i)));
     const int32_t maxTokens = readInt(env, arguments[3], "maxTokens"), maxLogitRows = readInt(env, arguments[4], "maxLogitRows");
-    const auto program = std::make_shared<cpu::Program>(decodePlan(words.data, static_cast<size_t>(words.length)), std::move(weights), worker->device().kernels(),
-                                                        maxTokens, maxLogitRows, worker->device().pool().numThreads());
+    const std::shared_ptr<backend::Program> program = worker->device().makeProgram(decodePlan(words.data, static_cast<size_t>(words.length)), std::move(weights), maxTokens, maxLogitRows);
     napi_value result = makeObject(env);
     setProperty(env, result, "arenaBytes", makeNumber(env, static_cast<double>(program->arenaBytes())));
     setProperty(env, result, "kernels", makeStrings(env, program->kernelNames()));
@@ -96,13 +96,13 @@ napi_value createProgram(napi_env env, napi_callback_info info) {
 napi_value createCache(napi_env env, napi_callback_info info) {
   return guarded(env, info, 4, [](napi_env env, napi_value* arguments) {
     const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
-    const cpu::Span<int32_t> words = readInt32s(env, arguments[1], "groups");
+    const Span<int32_t> words = readInt32s(env, arguments[1], "groups");
     require(words.length % 5 == 0, "INTERNAL", "The native addon was given cache groups that are not of five words.");
-    std::vector<cpu::CacheGroupSpec> groups;
+    std::vector<CacheGroupSpec> groups;
     for (int64_t i = 0; i < words.length; i += 5) groups.push_back({words.data[i], words.data[i + 1], words.data[i + 2], words.data[i + 3], words.data[i + 4] == 1});
     const int32_t blockSize = readInt(env, arguments[2], "blockSize");
-    const auto dtype = readEnum<cpu::KvDtype>(env, arguments[3], 5, "dtype");
-    const auto cache = std::make_shared<cpu::Cache>(groups, blockSize, dtype, worker->device().kernels());
+    const auto dtype = readEnum<KvDtype>(env, arguments[3], 5, "dtype");
+    const std::shared_ptr<backend::Cache> cache = worker->device().makeCache(groups, blockSize, dtype);
     napi_value result = makeObject(env);
     setProperty(env, result, "sizeBytes", makeNumber(env, static_cast<double>(cache->sizeBytes())));
     setProperty(env, result, "cache", makeHandle(env, cache));

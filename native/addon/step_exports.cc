@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <chrono>
 
-#include "../cpu/sampler_shape.h"
 #include "exports.h"
 
 namespace millrace::addon {
@@ -18,9 +17,9 @@ class ArrayReader {
     if (value < 0) throw Error("INTERNAL", std::string("The native addon was given a negative ") + name + ".");
     return value;
   }
-  cpu::Span<int32_t> int32s(const char* name) const { return readInt32s(env_, keep(property(env_, object_, name)), name); }
-  cpu::Span<uint32_t> uint32s(const char* name) const { return readUint32s(env_, keep(property(env_, object_, name)), name); }
-  cpu::Span<float> floats(const char* name) const { return readFloats(env_, keep(property(env_, object_, name)), name); }
+  Span<int32_t> int32s(const char* name) const { return readInt32s(env_, keep(property(env_, object_, name)), name); }
+  Span<uint32_t> uint32s(const char* name) const { return readUint32s(env_, keep(property(env_, object_, name)), name); }
+  Span<float> floats(const char* name) const { return readFloats(env_, keep(property(env_, object_, name)), name); }
 
   napi_value keep(napi_value value) const {
     uint32_t length = 0;
@@ -34,9 +33,9 @@ class ArrayReader {
   napi_value object_, kept_;
 };
 
-cpu::ForwardBatch readBatch(napi_env env, napi_value value, napi_value kept) {
+ForwardBatch readBatch(napi_env env, napi_value value, napi_value kept) {
   const ArrayReader reader(env, value, kept);
-  cpu::ForwardBatch batch;
+  ForwardBatch batch;
   batch.numTokens = reader.count("numTokens");
   batch.numRows = reader.count("numRows");
   batch.numLogitRows = reader.count("numLogitRows");
@@ -62,11 +61,11 @@ cpu::ForwardBatch readBatch(napi_env env, napi_value value, napi_value kept) {
 }
 
 // { program, cache, batch, embeddings, sourceEntry, sourceOutput }
-cpu::StepEntry readEntry(napi_env env, napi_value value, napi_value kept) {
-  cpu::StepEntry entry;
-  entry.program = readHandle<cpu::Program>(env, property(env, value, "program"));
+StepEntry readEntry(napi_env env, napi_value value, napi_value kept) {
+  StepEntry entry;
+  entry.program = readHandle<backend::Program>(env, property(env, value, "program"));
   napi_value cache = property(env, value, "cache");
-  if (!isNothing(env, cache)) entry.cache = readHandle<cpu::Cache>(env, cache);
+  if (!isNothing(env, cache)) entry.cache = readHandle<backend::Cache>(env, cache);
   entry.batch = readBatch(env, property(env, value, "batch"), kept);
   napi_value embeddings = property(env, value, "embeddings");
   if (!isNothing(env, embeddings)) entry.hostEmbeddings = ArrayReader(env, value, kept).floats("embeddings");
@@ -76,24 +75,24 @@ cpu::StepEntry readEntry(napi_env env, napi_value value, napi_value kept) {
 }
 
 struct Sampling {
-  cpu::SamplingColumns columns;
-  std::shared_ptr<cpu::Program> program;  // whose logits, or null:
+  SamplingColumns columns;
+  std::shared_ptr<backend::Program> program;  // whose logits, or null:
   int32_t output = 0;
-  cpu::Span<float> logits;
+  Span<float> logits;
   int32_t vocabSize = 0;
   bool isMasked = false;
-  cpu::Span<uint32_t> masks;
+  Span<uint32_t> masks;
 };
 
 template <class T>
-const T* atLeast(const cpu::Span<T>& span, int64_t length, const char* what) {
+const T* atLeast(const Span<T>& span, int64_t length, const char* what) {
   if (span.length < length) throw Error("BACKEND_STEP_FAILED", std::string("The sampling batch has too short a ") + what + ".");
   return span.data;
 }
 
-cpu::SamplingColumns readColumns(napi_env env, napi_value value, napi_value kept) {
+SamplingColumns readColumns(napi_env env, napi_value value, napi_value kept) {
   const ArrayReader reader(env, value, kept);
-  cpu::SamplingColumns c;
+  SamplingColumns c;
   const int32_t n = c.numRows = reader.count("numRows");
   c.temperature = atLeast(reader.floats("temperature"), n, "temperature");
   c.topP = atLeast(reader.floats("topP"), n, "topP");
@@ -106,8 +105,8 @@ cpu::SamplingColumns readColumns(napi_env env, napi_value value, napi_value kept
   c.choice = atLeast(reader.uint32s("choice"), n, "choice");
   c.position = atLeast(reader.uint32s("position"), n, "position");
   c.numLogprobs = atLeast(reader.int32s("numLogprobs"), n, "numLogprobs");
-  const cpu::Span<int32_t> history = reader.int32s("historyIds"), biasIds = reader.int32s("biasIds");
-  const cpu::Span<float> biasValues = reader.floats("biasValues");
+  const Span<int32_t> history = reader.int32s("historyIds"), biasIds = reader.int32s("biasIds");
+  const Span<float> biasValues = reader.floats("biasValues");
   c.historyIds = history.data;
   c.historyLength = history.length;
   c.historyStart = atLeast(reader.int32s("historyStart"), int64_t{n} + 1, "historyStart");
@@ -116,9 +115,9 @@ cpu::SamplingColumns readColumns(napi_env env, napi_value value, napi_value kept
   c.biasValues = biasValues.data;
   c.biasLength = std::min(biasIds.length, biasValues.length);
   c.biasStart = atLeast(reader.int32s("biasStart"), int64_t{n} + 1, "biasStart");
-  const cpu::Span<float> shaping = reader.floats("shaping");
-  if (shaping.length > 0) c.shaping = atLeast(shaping, int64_t{n} * cpu::kShapingWidth, "shaping");
-  const cpu::Span<int32_t> wantedIds = reader.int32s("wantedIds");
+  const Span<float> shaping = reader.floats("shaping");
+  if (shaping.length > 0) c.shaping = atLeast(shaping, int64_t{n} * kShapingWidth, "shaping");
+  const Span<int32_t> wantedIds = reader.int32s("wantedIds");
   c.wantedIds = wantedIds.data;
   c.wantedLength = wantedIds.length;
   c.wantedStart = atLeast(reader.int32s("wantedStart"), int64_t{n} + 1, "wantedStart");
@@ -138,7 +137,7 @@ Sampling readSampling(napi_env env, napi_value value, napi_value kept) {
     require(sampling.vocabSize > 0, "BACKEND_STEP_FAILED", "There is no vocabulary to sample from.");
     atLeast(sampling.logits, numRows * sampling.vocabSize, "logits array");
   } else {
-    sampling.program = readHandle<cpu::Program>(env, program);
+    sampling.program = readHandle<backend::Program>(env, program);
     sampling.output = reader.count("output");
   }
   napi_value masks = property(env, value, "masks");
@@ -148,19 +147,16 @@ Sampling readSampling(napi_env env, napi_value value, napi_value kept) {
 }
 
 struct Sampled {
-  cpu::SampledRows rows;
+  SampledRows rows;
   double sampleMs = 0;
 };
 
-Sampled runSampling(cpu::Device& device, const Sampling& sampling) {
+Sampled runSampling(backend::Device& device, const Sampling& sampling) {
   const auto start = std::chrono::steady_clock::now();
-  cpu::ConstRows logits{sampling.logits.data, sampling.vocabSize};
-  int32_t vocabSize = sampling.vocabSize;
-  if (sampling.program != nullptr) logits = device.logitsOf(*sampling.program, sampling.output, sampling.columns.numRows, vocabSize);
-  const int64_t maskWords = (int64_t{vocabSize} + 31) / 32 * sampling.columns.numRows;
-  require(!sampling.isMasked || sampling.masks.length >= maskWords, "BACKEND_STEP_FAILED", "The masks of allowed tokens are too short.");
+  const Span<uint32_t>* masks = sampling.isMasked ? &sampling.masks : nullptr;
   Sampled sampled;
-  sampled.rows = device.sample(logits, vocabSize, sampling.columns, sampling.isMasked ? sampling.masks.data : nullptr);
+  sampled.rows = sampling.program != nullptr ? device.sample(*sampling.program, sampling.output, sampling.columns, masks)
+                                             : device.sample(sampling.logits.data, sampling.vocabSize, sampling.columns, masks);
   sampled.sampleMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
   return sampled;
 }
@@ -194,19 +190,19 @@ napi_value forward(napi_env env, napi_callback_info info) {
   return guarded(env, info, 2, [](napi_env env, napi_value* arguments) {
     const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
     napi_value kept = newArray(env);
-    std::vector<cpu::StepEntry> entries;
+    std::vector<StepEntry> entries;
     napi_value list = property(env, arguments[1], "entries");
     const uint32_t numEntries = arrayLength(env, list, "entries");
     for (uint32_t i = 0; i < numEntries; i++) entries.push_back(readEntry(env, element(env, list, i), kept));
-    const cpu::Span<int32_t> read = readInt32s(env, property(env, arguments[1], "readOutputs"), "readOutputs");
+    const Span<int32_t> read = readInt32s(env, property(env, arguments[1], "readOutputs"), "readOutputs");
     std::vector<int32_t> readOutputs(read.data, read.data + read.length);
     napi_value given = property(env, arguments[1], "sampling");
     const bool samples = !isNothing(env, given);
     Sampling sampling;
     if (samples) sampling = readSampling(env, given, kept);
     if (samples) require(!entries.empty() && sampling.columns.numRows <= entries.back().batch.numLogitRows, "BACKEND_STEP_FAILED", "There are more rows to sample than logit rows.");
-    return worker->submit(env, kept, [entries = std::move(entries), readOutputs = std::move(readOutputs), sampling, samples](cpu::Device& device) -> Worker::Result {
-      const auto done = std::make_shared<cpu::ForwardResult>(device.forward(entries, readOutputs));
+    return worker->submit(env, kept, [entries = std::move(entries), readOutputs = std::move(readOutputs), sampling, samples](backend::Device& device) -> Worker::Result {
+      const auto done = std::make_shared<ForwardResult>(device.forward(entries, readOutputs));
       const auto sampled = samples ? std::make_shared<Sampled>(runSampling(device, sampling)) : nullptr;
       return [done, sampled](napi_env env) {
         napi_value result = makeObject(env), outputs = newArray(env);
@@ -226,7 +222,7 @@ napi_value sample(napi_env env, napi_callback_info info) {
     const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
     napi_value kept = newArray(env);
     const Sampling sampling = readSampling(env, arguments[1], kept);
-    return worker->submit(env, kept, [sampling](cpu::Device& device) -> Worker::Result {
+    return worker->submit(env, kept, [sampling](backend::Device& device) -> Worker::Result {
       const auto sampled = std::make_shared<Sampled>(runSampling(device, sampling));
       return [sampled](napi_env env) {
         napi_value result = makeObject(env);

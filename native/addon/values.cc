@@ -17,7 +17,7 @@ napi_valuetype typeOf(napi_env env, napi_value value) {
 }
 
 template <class T>
-cpu::Span<T> readTyped(napi_env env, napi_value value, napi_typedarray_type wanted, const char* what, const char* expected) {
+Span<T> readTyped(napi_env env, napi_value value, napi_typedarray_type wanted, const char* what, const char* expected) {
   bool isTypedArray = false;
   check(env, napi_is_typedarray(env, value, &isTypedArray));
   if (!isTypedArray) wrong(what, expected);
@@ -26,7 +26,7 @@ cpu::Span<T> readTyped(napi_env env, napi_value value, napi_typedarray_type want
   void* data = nullptr;
   check(env, napi_get_typedarray_info(env, value, &type, &length, &data, nullptr, nullptr));
   if (type != wanted) wrong(what, expected);
-  return cpu::Span<T>{static_cast<const T*>(data), static_cast<int64_t>(length)};
+  return Span<T>{static_cast<const T*>(data), static_cast<int64_t>(length)};
 }
 
 void deleteFloats(napi_env, void* data, void*) { delete[] static_cast<float*>(data); }
@@ -111,10 +111,10 @@ napi_value element(napi_env env, napi_value array, uint32_t index) {
   return value;
 }
 
-cpu::Span<int32_t> readInt32s(napi_env env, napi_value value, const char* what) { return readTyped<int32_t>(env, value, napi_int32_array, what, "an Int32Array"); }
-cpu::Span<uint32_t> readUint32s(napi_env env, napi_value value, const char* what) { return readTyped<uint32_t>(env, value, napi_uint32_array, what, "a Uint32Array"); }
-cpu::Span<float> readFloats(napi_env env, napi_value value, const char* what) { return readTyped<float>(env, value, napi_float32_array, what, "a Float32Array"); }
-cpu::Span<uint8_t> readBytes(napi_env env, napi_value value, const char* what) { return readTyped<uint8_t>(env, value, napi_uint8_array, what, "a Uint8Array"); }
+Span<int32_t> readInt32s(napi_env env, napi_value value, const char* what) { return readTyped<int32_t>(env, value, napi_int32_array, what, "an Int32Array"); }
+Span<uint32_t> readUint32s(napi_env env, napi_value value, const char* what) { return readTyped<uint32_t>(env, value, napi_uint32_array, what, "a Uint32Array"); }
+Span<float> readFloats(napi_env env, napi_value value, const char* what) { return readTyped<float>(env, value, napi_float32_array, what, "a Float32Array"); }
+Span<uint8_t> readBytes(napi_env env, napi_value value, const char* what) { return readTyped<uint8_t>(env, value, napi_uint8_array, what, "a Uint8Array"); }
 
 napi_value makeObject(napi_env env) {
   napi_value object = nullptr;
@@ -152,7 +152,7 @@ napi_value makeTypedArray(napi_env env, napi_typedarray_type type, const void* d
   return array;
 }
 
-napi_value makeFloats(napi_env env, cpu::Output output) {
+napi_value makeFloats(napi_env env, Output output) {
   napi_value buffer = nullptr, array = nullptr;
   const napi_status status = napi_create_external_arraybuffer(env, output.data.get(), output.length * sizeof(float), deleteFloats, nullptr, &buffer);
   if (status == napi_no_external_buffers_allowed) return makeTypedArray(env, napi_float32_array, output.data.get(), output.length, sizeof(float));

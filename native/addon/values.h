@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "../common/error.h"
-#include "../cpu/step.h"
+#include "../common/step.h"
 
 namespace millrace::addon {
 
@@ -50,10 +50,10 @@ uint32_t arrayLength(napi_env env, napi_value array, const char* what);
 napi_value element(napi_env env, napi_value array, uint32_t index);
 
 // Typed arrays, whose memory stays where it is while something refers to them.
-cpu::Span<int32_t> readInt32s(napi_env env, napi_value value, const char* what);
-cpu::Span<uint32_t> readUint32s(napi_env env, napi_value value, const char* what);
-cpu::Span<float> readFloats(napi_env env, napi_value value, const char* what);
-cpu::Span<uint8_t> readBytes(napi_env env, napi_value value, const char* what);
+Span<int32_t> readInt32s(napi_env env, napi_value value, const char* what);
+Span<uint32_t> readUint32s(napi_env env, napi_value value, const char* what);
+Span<float> readFloats(napi_env env, napi_value value, const char* what);
+Span<uint8_t> readBytes(napi_env env, napi_value value, const char* what);
 
 // Writers.
 napi_value makeObject(napi_env env);
@@ -63,6 +63,6 @@ napi_value makeStrings(napi_env env, const std::vector<std::string>& values);
 void setProperty(napi_env env, napi_value object, const char* name, napi_value value);
 napi_value makeTypedArray(napi_env env, napi_typedarray_type type, const void* data, size_t length, size_t elementBytes);
 // Hands the memory over without a copy where the runtime allows it.
-napi_value makeFloats(napi_env env, cpu::Output output);
+napi_value makeFloats(napi_env env, Output output);
 
 }  // namespace millrace::addon

@@ -6,7 +6,7 @@
 namespace millrace::addon {
 
 struct Worker::Job {
-  std::function<Result(cpu::Device&)> work;
+  std::function<Result(backend::Device&)> work;
   napi_deferred deferred = nullptr;
   napi_ref keepAlive = nullptr;
   std::shared_ptr<Worker> worker;
@@ -17,7 +17,7 @@ struct Worker::Job {
 
 std::shared_ptr<Worker> Worker::start(napi_env env, const std::string& isa, int32_t numThreads) {
   std::shared_ptr<Worker> worker(new Worker(env));
-  worker->device_ = std::make_unique<cpu::Device>(isa, numThreads);
+  worker->device_ = std::make_unique<backend::Device>(isa, numThreads);
   check(env, napi_create_threadsafe_function(env, nullptr, nullptr, makeString(env, "millrace"), 0, 1, nullptr, nullptr, nullptr, settle, &worker->completions_));
   // An idle device does not keep the process alive.
   check(env, napi_unref_threadsafe_function(env, worker->completions_));
@@ -31,7 +31,7 @@ Worker::~Worker() { shutDown(); }
 
 void Worker::onExit(void* self) { static_cast<Worker*>(self)->shutDown(); }
 
-napi_value Worker::submit(napi_env env, napi_value keepAlive, std::function<Result(cpu::Device&)> work) {
+napi_value Worker::submit(napi_env env, napi_value keepAlive, std::function<Result(backend::Device&)> work) {
   if (completions_ == nullptr) throw Error("ENGINE_CLOSED", "The backend is closed.");
   std::unique_ptr<Job> job = std::make_unique<Job>();
   job->work = std::move(work);

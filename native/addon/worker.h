@@ -9,7 +9,7 @@
 #include <mutex>
 #include <thread>
 
-#include "../cpu/device.h"
+#include "backend.h"
 #include "values.h"
 
 namespace millrace::addon {
@@ -20,13 +20,13 @@ class Worker : public std::enable_shared_from_this<Worker> {
   static std::shared_ptr<Worker> start(napi_env env, const std::string& isa, int32_t numThreads);
   ~Worker();
 
-  cpu::Device& device() { return *device_; }
+  backend::Device& device() { return *device_; }
 
   // Makes the value that a promise resolves to, on the JavaScript thread.
   using Result = std::function<napi_value(napi_env)>;
   // Runs `work` on the thread; the promise resolves to what the function that it returns makes, or rejects with its Error. `keepAlive`, a JavaScript
   // array, lives until then.
-  napi_value submit(napi_env env, napi_value keepAlive, std::function<Result(cpu::Device&)> work);
+  napi_value submit(napi_env env, napi_value keepAlive, std::function<Result(backend::Device&)> work);
 
   // Ends the running job at the next chance, rejects those that wait, joins the thread. For the JavaScript thread; may be called again.
   void shutDown();
@@ -41,7 +41,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
   static void onExit(void* self);
 
   napi_env env_;
-  std::unique_ptr<cpu::Device> device_;
+  std::unique_ptr<backend::Device> device_;
   napi_threadsafe_function completions_ = nullptr;
   int pending_ = 0;  // jobs not settled; JavaScript thread only
 

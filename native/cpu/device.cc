@@ -5,6 +5,7 @@
 #include <cstring>
 #include <new>
 #include <thread>
+#include <utility>
 
 #include "../common/error.h"
 #include "cpu_features.h"
@@ -25,12 +26,10 @@ double millisecondsSince(std::chrono::steady_clock::time_point start) {
 }
 
 Output copyOut(const StepEntry& entry, int32_t index) {
-  const Plan& plan = entry.program->plan();
-  require(index >= 0 && static_cast<size_t>(index) < plan.outputs.size(), "BACKEND_STEP_FAILED", "The program has no such output.");
-  const int32_t id = plan.outputs[static_cast<size_t>(index)];
-  const PlanValue& value = plan.values[static_cast<size_t>(id)];
+  const int32_t id = entry.program->output(index);
+  const PlanValue& value = entry.program->plan().values[static_cast<size_t>(id)];
   require(!value.isIds, "BACKEND_STEP_FAILED", "An output that is read must be f32.");
-  const ConstRows rows = entry.program->constRows(id);
+  const ConstRows rows = static_cast<const Program&>(*entry.program).constRows(id);
   const size_t count = static_cast<size_t>(value.perLogit ? entry.batch.numLogitRows : entry.batch.numTokens);
   const size_t width = static_cast<size_t>(value.width);
   Output output;
@@ -49,7 +48,7 @@ Device::Device(const std::string& isa, int32_t numThreads)
 ForwardResult Device::forward(const std::vector<StepEntry>& entries, const std::vector<int32_t>& readOutputs) {
   const auto start = std::chrono::steady_clock::now();
   const ExecutionContext context{kernels_, pool_, counters_, plantedOrderFault_.load(), stopping_, lastTokens_};
-  for (size_t i = 0; i < entries.size(); i++) checkEntry(entries, i, context);
+  for (size_t i = 0; i < entries.size(); i++) checkEntry(entries, i, lastTokens_.size());
   for (size_t i = 0; i < entries.size(); i++) runEntry(entries, i, context);
   ForwardResult result;
   result.forwardMs = millisecondsSince(start);
@@ -60,19 +59,45 @@ ForwardResult Device::forward(const std::vector<StepEntry>& entries, const std::
   return result;
 }
 
-ConstRows Device::logitsOf(const Program& program, int32_t output, int32_t numRows, int32_t& vocabSize) const {
-  const Plan& plan = program.plan();
-  require(output >= 0 && static_cast<size_t>(output) < plan.outputs.size(), "BACKEND_STEP_FAILED", "The program has no such output.");
-  const int32_t id = plan.outputs[static_cast<size_t>(output)];
-  const PlanValue& value = plan.values[static_cast<size_t>(id)];
-  require(value.perLogit && !value.isIds && numRows <= program.maxLogitRows(), "BACKEND_STEP_FAILED", "The output to sample is not one of logits.");
-  vocabSize = value.width;
-  return program.constRows(id);
+std::shared_ptr<Weight> Device::makeWeight(const PlanWeight& shape, const std::vector<WeightPart>& parts, bool mapped) {
+  return std::make_shared<Weight>(shape, parts, kernels_, pool_, mapped);
 }
 
-SampledRows Device::sample(ConstRows logits, int32_t vocabSize, const SamplingColumns& columns, const uint32_t* masks) {
+std::shared_ptr<Program> Device::makeProgram(Plan plan, std::vector<std::shared_ptr<Weight>> weights, int32_t maxTokens, int32_t maxLogitRows) const {
+  return std::make_shared<Program>(std::move(plan), std::move(weights), kernels_, maxTokens, maxLogitRows, pool_.numThreads());
+}
+
+std::shared_ptr<Cache> Device::makeCache(const std::vector<CacheGroupSpec>& groups, int32_t blockSize, KvDtype dtype) const {
+  return std::make_shared<Cache>(groups, blockSize, dtype, kernels_);
+}
+
+void Device::readBlocks(const Cache& cache, const std::vector<int32_t>& blocks, uint8_t* bytes) const {
+  for (size_t i = 0; i < blocks.size(); i += 2) {
+    cache.readBlock(blocks[i], blocks[i + 1], bytes);
+    bytes += cache.blockBytes(blocks[i]);
+  }
+}
+
+void Device::writeBlocks(const Cache& cache, const std::vector<int32_t>& blocks, const uint8_t* bytes) const {
+  for (size_t i = 0; i < blocks.size(); i += 2) {
+    cache.writeBlock(blocks[i], blocks[i + 1], bytes);
+    bytes += cache.blockBytes(blocks[i]);
+  }
+}
+
+SampledRows Device::sample(const Program& program, int32_t output, const SamplingColumns& columns, const Span<uint32_t>* masks) {
+  const int32_t id = program.logitsOutput(output, columns.numRows);
+  return sampleRows(program.constRows(id), program.plan().values[static_cast<size_t>(id)].width, columns, masks);
+}
+
+SampledRows Device::sample(const float* logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks) {
+  return sampleRows(ConstRows{logits, vocabSize}, vocabSize, columns, masks);
+}
+
+SampledRows Device::sampleRows(ConstRows logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks) {
+  checkMasks(masks, columns.numRows, vocabSize);
   lastTokens_.clear();
-  SampledRows rows = sampler_.sample(logits, vocabSize, columns, masks, pool_);
+  SampledRows rows = sampler_.sample(logits, vocabSize, columns, masks == nullptr ? nullptr : masks->data, pool_);
   lastTokens_ = rows.tokenIds;
   return rows;
 }

@@ -6,10 +6,13 @@
 #include <string>
 #include <vector>
 
+#include "../common/step.h"
+#include "cache.h"
 #include "kernels.h"
+#include "program.h"
 #include "sampler.h"
-#include "step.h"
 #include "thread_pool.h"
+#include "weight.h"
 
 namespace millrace::cpu {
 
@@ -18,15 +21,23 @@ class Device {
   // An empty `isa` means the best that this machine has. Throws CONFIG_INVALID.
   Device(const std::string& isa, int32_t numThreads);
 
-  const KernelTable& kernels() const { return kernels_; }
-  WorkerPool& pool() { return pool_; }
+  const char* isa() const { return kernels_.isa; }
+  int32_t numThreads() const { return pool_.numThreads(); }
+
+  std::shared_ptr<Weight> makeWeight(const PlanWeight& shape, const std::vector<WeightPart>& parts, bool mapped);
+  std::shared_ptr<Program> makeProgram(Plan plan, std::vector<std::shared_ptr<Weight>> weights, int32_t maxTokens, int32_t maxLogitRows) const;
+  std::shared_ptr<Cache> makeCache(const std::vector<CacheGroupSpec>& groups, int32_t blockSize, KvDtype dtype) const;
+  // Blocks [n, 2]: group, block; their bytes one behind the other.
+  void readBlocks(const Cache& cache, const std::vector<int32_t>& blocks, uint8_t* bytes) const;
+  void writeBlocks(const Cache& cache, const std::vector<int32_t>& blocks, const uint8_t* bytes) const;
 
   // Runs the entries in order and copies out the named outputs (indices in Plan::outputs) of the last. A step that fails changes no tokens that a
   // later one may refer to, and leaves the device usable. Throws BACKEND_STEP_FAILED, ENGINE_CLOSED after stop().
   ForwardResult forward(const std::vector<StepEntry>& entries, const std::vector<int32_t>& readOutputs);
-  // Samples rows of logits: those of the given output of a program as its last step left them, or given ones.
-  SampledRows sample(ConstRows logits, int32_t vocabSize, const SamplingColumns& columns, const uint32_t* masks);
-  ConstRows logitsOf(const Program& program, int32_t output, int32_t numRows, int32_t& vocabSize) const;
+  // Samples rows of logits: those of the given output of a program as its last step left them, or [numRows, vocabSize] of the host's.
+  // masks: [numRows, ceil(vocabSize / 32)], or null for none.
+  SampledRows sample(const Program& program, int32_t output, const SamplingColumns& columns, const Span<uint32_t>* masks);
+  SampledRows sample(const float* logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks);
 
   // Ends the running step at its next node.
   void stop() { stopping_ = true; }
@@ -35,6 +46,8 @@ class Device {
   void plantOrderFault(bool on) { plantedOrderFault_ = on; }
 
  private:
+  SampledRows sampleRows(ConstRows logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks);
+
   const KernelTable& kernels_;
   WorkerPool pool_;
   Sampler sampler_;

@@ -9,10 +9,14 @@
 namespace millrace::cpu {
 namespace {
 
+// The addon makes entries of handles of this device alone.
+const Program& programOf(const StepEntry& entry) { return static_cast<const Program&>(*entry.program); }
+const Cache& cacheOf(const StepEntry& entry) { return static_cast<const Cache&>(*entry.cache); }
+
 // One entry while it runs.
 class EntryRun {
  public:
-  EntryRun(const StepEntry& entry, const ExecutionContext& context) : entry_(entry), program_(*entry.program), plan_(entry.program->plan()), b_(entry.batch), c_(context) {}
+  EntryRun(const StepEntry& entry, const ExecutionContext& context) : entry_(entry), program_(programOf(entry)), plan_(entry.program->plan()), b_(entry.batch), c_(context) {}
 
   void copyBlocks() {
     for (int32_t i = 0; i < b_.numCopies; i++) {
@@ -20,7 +24,7 @@ class EntryRun {
       const int32_t group = copy[0];
       const int32_t numLayers = entry_.cache->groups()[static_cast<size_t>(group)].numLayers;
       c_.pool.parallel(numLayers, [&](int64_t layer, int) {
-        c_.kernels.kvCopyBlock(entry_.cache->layer(group, static_cast<int32_t>(layer)), copy[1], copy[2], copy[3]);
+        c_.kernels.kvCopyBlock(cacheOf(entry_).layer(group, static_cast<int32_t>(layer)), copy[1], copy[2], copy[3]);
       });
     }
   }
@@ -234,7 +238,7 @@ class EntryRun {
     args.v = in(node, first + 1);
     args.tokens = b_.numTokens;
     args.slotMapping = b_.slotMapping.data + int64_t{group} * b_.numTokens;
-    args.cache = entry_.cache->layer(group, layer);
+    args.cache = cacheOf(entry_).layer(group, layer);
     return args;
   }
 
@@ -245,7 +249,7 @@ class EntryRun {
     args.tokens = b_.numTokens;
     args.rank = input(node).width;
     args.slotMapping = b_.slotMapping.data + int64_t{node.intAttr(0)} * b_.numTokens;
-    args.cache = entry_.cache->layer(node.intAttr(0), node.intAttr(1));
+    args.cache = cacheOf(entry_).layer(node.intAttr(0), node.intAttr(1));
     c_.kernels.latentWrite(args, c_.pool);
   }
 
@@ -267,7 +271,7 @@ class EntryRun {
     }
     args.sinks = vector(node, 0);
     args.slopes = node.constants.empty() ? nullptr : plan_.constants[static_cast<size_t>(node.constants[0])].data();
-    args.cache = entry_.cache->layer(group, node.intAttr(1));
+    args.cache = cacheOf(entry_).layer(group, node.intAttr(1));
     args.rowStart = b_.rowStart.data;
     args.cacheIndex = b_.cacheIndex.data;
     args.visibleEnd = b_.visibleEnd.data;
@@ -311,7 +315,7 @@ void runEntry(const std::vector<StepEntry>& entries, size_t index, const Executi
   if (!plan.takesEmbeddings) {
     run.bringTokenIds();
   } else if (entry.sourceEntry >= 0) {
-    const Program& source = *entries[static_cast<size_t>(entry.sourceEntry)].program;
+    const Program& source = programOf(entries[static_cast<size_t>(entry.sourceEntry)]);
     run.bringEmbeddings(source.constRows(source.plan().outputs[static_cast<size_t>(entry.sourceOutput)]));
   } else {
     run.bringEmbeddings(ConstRows{entry.hostEmbeddings.data, plan.values[plan.inputValue].width});

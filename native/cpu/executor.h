@@ -4,7 +4,10 @@
 #include <atomic>
 #include <vector>
 
-#include "step.h"
+#include "../common/counters.h"
+#include "../common/step.h"
+#include "cache.h"
+#include "program.h"
 
 namespace millrace::cpu {
 
@@ -17,9 +20,6 @@ struct ExecutionContext {
   const std::atomic<bool>& stopping;
   const std::vector<int32_t>& lastTokens;
 };
-
-// Checks every index of a batch that a kernel will follow, before anything runs. Throws BACKEND_STEP_FAILED.
-void checkEntry(const std::vector<StepEntry>& entries, size_t index, const ExecutionContext& context);
 
 // Copies blocks, brings in the input, runs the nodes. Entries before `index` have run.
 void runEntry(const std::vector<StepEntry>& entries, size_t index, const ExecutionContext& context);

@@ -7,23 +7,11 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/contract.h"
+#include "../common/counters.h"
 #include "../common/weight_formats.h"
 
 namespace millrace::cpu {
-
-using millrace::WeightFormat;
-
-// Activation roundings in the order of ops/linear.ts.
-enum class Activation : int32_t { f32 = 0, bf16 = 1, int8Group32 = 2, int8Token = 3 };
-// In the order of kvDtypes in src/kv/layout.ts.
-enum class KvDtype : int32_t { f32 = 0, f16 = 1, bf16 = 2, int8 = 3, fp8 = 4, int4 = 5 };
-
-// Parts of the reproducibility contract; equal to LINEAR_SEGMENT and ATTENTION_SPLIT in src/plan/ops.
-constexpr int kLinearSegment = 1024;
-constexpr int kAttentionSplit = 256;
-
-// Largest head size that rope and the KV cache take; programs and caches with larger ones are refused.
-constexpr int kMaxHeadDim = 1024;
 
 // Work is cut into tiles that threads take one by one: who computes a tile never changes its result.
 class ThreadPool {
@@ -38,13 +26,6 @@ class ThreadPool {
   void parallel(int64_t numTiles, F&& f) {
     run(numTiles, [](void* c, int64_t i, int w) { (*static_cast<F*>(c))(i, w); }, &f);
   }
-};
-
-// How often each row class ran, so that tests can prove which path they crossed. Classes: 1, 2-8, 9-64, > 64 rows.
-struct Counters {
-  uint64_t linearRowClass[4] = {};
-  uint64_t linearSegments = 0;    // segments of K added, per linear call
-  uint64_t attentionSplits = 0;   // KV splits merged, per query and head
 };
 
 // f32 rows; consecutive rows are `stride` floats apart (views of wider values).

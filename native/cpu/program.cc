@@ -11,9 +11,7 @@ namespace millrace::cpu {
 
 Program::Program(Plan plan, std::vector<std::shared_ptr<Weight>> weights, const KernelTable& kernels, int32_t maxTokens, int32_t maxLogitRows,
                  int numThreads)
-    : plan_(std::move(plan)), weights_(std::move(weights)), kernels_(kernels), maxTokens_(maxTokens), maxLogitRows_(maxLogitRows) {
-  require(maxTokens > 0 && maxTokens <= (1 << 24) && maxLogitRows > 0 && maxLogitRows <= (1 << 24), "CONFIG_INVALID",
-          "maxTokens and maxLogitRows must be from 1 to 16777216.");
+    : ProgramShape(std::move(plan), maxTokens, maxLogitRows), weights_(std::move(weights)), kernels_(kernels) {
   checkWeights();
   checkPlan(plan_);
   checkSupport();
@@ -73,9 +71,6 @@ void Program::allocateScratch(int numThreads) {
       const Weight* stored = weight(node.weights[0]);
       if (stored != nullptr && stored->stored() != nullptr)
         tiles = std::max(tiles, kernels_.expertTileBytes(static_cast<WeightFormat>(stored->shape().format), stored->shape().columns) * static_cast<size_t>(numThreads));
-    } else if (node.op == Op::embedding) {
-      const int32_t rows = plan_.weights[node.weights[0]].rows;
-      vocabSize_ = vocabSize_ == 0 ? rows : std::min(vocabSize_, rows);
     }
   }
   linearScratch_ = Memory(linear, "rounded activations");

@@ -7,24 +7,19 @@
 #include <vector>
 
 #include "../common/memory.h"
-#include "../common/plan.h"
+#include "../common/step.h"
 #include "kernels.h"
 #include "weight.h"
 
 namespace millrace::cpu {
 
-class Program {
+class Program final : public ProgramShape {
  public:
   // Throws PLAN_INVALID for what no plan of ours says, BACKEND_OP_UNSUPPORTED listing every node that has no kernel here.
   Program(Plan plan, std::vector<std::shared_ptr<Weight>> weights, const KernelTable& kernels, int32_t maxTokens, int32_t maxLogitRows, int numThreads);
 
-  const Plan& plan() const { return plan_; }
-  int32_t maxTokens() const { return maxTokens_; }
-  int32_t maxLogitRows() const { return maxLogitRows_; }
   size_t arenaBytes() const { return arena_.size() + linearScratch_.size() + attentionScratch_.size() + expertTileScratch_.size(); }
   const Weight* weight(int32_t id) const { return id < 0 ? nullptr : weights_[static_cast<size_t>(id)].get(); }
-  // Ids below this are in every embedding table that reads the input; 0 when none does.
-  int32_t vocabSize() const { return vocabSize_; }
 
   // Rows of a value, a view's inside its owner's.
   Rows rows(int32_t value) const;
@@ -43,10 +38,8 @@ class Program {
   void checkSupport() const;
   void allocateScratch(int numThreads);
 
-  Plan plan_;
   std::vector<std::shared_ptr<Weight>> weights_;
   const KernelTable& kernels_;
-  int32_t maxTokens_, maxLogitRows_, vocabSize_ = 0;
   Memory arena_, tokenIds_, linearScratch_, attentionScratch_, expertTileScratch_;
 };
 

@@ -8,6 +8,7 @@
 #include <limits>
 #include <vector>
 
+#include "../common/sampling.h"
 #include "../common/sampling_math.h"
 #include "sampler_kernels.h"
 
@@ -20,7 +21,6 @@ struct Shaping {
 
   bool needsOrder() const { return typicalP < 1 || topNSigma > 0 || xtcProbability > 0 || mirostatMode != 0; }
 };
-constexpr int kShapingWidth = 10;
 static_assert(sizeof(Shaping) == kShapingWidth * sizeof(float), "a row of shaping is copied whole");
 
 inline float dynamicTemperature(const SamplerKernels& kernels, const float* logits, int32_t n, float maximum, float temperature, const Shaping& shaping,

@@ -68,7 +68,7 @@ export interface NativeForwarded extends Partial<NativeSampled> {
   readonly forwardMs: number;
 }
 
-/** How often each path of the kernels ran; see `Counters` in `native/cpu/kernels.h`. */
+/** How often each path of the kernels ran; see `Counters` in `native/common/counters.h`. */
 export interface KernelCounters {
   /** Calls of `linear` by rows: 1, 2-8, 9-64, more. */
   readonly linearRowClass: Float64Array;

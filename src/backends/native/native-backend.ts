@@ -67,7 +67,7 @@ export async function createNativeBackend(options: NativeBackendOptions = {}): P
   return new NativeBackend(addon, wanted ?? '', options.numThreads ?? readMachine().numCpus, options.experts);
 }
 
-/** In the order of `KvDtype` in native/cpu/kernels.h. */
+/** In the order of `KvDtype` in native/common/contract.h. */
 const DTYPES = Object.keys(kvDtypes);
 
 const NOTHING_SAMPLED: NativeSampled = {

@@ -19,7 +19,7 @@ test('the native list of ops has the opcodes and attributes of the op table, in 
 });
 
 test('formats, activations, segment and split are the same on both sides', () => {
-  const header = native('cpu/kernels.h');
+  const header = native('common/contract.h');
   const enumOf = (name: string) => (new RegExp(`enum class ${name} : int32_t \\{([^}]*)\\}`).exec(header)?.[1] ?? '').match(/\w+(?= =)/g);
   const blocks = [...native('common/weight_formats.h').matchAll(/^ {2}X\((\w+), (\d+), (\d+)\)/gm)];
   expect(blocks.map(([, name, elements, bytes]) => [name, Number(elements), Number(bytes)])).toEqual(

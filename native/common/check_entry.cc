@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <string>
 
-#include "../common/error.h"
-#include "executor.h"
+#include "error.h"
+#include "step.h"
 
-namespace millrace::cpu {
+namespace millrace {
 namespace {
 
 void check(bool holds, const char* what) {
@@ -23,7 +23,7 @@ bool inRange(const int32_t* values, int64_t count, int64_t low, int64_t high) {
 
 void checkCounts(const StepEntry& entry) {
   const ForwardBatch& b = entry.batch;
-  const Program& program = *entry.program;
+  const ProgramShape& program = *entry.program;
   check(b.numTokens >= 0 && b.numTokens <= program.maxTokens(), "more tokens than the program was compiled for");
   check(b.numLogitRows >= 0 && b.numLogitRows <= program.maxLogitRows(), "more logit rows than the program was compiled for");
   check(b.numRows >= 0 && b.numRows <= b.numTokens && b.maxBlocks >= 0 && b.numCopies >= 0, "its counts contradict each other");
@@ -63,7 +63,7 @@ void checkRowBlocks(const ForwardBatch& b, int32_t row, int32_t blockSize, int32
   check(lastBlock <= b.maxBlocks && inRange(table + firstBlock, lastBlock - firstBlock, 0, numBlocks), "a block table names a block that does not exist");
 }
 
-void checkAncestors(const ForwardBatch& b, size_t groups, const Cache& cache) {
+void checkAncestors(const ForwardBatch& b, size_t groups, const CacheShape& cache) {
   if (b.ancestorStart.data == nullptr) return;
   check(b.ancestorStart.length > b.numTokens && b.ancestorStart.data[0] >= 0, "ancestors.start is too short");
   for (int32_t t = 0; t < b.numTokens; t++) check(b.ancestorStart.data[t] <= b.ancestorStart.data[t + 1], "ancestors.start falls");
@@ -79,7 +79,7 @@ void checkKeys(const StepEntry& entry) {
   const ForwardBatch& b = entry.batch;
   const auto& groups = entry.program->plan().groups;
   if (groups.empty()) return;
-  const Cache& cache = *entry.cache;
+  const CacheShape& cache = *entry.cache;
   const int64_t capacity = int64_t{b.maxBlocks} * cache.blockSize();
   check(inRange(b.cacheIndex.data, b.numTokens, 0, INT32_MAX) && inRange(b.visibleEnd.data, b.numTokens, 0, capacity + 1), "a token sees keys beyond its block table");
   // A group's window need not be that of each attention node (some read less): the widest reach of any node of the group decides.
@@ -100,12 +100,12 @@ void checkKeys(const StepEntry& entry) {
   }
 }
 
-void checkInput(const std::vector<StepEntry>& entries, size_t index, const ExecutionContext& context) {
+void checkInput(const std::vector<StepEntry>& entries, size_t index, size_t numLastTokens) {
   const StepEntry& entry = entries[index];
   const Plan& plan = entry.program->plan();
   const int32_t numTokens = entry.batch.numTokens;
   if (!plan.takesEmbeddings) {
-    const int64_t last = static_cast<int64_t>(context.lastTokens.size());
+    const int64_t last = static_cast<int64_t>(numLastTokens);
     check(inRange(entry.batch.tokenIds.data, numTokens, -last, std::max(1, entry.program->vocabSize())),
           "a token id is outside the vocabulary, or refers to a row that the previous step did not sample");
     return;
@@ -127,7 +127,7 @@ void checkInput(const std::vector<StepEntry>& entries, size_t index, const Execu
 
 }  // namespace
 
-void checkEntry(const std::vector<StepEntry>& entries, size_t index, const ExecutionContext& context) {
+void checkEntry(const std::vector<StepEntry>& entries, size_t index, size_t numLastTokens) {
   const StepEntry& entry = entries[index];
   const ForwardBatch& b = entry.batch;
   checkCounts(entry);
@@ -137,7 +137,7 @@ void checkEntry(const std::vector<StepEntry>& entries, size_t index, const Execu
   for (int32_t row = 0; row < b.numRows; row++) check(b.rowStart.data[row] <= b.rowStart.data[row + 1], "rowStart falls");
   check(inRange(b.logitTokens.data, b.numLogitRows, 0, b.numTokens), "logitTokens names a token that is not in the step");
   checkKeys(entry);
-  checkInput(entries, index, context);
+  checkInput(entries, index, numLastTokens);
 }
 
-}  // namespace millrace::cpu
+}  // namespace millrace
