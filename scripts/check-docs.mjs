@@ -30,6 +30,7 @@ const tables = {
     'limits',
   ]),
   ...serverTables('docs/metrics.md', ['metrics']),
+  conformance: { document: 'docs/conformance.md', render: async () => (await load('test/api/index.ts')).conformanceRows() },
   server: { document: 'docs/config.md', render: async () => optionRows((await load('src/cli/server-flags.ts')).serverFlags) },
 };
 

@@ -103,7 +103,7 @@ describe('a model that writes Hermes calls and thinks', () => {
   test.each([
     ['/api/chat', { model: 'other', messages }, 404, 'MODEL_UNKNOWN'],
     ['/api/chat', { messages: [{ role: 'user', content: 'x', images: ['AA=='] }] }, 400, 'NOT_SUPPORTED'],
-    ['/api/chat', { messages, options: { mirostat: 2 } }, 400, 'NOT_SUPPORTED'],
+    ['/api/chat', { messages, options: { mirostat: 1 } }, 400, 'NOT_SUPPORTED'],
     ['/api/chat', { messages, options: { temperature: -1 } }, 400, 'SAMPLING_PARAM_INVALID'],
     ['/api/chat', { messages, format: 'yaml' }, 400, 'REQUEST_INVALID'],
     ['/api/chat', { messages: 'x' }, 400, 'REQUEST_INVALID'],

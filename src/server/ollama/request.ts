@@ -50,8 +50,7 @@ function refuseExtras({ images, suffix, template, context }: OllamaGenerateBody)
 }
 
 function commonFields({ model, stream, format, options }: OllamaChatBody | OllamaGenerateBody) {
-  if (options?.mirostat) throw notSupported('options.mirostat');
-  if (options?.typical_p !== undefined && options.typical_p !== null && options.typical_p !== 1) throw notSupported('options.typical_p');
+  if (options?.mirostat === 1) throw notSupported('options.mirostat', 'The first version of mirostat');
   const most = options?.num_predict ?? -1;
   return {
     model: model ?? null,
@@ -66,6 +65,10 @@ function commonFields({ model, stream, format, options }: OllamaChatBody | Ollam
     frequency_penalty: options?.frequency_penalty ?? null,
     seed: options?.seed ?? null,
     stop: options?.stop ?? null,
+    typical_p: options?.typical_p ?? null,
+    mirostat_mode: options?.mirostat ?? null,
+    mirostat_tau: options?.mirostat_tau ?? null,
+    mirostat_eta: options?.mirostat_eta ?? null,
     ...responseFormat(format),
   };
 }

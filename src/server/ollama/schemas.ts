@@ -21,8 +21,10 @@ const options = Type.Object({
   frequency_penalty: optional(number, 'As `presence_penalty`, times the count.'),
   seed: optional(integer, 'Same seed, same tokens.'),
   stop: optional(Type.Union([text, Type.Array(Type.String({ maxLength: 4096 }))]), 'Ends the text.'),
-  typical_p: optional(number, 'Must be 1.'),
-  mirostat: optional(integer, 'Must be 0.'),
+  typical_p: optional(number, 'Locally typical sampling: probability kept; 1 is off.'),
+  mirostat: optional(integer, '0 (off) or 2.'),
+  mirostat_tau: optional(number, 'Mirostat: bits of surprise aimed at.'),
+  mirostat_eta: optional(number, 'Mirostat: how fast it gets there.'),
 });
 
 const commonFields = {
