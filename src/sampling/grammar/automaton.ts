@@ -2,8 +2,9 @@
  * A grammar being read: sets of (node, stack) pairs, made only when a text or a mask comes by and kept for the next time. Such a set is a state;
  * following a known byte from a known state is two array reads.
  */
-import { EDGE_BYTES, EDGE_CALL, EDGE_EMPTY, type Grammar } from './grammar.ts';
+import { EDGE_BYTES, EDGE_CALL, EDGE_EMPTY, EDGE_SPACING, type Grammar } from './grammar.ts';
 import { grammarLimits, tooLarge } from './limits.ts';
+import type { Runs } from './runs.ts';
 
 /** Where to go on when a rule ends: a return address with, for repetitions, the round that is being read. Equal stacks are one object. */
 class Frame {
@@ -12,16 +13,22 @@ class Frame {
   readonly round: number;
   readonly parent: Frame | null;
   readonly depth: number;
+  /** What the text decided about spaces at each `SpacingPlace`, two bits each: 0 nothing yet, 1 a space, 2 none. */
+  readonly spacing: number;
   readonly children = new Map<number, Frame>();
 
-  constructor(id: number, edge: number, round: number, parent: Frame | null) {
+  constructor(id: number, edge: number, round: number, parent: Frame | null, spacing: number) {
     this.id = id;
     this.edge = edge;
     this.round = round;
     this.parent = parent;
     this.depth = parent === null ? 0 : parent.depth + 1;
+    this.spacing = spacing;
   }
 }
+
+/** Values of `Frame.spacing`: two places. */
+const NUM_SPACINGS = 16;
 
 // room for the constructor below
 const cuts = new Uint8Array(257);
@@ -44,9 +51,10 @@ export class State {
   readonly forcedByte: number;
   /** The token that must follow, -1 where there is none, -2 where nobody has asked. */
   forcedToken = -2;
-  /** See `runs.ts`: kinds of bytes that lead on alike, -1 where nobody has asked, and how many in a row. */
-  runKinds = -1;
-  runLength = 0;
+  /** See `runs.ts`; null and undefined where nobody has asked. */
+  kinds: number | null = null;
+  runs: Runs | null = null;
+  beyondAscii: readonly State[] | null | undefined = undefined;
   /** See `runs.ts`: whether exactly `numPlain` plain characters may follow in a row. */
   isPlainExact: boolean | null = null;
   /** Set bits: token ids that may follow. */
@@ -92,15 +100,16 @@ export class State {
 export class Automaton {
   readonly grammar: Grammar;
   #states = new Map<string, State>();
-  #root: Frame;
+  /** The bottom of the stack for each spacing. */
+  readonly #roots: readonly Frame[];
   #numFrames = 0;
   #maskBytes = 0;
   readonly #start: State;
 
   constructor(grammar: Grammar) {
     this.grammar = grammar;
-    this.#root = new Frame(this.#numFrames++, -1, 0, null);
-    this.#start = this.#close([grammar.ruleStart[0]], [this.#root]) as State;
+    this.#roots = Array.from({ length: NUM_SPACINGS }, (_, spacing) => new Frame(this.#numFrames++, -1, 0, null, spacing));
+    this.#start = this.#close([grammar.ruleStart[0]], [this.#roots[0]]) as State;
   }
 
   get start(): State {
@@ -146,7 +155,7 @@ export class Automaton {
 
   #forget(): void {
     this.#states = new Map();
-    this.#root.children.clear();
+    for (const root of this.#roots) root.children.clear();
     this.#maskBytes = 0;
     // what the start leads to would keep all of it alive
     if (this.#start !== undefined) {
@@ -183,7 +192,7 @@ export class Automaton {
         } else numPlain = Math.max(numPlain, this.#return(frame, reach));
         continue;
       }
-      if (grammar.isPlainLoop[node] === 1) numPlain = Number.POSITIVE_INFINITY;
+      numPlain = Math.max(numPlain, grammar.numPlain[node]);
       let readsBytes = false;
       for (let e = grammar.edgeStart[node]; e < grammar.edgeStart[node + 1]; e++) {
         const kind = grammar.edgeKind[e];
@@ -193,6 +202,9 @@ export class Automaton {
           // nothing is left to do after the call when its target ends the rule: the caller's return address serves
           const isTail = grammar.isEnd[grammar.edgeTarget[e]] === 1;
           this.#enter(grammar.edgeA[e], isTail ? frame : this.#push(e, 0, frame), reach);
+        } else if (kind === EDGE_SPACING) {
+          const spaced = this.#decided(frame, grammar.edgeA[e], grammar.edgeB[e]);
+          if (spaced !== null) reach(grammar.edgeTarget[e], spaced);
         } else {
           if (grammar.edgeMin[e] === 0) reach(grammar.edgeTarget[e], frame);
           numPlain = Math.max(numPlain, this.#startRound(e, 1, frame, reach));
@@ -236,9 +248,20 @@ export class Automaton {
     const key = edge * 2 ** 21 + round;
     const known = parent.children.get(key);
     if (known !== undefined) return known;
-    const frame = new Frame(this.#numFrames++, edge, round, parent);
+    const frame = new Frame(this.#numFrames++, edge, round, parent, parent.spacing);
     parent.children.set(key, frame);
     return frame;
+  }
+
+  /** The same stack in a text whose spacing at a place is so; null where it is decided otherwise. */
+  #decided(frame: Frame, place: number, choice: number): Frame | null {
+    const known = (frame.spacing >>> (2 * place)) & 3;
+    if (known !== 0) return known === choice ? frame : null;
+    return this.#moved(frame, this.#roots[frame.spacing | (choice << (2 * place))]);
+  }
+
+  #moved({ edge, round, parent }: Frame, root: Frame): Frame {
+    return parent === null ? root : this.#push(edge, round, this.#moved(parent, root));
   }
 
   #enter(rule: number, frame: Frame, reach: (node: number, frame: Frame) => void): void {

@@ -60,19 +60,37 @@ export function includes(set: CodePointSet, codePoint: number): boolean {
 
 export const anyCodePoint: CodePointSet = codePoints([[0, MAX_CODE_POINT]]);
 
+/** White space and line ends as regular expressions of ECMA-262 know them. */
+export const whiteSpace: CodePointSet = codePoints([
+  [9, 13],
+  [0x20, 0x20],
+  [0xa0, 0xa0],
+  [0x1680, 0x1680],
+  [0x2000, 0x200a],
+  [0x2028, 0x2029],
+  [0x202f, 0x202f],
+  [0x205f, 0x205f],
+  [0x3000, 0x3000],
+  [0xfeff, 0xfeff],
+]);
+
 /**
- * Characters that stand for themselves in nearly every text: no control, quote, backslash or line separator. A loop over at least these lets a
- * mask take all tokens that consist of them at once.
+ * Characters that stand for themselves in nearly every text: no control, quote, backslash, and of white space the space alone. A loop over at
+ * least these lets a mask take all tokens that consist of them at once.
  */
 export const plainCodePoints: CodePointSet = complement(
-  codePoints([
-    [0, 0x1f],
-    [0x22, 0x22],
-    [0x5c, 0x5c],
-    [0x7f, 0x7f],
-    [0x2028, 0x2029],
-  ]),
+  union(
+    codePoints([
+      [0, 0x1f],
+      [0x22, 0x22],
+      [0x5c, 0x5c],
+      [0x7f, 0x7f],
+    ]),
+    intersection(whiteSpace, [[0x80, MAX_CODE_POINT]]),
+  ),
 );
+
+export const plainBeyondAscii: CodePointSet = intersection(plainCodePoints, [[0x80, MAX_CODE_POINT]]);
 
 /** One to four byte ranges, one after another. */
 export type ByteSequence = readonly (readonly [lo: number, hi: number])[];

@@ -15,13 +15,25 @@ export type Expression =
     }
   | { readonly kind: 'repeat'; readonly body: Expression; readonly min: number /** May be Infinity. */; readonly max: number }
   | { readonly kind: 'rule'; readonly rule: number }
+  /** One space or none, alike at all places of this number: the first place that a text comes to decides. */
+  | { readonly kind: 'spacing'; readonly place: SpacingPlace }
   /** An automaton that is there already: state 0 begins. */
   | { readonly kind: 'states'; readonly states: readonly AutomatonState[] };
 
 export interface AutomatonState {
   readonly isEnd: boolean;
-  readonly edges: readonly { readonly label: Expression; readonly target: number }[];
+  readonly edges: readonly AutomatonEdge[];
 }
+
+export interface AutomatonEdge {
+  readonly label: Expression;
+  readonly target: number;
+  /** Given where the label is one character of this set. */
+  readonly set?: CodePointSet;
+}
+
+/** Behind colons, behind commas. */
+export type SpacingPlace = 0 | 1;
 
 const encoder = new TextEncoder();
 

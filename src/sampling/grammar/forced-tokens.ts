@@ -34,7 +34,7 @@ export function forcedTokenOf(state: State, automaton: Automaton, trie: Vocabula
 /** Whether a token may follow that holds the whole span and more. */
 function canReachBeyond(bytes: Uint8Array, end: State, automaton: Automaton, trie: VocabularyTrie): boolean {
   if (bytes.length >= trie.maxTokenBytes) return false;
-  return [trie.plain, trie.rest].some((tree) => {
+  return [trie.plain, trie.rest, trie.controls].some((tree) => {
     const node = nodeBehind(tree, bytes);
     return node >= 0 && hasTokenBelow(tree, node, end, automaton);
   });

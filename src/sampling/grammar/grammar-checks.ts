@@ -6,6 +6,7 @@ const BYTES = 0;
 const EMPTY = 1;
 const CALL = 2;
 const REPEAT = 3;
+const SPACING = 4;
 
 /** `[nodes]`: 1 where the end of the node's rule can be reached. Backwards from the ends, each edge looked at a bounded number of times. */
 export function findLive(nodes: readonly (readonly Edge[])[], starts: readonly number[], ends: readonly number[]): Uint8Array {
@@ -19,7 +20,7 @@ export function findLive(nodes: readonly (readonly Edge[])[], starts: readonly n
 function findNullable(nodes: readonly (readonly Edge[])[], starts: readonly number[], ends: readonly number[]): Uint8Array {
   return spread(nodes, starts, ends, (edge, nullable) => {
     if (edge.kind === BYTES) return false;
-    if (edge.kind === EMPTY) return true;
+    if (edge.kind === EMPTY || edge.kind === SPACING) return true;
     return (edge.kind === REPEAT && edge.min === 0) || nullable[starts[edge.a]] === 1;
   });
 }
@@ -37,7 +38,7 @@ function spread(
   for (const [from, edges] of nodes.entries()) {
     for (const edge of edges) {
       into[edge.target].push([from, edge]);
-      if (edge.kind >= CALL) callers.get(starts[edge.a])?.push([from, edge]);
+      if (edge.kind === CALL || edge.kind === REPEAT) callers.get(starts[edge.a])?.push([from, edge]);
     }
   }
   const queue = [...ends];
@@ -72,8 +73,8 @@ export function checkLeftRecursion(
     for (let node = queue.pop(); node !== undefined; node = queue.pop()) {
       for (const edge of nodes[node]) {
         if (edge.kind === BYTES) continue;
-        if (edge.kind >= CALL) called.add(edge.a);
-        const passes = edge.kind === EMPTY || (edge.kind === REPEAT && edge.min === 0) || nullable[starts[edge.a]] === 1;
+        if (edge.kind === CALL || edge.kind === REPEAT) called.add(edge.a);
+        const passes = edge.kind === EMPTY || edge.kind === SPACING || (edge.kind === REPEAT && edge.min === 0) || nullable[starts[edge.a]] === 1;
         if (!passes || seen.has(edge.target)) continue;
         seen.add(edge.target);
         queue.push(edge.target);

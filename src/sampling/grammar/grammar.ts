@@ -6,17 +6,20 @@ import { includesAll, plainCodePoints, utf8Sequences } from './code-points.ts';
 import type { AutomatonState, Expression } from './expression.ts';
 import { checkLeftRecursion, findLive } from './grammar-checks.ts';
 import { grammarInvalid, grammarLimits, tooLarge } from './limits.ts';
+import { plainDepths } from './plain-depths.ts';
 
 export const EDGE_BYTES = 0;
 export const EDGE_EMPTY = 1;
 export const EDGE_CALL = 2;
 export const EDGE_REPEAT = 3;
+/** Passable where the text's spacing is so, or not decided yet. */
+export const EDGE_SPACING = 4;
 
 /** Ready to run. Edges of node n are `[edgeStart[n], edgeStart[n + 1])`; only edges from which the rule's end can be reached are left. */
 export interface Grammar {
   readonly numNodes: number;
   readonly edgeStart: Int32Array;
-  /** EDGE_BYTES: a..b is the range of bytes. EDGE_CALL and EDGE_REPEAT: a is the rule, b the index of the bounds. */
+  /** EDGE_BYTES: a..b is the range of bytes. EDGE_CALL and EDGE_REPEAT: a is the rule. EDGE_SPACING: a is the place, b 1 with a space, 2 without. */
   readonly edgeKind: Uint8Array;
   readonly edgeA: Int32Array;
   readonly edgeB: Int32Array;
@@ -26,10 +29,12 @@ export interface Grammar {
   readonly ruleStart: Int32Array;
   /** 1 where the node ends its rule; such nodes have no edges. */
   readonly isEnd: Uint8Array;
-  /** 1 where any number of plain characters may follow and lead back here. */
-  readonly isPlainLoop: Uint8Array;
+  /** Plain characters that may follow in a row at least, whatever they are; Infinity in a loop over all of them. */
+  readonly numPlain: Float64Array;
   /** 1 for rules that are one character of a set that holds all plain ones. */
   readonly isPlainRule: Uint8Array;
+  /** Whether some text holds a byte below a space. */
+  readonly hasControls: boolean;
   /** Rule 0 is the whole text. */
   readonly ruleNames: readonly string[];
 }
@@ -49,8 +54,9 @@ export class GrammarBuilder {
   #nodes: Edge[][] = [];
   #numEdges = 0;
   #ends: number[] = [];
-  #plainLoops = new Set<number>();
+  #plain = new Map<number, number>();
   #plainRules = new Set<number>();
+  readonly #automata: { readonly states: readonly AutomatonState[]; readonly nodes: readonly number[] }[] = [];
 
   /** Declares a rule; rule 0 is the start. */
   addRule(name: string, body: Expression | null = null): number {
@@ -79,6 +85,7 @@ export class GrammarBuilder {
     }
     const live = findLive(this.#nodes, starts, this.#ends);
     if (live[starts[0]] === 0) throw grammarInvalid('The structured output allows no text at all: its constraints contradict each other.');
+    this.#markPlain(live);
     const kept = this.#nodes.map((edges) => edges.filter((edge) => isUsable(edge, live, starts)));
     checkLeftRecursion(kept, starts, this.#ends, this.#names);
     return this.#freeze(kept, starts);
@@ -131,6 +138,13 @@ export class GrammarBuilder {
       case 'repeat':
         this.#compileRepeat(body, from, to, depth);
         return;
+      case 'spacing': {
+        const space = this.#node();
+        this.#edge(from, { kind: EDGE_SPACING, a: body.place, b: 1, min: 0, max: 0, target: space });
+        this.#bytes(space, 0x20, 0x20, to);
+        this.#edge(from, { kind: EDGE_SPACING, a: body.place, b: 2, min: 0, max: 0, target: to });
+        return;
+      }
       case 'states':
         this.#compileStates(body.states, from, to, depth);
         return;
@@ -159,7 +173,7 @@ export class GrammarBuilder {
       else this.#compile(body.body, from, loop, depth + 1);
       this.#compile(body.body, loop, loop, depth + 1);
       this.#empty(loop, to);
-      if (isPlainCharacter(body.body)) this.#plainLoops.add(loop);
+      if (isPlainCharacter(body.body)) this.#plain.set(loop, Number.POSITIVE_INFINITY);
       return;
     }
     let rule: number;
@@ -209,8 +223,15 @@ export class GrammarBuilder {
       if (isEnd) this.#empty(nodes[i], to);
       for (const { label, target } of edges) {
         this.#compile(label, nodes[i], nodes[target], depth + 1);
-        if (target === i && isPlainCharacter(label)) this.#plainLoops.add(nodes[i]);
       }
+    }
+    this.#automata.push({ states, nodes });
+  }
+
+  #markPlain(live: Uint8Array): void {
+    for (const { states, nodes } of this.#automata) {
+      const depths = plainDepths(states, (i) => live[nodes[i]] === 1);
+      for (const [i, depth] of depths.entries()) if (depth > 0) this.#plain.set(nodes[i], depth);
     }
   }
 
@@ -218,6 +239,8 @@ export class GrammarBuilder {
     const edges = nodes.flat();
     const edgeStart = new Int32Array(nodes.length + 1);
     for (const [n, list] of nodes.entries()) edgeStart[n + 1] = edgeStart[n] + list.length;
+    const numPlain = new Float64Array(nodes.length);
+    for (const [node, count] of this.#plain) numPlain[node] = count;
     const flags = (length: number, set: Iterable<number>) => {
       const array = new Uint8Array(length);
       for (const i of set) array[i] = 1;
@@ -234,8 +257,9 @@ export class GrammarBuilder {
       edgeMax: Float64Array.from(edges, (edge) => edge.max),
       ruleStart: Int32Array.from(starts),
       isEnd: flags(nodes.length, this.#ends),
-      isPlainLoop: flags(nodes.length, this.#plainLoops),
+      numPlain,
       isPlainRule: flags(starts.length, this.#plainRules),
+      hasControls: edges.some((edge) => edge.kind === EDGE_BYTES && edge.a < 0x20),
       ruleNames: this.#names,
     };
   }
@@ -254,6 +278,6 @@ function isPlainCharacter(body: Expression): boolean {
 
 function isUsable(edge: Edge, live: Uint8Array, starts: readonly number[]): boolean {
   if (live[edge.target] === 0) return false;
-  if (edge.kind === EDGE_BYTES || edge.kind === EDGE_EMPTY) return true;
+  if (edge.kind === EDGE_BYTES || edge.kind === EDGE_EMPTY || edge.kind === EDGE_SPACING) return true;
   return live[starts[edge.a]] === 1 || edge.min === 0; // a repetition of the impossible is kept for its zero times
 }

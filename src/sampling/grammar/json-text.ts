@@ -101,8 +101,8 @@ export class JsonText {
 
   constructor(builder: GrammarBuilder, { compact }: JsonSpelling) {
     this.#builder = builder;
-    this.comma = compact ? literal(',') : literals([',', ', ']);
-    this.colon = compact ? literal(':') : literals([':', ': ']);
+    this.comma = compact ? literal(',') : sequence(literal(','), { kind: 'spacing', place: 1 });
+    this.colon = compact ? literal(':') : sequence(literal(':'), { kind: 'spacing', place: 0 });
   }
 
   get character(): Expression {

@@ -1,11 +1,13 @@
 /** One walk down the tree of a vocabulary beside the automaton, cut where a byte may not follow. */
 import type { Automaton, State } from './automaton.ts';
-import { findRun } from './runs.ts';
-import { type ByteTree, MAX_PLAIN, type VocabularyTrie } from './vocabulary-trie.ts';
+import { mayAllFollow } from './runs.ts';
+import { BEYOND_ASCII, type ByteTree, MAX_PLAIN, type VocabularyTrie } from './vocabulary-trie.ts';
 
+/** First bytes of characters of more than one. */
+const LEAD = 0xc2;
 const path: State[] = [];
 
-export function setAll(mask: Uint32Array, tokens: Int32Array, from: number, to: number): void {
+function setAll(mask: Uint32Array, tokens: Int32Array, from: number, to: number): void {
   for (let t = from; t < to; t++) mask[tokens[t] >>> 5] |= 1 << (tokens[t] & 31);
 }
 
@@ -13,9 +15,9 @@ function clearAll(mask: Uint32Array, tokens: Int32Array, from: number, to: numbe
   for (let t = from; t < to; t++) mask[tokens[t] >>> 5] &= ~(1 << (tokens[t] & 31));
 }
 
-/** @param allow told of each range of `tree.tokens` that may follow */
-export function walk(tree: ByteTree, start: State, automaton: Automaton, allow: (from: number, to: number) => void): void {
-  const { byte, depth, next, tokenStart, numNodes } = tree;
+/** Adds the tokens of the tree that may follow. */
+export function walk(tree: ByteTree, start: State, automaton: Automaton, mask: Uint32Array): void {
+  const { byte, depth, next, tokenStart, tokens, numNodes } = tree;
   path[0] = start;
   for (let n = 0; n < numNodes; ) {
     const d = depth[n];
@@ -27,7 +29,7 @@ export function walk(tree: ByteTree, start: State, automaton: Automaton, allow: 
       continue;
     }
     path[d] = state;
-    if (tokenStart[n + 1] > tokenStart[n]) allow(tokenStart[n], tokenStart[n + 1]);
+    setAll(mask, tokens, tokenStart[n], tokenStart[n + 1]);
     n++;
   }
   path.length = 0;
@@ -45,6 +47,11 @@ export function walkPlain({ plain, plainBelow, kindsBelow, plainMasks, numWords 
   for (let n = 0; n < numNodes; ) {
     const d = depth[n];
     const from = path[d - 1];
+    if (byte[n] >= LEAD && mayAllFollow(from, plainBelow[n] + 1, kindsBelow[n] | BEYOND_ASCII, automaton)) {
+      if (!takesAway) setAll(mask, tokens, tokenStart[n], tokenStart[next[n]]);
+      n = next[n];
+      continue;
+    }
     const known = from.targets[from.classOf[byte[n]]];
     const state = known === undefined ? automaton.next(from, byte[n]) : known;
     if (state === null) {
@@ -53,21 +60,13 @@ export function walkPlain({ plain, plainBelow, kindsBelow, plainMasks, numWords 
       continue;
     }
     path[d] = state;
-    const after = leadsOnAlike(state, plainBelow[n], kindsBelow[n], automaton) ? next[n] : n + 1;
+    // where no whole character is below, the bytes of one that has begun must be read
+    const after = plainBelow[n] > 0 && mayAllFollow(state, plainBelow[n], kindsBelow[n], automaton) ? next[n] : n + 1;
     if (!takesAway) setAll(mask, tokens, tokenStart[n], tokenStart[after]);
     n = after;
   }
   path.length = 0;
   return mask;
-}
-
-/** Whether everything below a node may follow. */
-function leadsOnAlike(state: State, numBelow: number, kinds: number, automaton: Automaton): boolean {
-  // no whole character below: the bytes of one that has begun must be read
-  if (numBelow === 0) return false;
-  if (state.numPlain >= numBelow) return true;
-  if (state.runKinds < 0) findRun(state, automaton);
-  return (kinds & ~state.runKinds) === 0 && state.runLength >= numBelow;
 }
 
 function allowsMost({ byte, next, tokenStart, tokens, numNodes }: ByteTree, { classOf }: State): boolean {

@@ -31,6 +31,24 @@ const grammars = [
   ],
   ['all but some letters', () => compileRegex('[^xyz]{0,4}|x[^a]*'), ['', 'ab', 'x', 'abcd']],
   ['addresses', () => compileJsonSchema({ type: 'string', format: 'uri' }, { compact: false }), ['"', '"http', '"http://a', '"http://a.b/c?']],
+  [
+    'a search with a bound',
+    () => compileJsonSchema({ type: 'string', pattern: 'on', maxLength: 5 }, { compact: false }),
+    ['"', '"ab', '"abc', '"on', '"onabc'],
+  ],
+  [
+    'a search for several',
+    () => compileJsonSchema({ type: 'string', pattern: '(the|\\d{3})' }, { compact: false }),
+    ['"', '"t', '"th', '"12', '"the'],
+  ],
+  ['parts between slashes', () => compileJsonSchema({ type: 'string', pattern: '^(/[^/\\s]+)+$' }, { compact: false }), ['"', '"/', '"/ab', '"/ab/']],
+  [
+    'escapes in a pattern',
+    () => compileJsonSchema({ type: 'string', pattern: '^([a-z ]|%[0-9a-f]{2})*$' }, { compact: false }),
+    ['"', '"a', '"a%', '"a%0'],
+  ],
+  ['lines', () => compileRegex('(\\t?[^\\n]{0,6}\\n)*'), ['', 'ab', '\tabc', 'abcdef']],
+  ['words of other scripts', () => compileRegex('[é-ÿa-z]{2,5}[Ā-\\u{10ffff}]*'), ['', 'é', 'ab', 'abcdé']],
   ['anything', () => compileJsonSchema({}, { compact: false }), ['', '{"a": [1, "', '{"a": ', '[[']],
 ] as const;
 

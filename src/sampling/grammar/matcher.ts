@@ -2,7 +2,7 @@
 import { Automaton, type State } from './automaton.ts';
 import { forcedTokenOf } from './forced-tokens.ts';
 import type { Grammar } from './grammar.ts';
-import { setAll, walk, walkPlain } from './mask-walk.ts';
+import { walk, walkPlain } from './mask-walk.ts';
 import { isPlainExact } from './runs.ts';
 import { MAX_PLAIN, type VocabularyTrie } from './vocabulary-trie.ts';
 
@@ -47,7 +47,8 @@ export class CompiledGrammar {
     if (state.mask !== null) return state.mask;
     const { trie, automaton } = this;
     const mask = this.#plainTokens(state);
-    walk(trie.rest, state, automaton, (from, to) => setAll(mask, trie.rest.tokens, from, to));
+    walk(trie.rest, state, automaton, mask);
+    if (automaton.grammar.hasControls) walk(trie.controls, state, automaton, mask);
     if (state.isAccepting) for (const id of trie.eosTokenIds) mask[id >>> 5] |= 1 << (id & 31);
     automaton.keepMask(state, mask);
     return mask;

@@ -2,7 +2,7 @@
  * Regular expressions (the common part of ECMA-262 with the `u` flag) as values. Own parser: what it does not know is refused by name, and the
  * result is an automaton, so that no pattern can take exponential time.
  */
-import { anyCodePoint, type CodePointSet, codePoints, complement, union } from './code-points.ts';
+import { anyCodePoint, type CodePointSet, codePoints, complement, union, whiteSpace } from './code-points.ts';
 import { characters, choice, type Expression, repeat, sequence } from './expression.ts';
 import { grammarInvalid, grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
 
@@ -21,18 +21,6 @@ const word = codePoints([
   [0x5f, 0x5f],
   [0x61, 0x7a],
 ]);
-const space = codePoints([
-  [9, 13],
-  [0x20, 0x20],
-  [0xa0, 0xa0],
-  [0x1680, 0x1680],
-  [0x2000, 0x200a],
-  [0x2028, 0x2029],
-  [0x202f, 0x202f],
-  [0x205f, 0x205f],
-  [0x3000, 0x3000],
-  [0xfeff, 0xfeff],
-]);
 const lineEnds = codePoints([
   [10, 10],
   [13, 13],
@@ -42,10 +30,10 @@ const notLineEnd = complement(lineEnds);
 const classes: Readonly<Record<string, CodePointSet>> = {
   d: digits,
   w: word,
-  s: space,
+  s: whiteSpace,
   D: complement(digits),
   W: complement(word),
-  S: complement(space),
+  S: complement(whiteSpace),
 };
 const controls: Readonly<Record<string, number>> = { n: 10, r: 13, t: 9, v: 11, f: 12, '0': 0 };
 

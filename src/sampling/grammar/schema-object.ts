@@ -1,5 +1,5 @@
 /** Objects: the named properties in the schema's order, then others whose names are none of these. */
-import { choice, type Expression, literal, nothing, optional, repeat, sequence } from './expression.ts';
+import { type AutomatonEdge, choice, type Expression, empty, literal, repeat, sequence } from './expression.ts';
 import type { SchemaCompiler } from './json-schema.ts';
 import { grammarUnsupported } from './limits.ts';
 import { asSchema, isObject, type Schema, type SchemaObject } from './schema-keywords.ts';
@@ -127,28 +127,31 @@ function checkCounts(schema: SchemaObject, properties: readonly Property[], hasO
   throw grammarUnsupported(`the keyword "maxProperties" with ${max} at ${path}, below the number of declared properties`);
 }
 
-/** Two rows of states, before and after the first member, so that commas stand between members only. */
+/**
+ * Two rows of states: where a member must come (behind the brace or a comma), and behind a member. So commas stand between members only, and one
+ * comma serves all members that may follow it.
+ */
 function members(properties: readonly Property[], other: Expression, { json }: SchemaCompiler, isNonEmpty: boolean, mostOthers: number): Expression {
   const n = properties.length;
-  const first = (i: number) => i;
-  const more = (i: number) => n + 1 + i;
-  const member = (i: number) => 2 * n + 2 + i;
-  const isNone = other.kind === 'choice' && other.alternatives.length === 0;
-  const edges: { label: Expression; target: number }[][] = Array.from({ length: 3 * n + 3 }, () => []);
-  const end = 3 * n + 2;
-  const none: Expression = { kind: 'sequence', parts: [] };
-  for (const [i, { key, value, isRequired }] of properties.entries()) {
-    edges[first(i)].push({ label: none, target: member(i) });
-    edges[more(i)].push({ label: json.comma, target: member(i) });
-    edges[member(i)].push({ label: sequence(key, json.colon, value), target: more(i + 1) });
-    if (isRequired) continue;
-    edges[first(i)].push({ label: none, target: first(i + 1) });
-    edges[more(i)].push({ label: none, target: more(i + 1) });
+  const before = (i: number) => i + 1;
+  const behind = (i: number) => n + 2 + i;
+  const end = 2 * n + 3;
+  const edges: AutomatonEdge[][] = Array.from({ length: 2 * n + 4 }, () => []);
+  const hasOthers = mostOthers > 0 && !(other.kind === 'choice' && other.alternatives.length === 0);
+  let mayEnd = true;
+  for (let i = n; i >= 0; i--) {
+    edges[behind(i)].push({ label: json.comma, target: before(i) });
+    if (i === n) {
+      if (hasOthers) edges[before(n)].push({ label: sequence(other, repeat(sequence(json.comma, other), 0, mostOthers - 1)), target: end });
+    } else {
+      const { key, value, isRequired } = properties[i];
+      edges[before(i)].push({ label: sequence(key, json.colon, value), target: behind(i + 1) });
+      if (isRequired) mayEnd = false;
+      else edges[before(i)].push({ label: empty, target: before(i + 1) });
+    }
+    if (mayEnd) edges[behind(i)].push({ label: empty, target: end });
   }
-  const others = isNone || mostOthers === 0 ? nothing : sequence(other, repeat(sequence(json.comma, other), 0, mostOthers - 1));
-  const following = isNone || mostOthers === 0 ? nothing : repeat(sequence(json.comma, other), 1, mostOthers);
-  edges[first(n)].push({ label: isNonEmpty ? others : optional(others), target: end });
-  edges[more(n)].push({ label: optional(following), target: end });
-  const states = edges.map((list, i) => ({ isEnd: i === end, edges: list }));
-  return { kind: 'states', states };
+  edges[0].push({ label: empty, target: before(0) });
+  if (mayEnd && !isNonEmpty) edges[0].push({ label: empty, target: end });
+  return { kind: 'states', states: edges.map((list, i) => ({ isEnd: i === end, edges: list })) };
 }

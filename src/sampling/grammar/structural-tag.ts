@@ -3,7 +3,18 @@
  * vLLM takes: the older `{structures: [{begin, schema, end}], triggers}`, and xgrammar's `{format: {type: ...}}`.
  */
 import { anyCodePoint, type CodePointSet, codePoints, complement } from './code-points.ts';
-import { type AutomatonState, characters, choice, type Expression, literal, optional, repeat, ruleRef, sequence } from './expression.ts';
+import {
+  type AutomatonEdge,
+  type AutomatonState,
+  characters,
+  choice,
+  type Expression,
+  literal,
+  optional,
+  repeat,
+  ruleRef,
+  sequence,
+} from './expression.ts';
 import { gbnfRule } from './gbnf.ts';
 import { type Grammar, GrammarBuilder } from './grammar.ts';
 import { schemaRule } from './json-schema.ts';
@@ -86,7 +97,7 @@ class TagReader {
       case 'grammar':
         return ruleRef(gbnfRule(textOf(format.grammar, `${path}.grammar`), this.#builder));
       case 'any_text':
-        return freeText(until.map((text) => [text, null]));
+        return freeText([...until, ...excludesOf(format.excludes, path)].map((text) => [text, null]));
       case 'sequence':
         return sequence(...elements());
       case 'or':
@@ -164,6 +175,17 @@ function listOf(value: unknown, path: string): readonly unknown[] {
   throw invalid('must be a list of 1 to 1000', path);
 }
 
+/** Strings that a free text must not hold. */
+function excludesOf(excludes: unknown, path: string): string[] {
+  if (excludes === undefined || excludes === null) return [];
+  if (!Array.isArray(excludes) || excludes.length > 1000) throw invalid('must be a list of at most 1000', `${path}.excludes`);
+  return excludes.map((text, i) => {
+    const excluded = textOf(text, `${path}.excludes[${i}]`);
+    if (excluded === '') throw invalid('must not be empty', `${path}.excludes[${i}]`);
+    return excluded;
+  });
+}
+
 function triggersOf(triggers: unknown): string[] {
   return listOf(triggers, 'triggers').map((trigger, i) => {
     const text = textOf(trigger, `triggers[${i}]`);
@@ -181,7 +203,7 @@ function freeText(strings: readonly (readonly [text: string, behind: Expression 
   const nodes = suffixTree(strings.map(([text]) => text));
   const end = nodes.length;
   const states = nodes.map(({ next }): AutomatonState => {
-    const edges: { label: Expression; target: number }[] = [];
+    const edges: AutomatonEdge[] = [];
     const ofTarget = new Map<number, [number, number][]>();
     for (const [code, target] of next) {
       const found = nodes[target].found;
@@ -192,8 +214,8 @@ function freeText(strings: readonly (readonly [text: string, behind: Expression 
       }
     }
     const others: CodePointSet = complement(codePoints(Array.from(next.keys(), (code): [number, number] => [code, code])));
-    edges.push({ label: characters(others), target: 0 });
-    for (const [target, ranges] of ofTarget) edges.push({ label: characters(codePoints(ranges)), target });
+    edges.push({ label: characters(others), set: others, target: 0 });
+    for (const [target, ranges] of ofTarget) edges.push({ label: characters(codePoints(ranges)), set: codePoints(ranges), target });
     return { isEnd: mode === 'any', edges };
   });
   return { kind: 'states', states: [...states, { isEnd: true, edges: [] }] };

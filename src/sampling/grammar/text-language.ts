@@ -124,7 +124,7 @@ export function languageExpression(language: TextLanguage, spell: (set: CodePoin
   const lengthCap = maxLength === Number.POSITIVE_INFINITY ? minLength : maxLength;
   const states: ProductState[] = [{ parts: automata.map((automaton) => closure(automaton, [0])), length: 0 }];
   const known = new Map<string, number>([[keyOf(states[0]), 0]]);
-  const built: { isEnd: boolean; edges: { label: Expression; target: number }[] }[] = [];
+  const built: AutomatonState[] = [];
   for (let i = 0; i < states.length; i++) {
     const state = states[i];
     const isEnd = state.length >= minLength && state.parts.every((nodes, p) => nodes.includes(1) === p < all.length);
@@ -147,9 +147,10 @@ export function languageExpression(language: TextLanguage, spell: (set: CodePoin
         sets.set(target, ranges);
       }
     }
-    built.push({ isEnd, edges: Array.from(sets, ([target, ranges]) => ({ label: spell(codePoints(ranges)), target })) });
+    const edges = Array.from(sets, ([target, ranges]) => ({ set: codePoints(ranges), target }));
+    built.push({ isEnd, edges: edges.map(({ set, target }) => ({ label: spell(set), set, target })) });
   }
-  return { kind: 'states', states: built satisfies AutomatonState[] };
+  return { kind: 'states', states: built };
 }
 
 function keyOf({ parts, length }: ProductState): string {

@@ -29,9 +29,11 @@ export class VocabularyTrie {
   /** `[plain.numNodes]`: plain characters that a token below a node still has at most. */
   readonly plainBelow: Uint8Array;
   /** `[plain.numNodes]`: kinds of the bytes below a node, as a set of `byteKinds`. */
-  readonly kindsBelow: Uint16Array;
+  readonly kindsBelow: Int32Array;
   /** `[MAX_PLAIN + 1]`: masks of the tokens of at most so many plain characters. */
   readonly plainMasks: readonly Uint32Array[];
+  /** Those with a control character: no JSON holds one. */
+  readonly controls: ByteTree;
   /** All other tokens. */
   readonly rest: ByteTree;
   readonly eosTokenIds: readonly number[];
@@ -54,6 +56,7 @@ export class VocabularyTrie {
     this.#excluded = excluded;
     let maxTokenBytes = 0;
     const plain: Token[] = [];
+    const controls: Token[] = [];
     const rest: Token[] = [];
     for (let id = 0; id < Math.min(vocabSize, tokenizer.vocabSize); id++) {
       const bytes = tokenizer.tokenBytes(id);
@@ -63,12 +66,14 @@ export class VocabularyTrie {
       if (numPlain <= MAX_PLAIN) {
         plain.push({ id, bytes });
         ofLength[numPlain].push(id);
-      } else rest.push({ id, bytes });
+      } else if (bytes.some((byte) => byte < 0x20)) controls.push({ id, bytes });
+      else rest.push({ id, bytes });
     }
     this.plain = byteTree(plain);
     this.plainBelow = charactersBelow(this.plain);
     this.kindsBelow = kindsBelow(this.plain);
     this.plainMasks = cumulativeMasks(ofLength, this.numWords);
+    this.controls = byteTree(controls);
     this.rest = byteTree(rest);
     this.maxTokenBytes = maxTokenBytes;
   }
@@ -84,6 +89,7 @@ export class VocabularyTrie {
     return this.#tokenizer.encode(text, { addSpecialTokens: false, parseSpecial: false });
   }
 
+  /** What a grammar reads for a token. */
   tokenBytes(id: number): Uint8Array {
     return this.#tokenizer.tokenBytes(id);
   }
@@ -164,14 +170,18 @@ function byteTree(tokens: Token[]): ByteTree {
   };
 }
 
-/** Sets of characters that patterns tell apart, one bit each; bytes of no kind have the last one. */
-export const byteKinds: readonly string[] = ['ghijklmnopqrstuvwxyz', 'abcdef', 'GHIJKLMNOPQRSTUVWXYZ', 'ABCDEF', '0123456789', ...' _-./:,+@'];
-const OTHER_KIND = 1 << byteKinds.length;
+/** Sets of plain characters that patterns tell apart, one bit each. Those of more than one byte have the last one. */
+export const byteKinds: readonly string[] = [
+  ...['ghijklmnopqrstuvwxyz', 'abcdef', 'GHIJKLMNOPQRSTUVWXYZ', 'ABCDEF', '0123456789'],
+  ...['()', '[]', '{}', '<>', '^`'],
+  ..." _-./:,+@=#%&?!';*~$|",
+];
+export const BEYOND_ASCII = 1 << 31;
 
-function kindsBelow({ numNodes, byte, next }: ByteTree): Uint16Array {
-  const kindOf = new Uint16Array(256).fill(OTHER_KIND);
+function kindsBelow({ numNodes, byte, next }: ByteTree): Int32Array {
+  const kindOf = new Int32Array(256).fill(BEYOND_ASCII);
   for (const [kind, characters] of byteKinds.entries()) for (const character of characters) kindOf[character.charCodeAt(0)] = 1 << kind;
-  const below = new Uint16Array(numNodes);
+  const below = new Int32Array(numNodes);
   for (let n = numNodes - 1; n >= 0; n--)
     for (let child = n + 1; child < next[n]; child = next[child]) below[n] |= below[child] | kindOf[byte[child]];
   return below;
