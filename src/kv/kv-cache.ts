@@ -179,11 +179,15 @@ export class KvCache {
     return worst;
   }
 
-  /** Blocks of the group that has least of them for a sequence of `numTokens`: what it needs and what exists. */
-  capacityFor(numTokens: number, chunk: number): { neededBlocks: number; totalBlocks: number; fits: boolean } {
+  /**
+   * Blocks of the group that has least of them for `numRows` sequences of `numTokens`, which share the first `numShared` where nothing slides: what they
+   * need and what exists.
+   */
+  capacityFor(numTokens: number, chunk: number, numRows = 1, numShared = 0): { neededBlocks: number; totalBlocks: number; fits: boolean } {
     let answer = { neededBlocks: 0, totalBlocks: 0, fits: true };
+    const sharedBlocks = this.groups.some(({ kind }) => kind === 'window') ? 0 : Math.floor(numShared / this.blockSize);
     for (let g = 0; g < this.groups.length; g++) {
-      const neededBlocks = peakBlocks(this.groups[g], this.blockSize, numTokens, chunk);
+      const neededBlocks = sharedBlocks + numRows * (peakBlocks(this.groups[g], this.blockSize, numTokens, chunk) - sharedBlocks);
       const totalBlocks = this.groups[g].numBlocks;
       if (g === 0 || neededBlocks - totalBlocks > answer.neededBlocks - answer.totalBlocks) {
         answer = { neededBlocks, totalBlocks, fits: neededBlocks <= totalBlocks };

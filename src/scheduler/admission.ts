@@ -14,9 +14,9 @@ export interface AdmissionLimits {
 
 /**
  * Refuses what could never run, while a 4xx can still be answered.
- * @throws PROMPT_EMPTY, PROMPT_TOO_LONG, KV_OUT_OF_BLOCKS
+ * @throws PROMPT_EMPTY, PROMPT_TOO_LONG, KV_OUT_OF_BLOCKS, SAMPLING_PARAM_INVALID for more beams than rows
  */
-export function checkAdmissible(request: Request, kv: KvCache, limits: AdmissionLimits): void {
+export function checkAdmissible(request: Request, kv: KvCache, limits: AdmissionLimits, maxNumSeqs = Infinity): void {
   const { numPromptTokens, maxNumTokens } = request;
   if (numPromptTokens === 0) throw new MillraceError('PROMPT_EMPTY', { message: 'The prompt has no tokens.', param: 'prompt' });
   if (numPromptTokens >= limits.maxModelLen) {
@@ -28,12 +28,22 @@ export function checkAdmissible(request: Request, kv: KvCache, limits: Admission
       param: 'prompt',
     });
   }
-  const { fits, neededBlocks, totalBlocks } = kv.capacityFor(Math.min(maxNumTokens, limits.maxModelLen), limits.maxNumBatchedTokens);
+  const { width = 1 } = request.beams ?? {};
+  if (width > maxNumSeqs) {
+    throw new MillraceError('SAMPLING_PARAM_INVALID', {
+      message: 'Beams run side by side, and there are not as many rows in a step.',
+      expected: `at most ${maxNumSeqs} beams (--max-num-seqs)`,
+      received: String(width),
+      param: 'beam_width',
+    });
+  }
+  const most = Math.min(maxNumTokens, limits.maxModelLen);
+  const { fits, neededBlocks, totalBlocks } = kv.capacityFor(most, limits.maxNumBatchedTokens, width, numPromptTokens);
   if (fits) return;
   throw new MillraceError('KV_OUT_OF_BLOCKS', {
     message: 'The request can never fit the KV cache.',
     expected: `at most ${totalBlocks} blocks of ${kv.blockSize} tokens`,
-    received: `a prompt of ${numPromptTokens} tokens with max_tokens ${request.params.maxTokens}, which needs ${neededBlocks} blocks`,
+    received: `a prompt of ${numPromptTokens} tokens with max_tokens ${request.params.maxTokens}${width === 1 ? '' : ` and ${width} beams`}, which needs ${neededBlocks} blocks`,
     hint: 'Lower max_tokens, or raise --kv-cache-memory-bytes.',
   });
 }
@@ -46,7 +56,8 @@ export function checkAdmissible(request: Request, kv: KvCache, limits: Admission
 export function canStart(request: Request, kv: KvCache, limits: AdmissionLimits, owedBlocks: number, numRunning: number): boolean {
   const { sequence } = request;
   if (sequence === null) return false;
-  const spare = numRunning === 0 ? 0 : owedBlocks + Math.ceil(limits.watermark * kv.groups[0].numBlocks);
+  const forBeams = request.beams?.owedBlocks(kv.blockSize) ?? 0;
+  const spare = numRunning === 0 ? 0 : owedBlocks + forBeams + Math.ceil(limits.watermark * kv.groups[0].numBlocks);
   return kv.shortage(sequence, request.numComputedTokens, request.numTokens + 1, limits.maxNumBatchedTokens, spare) <= 0;
 }
 
@@ -61,6 +72,8 @@ export class PeakEstimate {
   /** Group whose blocks grow with the text, or -1: windows do not grow. */
   readonly #group: number;
   readonly #keys: Float64Array;
+  /** A row for each that runs or will: beams that are to come count as the first of theirs. */
+  readonly #rows: Request[] = [];
 
   constructor(kv: KvCache, lengths: OutputLengths, maxNumSeqs: number) {
     this.#kv = kv;
@@ -77,30 +90,44 @@ export class PeakEstimate {
   }
 
   peakBlocks(running: readonly Request[], candidate: Request): number {
-    const count = running.length + 1;
-    const keys = this.#keys.subarray(0, count);
+    const { blockSize } = this.#kv;
+    const rows = this.#rows;
+    for (const request of running) this.#addRows(request);
+    this.#addRows(candidate);
+    const keys = this.#keys.subarray(0, rows.length);
     let held = this.#kv.referencedBlocks(this.#group);
-    for (let i = 0; i < count; i++) {
-      const request = i < running.length ? running[i] : candidate;
-      held += Math.max(0, blocksForTokens(request.numTokens + 1, this.#kv.blockSize) - (request.sequence?.numBlocks ?? 0));
+    for (const [i, request] of rows.entries()) {
+      const isToCome = i > 0 && rows[i - 1] === request;
+      held += isToCome
+        ? this.#ownBlocks(request)
+        : Math.max(0, blocksForTokens(request.numTokens + 1, blockSize) - (request.sequence?.numBlocks ?? 0));
       // one sortable number: the remainder, then who
       keys[i] = this.#lengths.predictRemaining(request.numOutputTokens, request.params.maxTokens) * 8192 + i;
     }
     keys.sort();
     let peak = 0;
     let ended = 0;
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < keys.length; i++) {
       const remaining = Math.floor(keys[i] / 8192);
       // last blocks are half empty on the whole, and half full at the end: no rounding row by row
-      peak = Math.max(peak, held - ended + blocksForTokens((count - i) * remaining, this.#kv.blockSize));
-      const index = keys[i] % 8192;
-      ended += this.#ownBlocks(index < running.length ? running[index] : candidate);
+      peak = Math.max(peak, held - ended + blocksForTokens((keys.length - i) * remaining, blockSize));
+      ended += this.#ownBlocks(rows[keys[i] % 8192]);
     }
+    rows.length = 0;
     return peak;
   }
 
-  #ownBlocks({ numTokens, numSharedTokens }: Request): number {
+  #addRows(request: Request): void {
+    this.#rows.push(request);
+    const { beams } = request;
+    if (beams === null || beams.leader !== request) return;
+    const numToCome = beams.numRowsToCome - (request.status === 'running' ? 0 : 1);
+    for (let i = 0; i < numToCome; i++) this.#rows.push(request);
+  }
+
+  #ownBlocks({ numTokens, numSharedTokens, numPromptTokens, beams }: Request): number {
     const { blockSize } = this.#kv;
-    return Math.max(0, blocksForTokens(numTokens + 1, blockSize) - Math.floor(numSharedTokens / blockSize));
+    const numShared = beams === null ? numSharedTokens : numPromptTokens;
+    return Math.max(0, blocksForTokens(numTokens + 1, blockSize) - Math.floor(numShared / blockSize));
   }
 }

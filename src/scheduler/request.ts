@@ -2,6 +2,7 @@
 import type { MillraceError } from '../base/errors.ts';
 import type { KvSequence } from '../kv/sequence.ts';
 import type { ResolvedSamplingParams } from '../sampling/params.ts';
+import type { BeamGroup } from './beam-group.ts';
 import type { WaitReason } from './wait-reasons.ts';
 
 /** `waiting` includes preempted requests; `finished` covers every end. */
@@ -65,6 +66,8 @@ export class Request {
   waitsForSample = false;
   /** The logits of its prompt are wanted, place by place: it takes no prefix from others, since what is not computed has none. */
   wantsPromptRows = false;
+  /** The beam search that it belongs to: its tokens come from `BeamGroup.advance`. Set by that group. */
+  beams: BeamGroup | null = null;
   /** Proposed continuations, not yet verified. */
   readonly draftTokenIds: Int32Array;
   numDraftTokens = 0;
@@ -138,5 +141,17 @@ export class Request {
       this.tokenIds = longer;
     }
     this.tokenIds[this.numTokens++] = tokenId;
+  }
+
+  /** Takes over the tokens of a request of the same prompt, and where it stands. */
+  continueAs(other: Request): void {
+    if (this.tokenIds.length < other.numTokens + 1) this.tokenIds = new Int32Array(other.tokenIds.length + 1);
+    this.tokenIds.set(other.tokenIds.subarray(0, other.numTokens));
+    this.numTokens = other.numTokens;
+    this.numComputedTokens = other.numComputedTokens;
+    this.numSharedTokens = other.numComputedTokens;
+    this.numChargedTokens = other.numChargedTokens;
+    this.scheduledMs = other.scheduledMs;
+    this.rank = other.rank;
   }
 }

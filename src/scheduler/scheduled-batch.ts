@@ -131,6 +131,15 @@ export class ReusableBatch implements ScheduledBatch {
     this.totalPromptRows += this.numPromptRows[row];
   }
 
+  /** Takes out the last row again. */
+  dropLast(): void {
+    const row = --this.numRows;
+    this.requests.pop();
+    this.totalTokens -= this.numNewTokens[row];
+    this.totalLogitRows -= this.numLogitRows[row];
+    this.totalPromptRows -= this.numPromptRows[row];
+  }
+
   /** Books the rows as in flight: from now on their requests are ahead by this step. */
   launch(): void {
     let logitRow = 0;

@@ -12,12 +12,14 @@
 import { invariant, MillraceError } from '../base/errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
 import { type AdmissionLimits, checkAdmissible, PeakEstimate } from './admission.ts';
+import type { BeamGroup } from './beam-group.ts';
 import { Expiry, TenantCounts } from './limits.ts';
 import { OutputLengths } from './output-lengths.ts';
 import { StepPacing } from './pacing.ts';
 import { fcfs } from './policies/fcfs.ts';
-import { compareRanks, type PolicyView, type SchedulingPolicy } from './policies/policy.ts';
+import type { PolicyView, SchedulingPolicy } from './policies/policy.ts';
 import type { Request } from './request.ts';
+import { RunningLine } from './running-line.ts';
 import { type CommittedBatch, ReusableBatch, type ScheduledBatch } from './scheduled-batch.ts';
 import type { SchedulerOptions, SchedulerStats } from './scheduler-options.ts';
 import { sharedWork } from './shared-work.ts';
@@ -55,8 +57,9 @@ export class Scheduler {
   readonly #starter: Starter;
   readonly #view: PolicyView & { nowMs: number; numWaiting: number };
   readonly #waiting: WaitingLine;
-  /** In order of rank: the last is preempted first. */
-  readonly #running: Request[] = [];
+  readonly #line = new RunningLine();
+  /** Of the line above. */
+  readonly #running = this.#line.requests;
   readonly #batches: ReusableBatch[];
   #numInFlight = 0;
   #nextOrder = 0;
@@ -108,7 +111,7 @@ export class Scheduler {
   /** Switches the policy at any time; who runs, runs on. */
   use(policy: SchedulingPolicy): void {
     this.#waiting.use(policy, this.unfinished());
-    this.#running.sort(compareRanks);
+    this.#line.sort();
   }
 
   /** Every unfinished request and why it waits, running ones first, then in the order of the line. */
@@ -125,11 +128,11 @@ export class Scheduler {
   }
 
   /**
-   * Takes all choices of a generation, or none.
+   * Takes all choices of a generation, or none; of a beam search, its leader.
    * @throws PROMPT_EMPTY, PROMPT_TOO_LONG, KV_OUT_OF_BLOCKS, QUEUE_FULL, TENANT_LIMIT
    */
   add(requests: readonly Request[]): void {
-    for (const request of requests) checkAdmissible(request, this.kv, this.#limits);
+    for (const request of requests) checkAdmissible(request, this.kv, this.#limits, this.#maxNumSeqs);
     if (this.#waiting.size + requests.length > this.#maxQueue) {
       throw new MillraceError('QUEUE_FULL', {
         message: 'Too many requests are waiting.',
@@ -138,17 +141,18 @@ export class Scheduler {
         hint: 'Try again later, or raise --max-queue.',
       });
     }
-    if (requests.length > 0) this.#tenants.check(requests[0].tenant, requests.length, this.#maxTenantSeqs);
+    const numRows = requests.reduce((sum, { beams }) => sum + (beams?.width ?? 1), 0);
+    if (requests.length > 0) this.#tenants.check(requests[0].tenant, numRows, this.#maxTenantSeqs);
     for (const request of requests) {
-      request.order = this.#nextOrder++;
-      this.#tenants.add(request.tenant, 1);
+      for (const each of request.beams?.all ?? [request]) each.order = this.#nextOrder++;
+      this.#tenants.add(request.tenant, request.beams?.width ?? 1);
       this.#waiting.policy.onArrival?.(request);
       this.#expiry.watch(request);
       this.#waiting.enter(request);
     }
   }
 
-  /** Ends a request in any state and frees its blocks; a step in flight may still compute for it in vain. Idempotent. */
+  /** Ends a request in any state, with all beams of its search, and frees its blocks; a step in flight may still compute for it in vain. Idempotent. */
   abort(request: Request): void {
     this.#end(request);
   }
@@ -161,16 +165,19 @@ export class Scheduler {
 
   #end(request: Request): void {
     if (request.status === 'finished') return;
+    const all = request.beams?.all ?? [request];
     if (request.order >= 0) {
-      this.#tenants.add(request.tenant, -1);
+      this.#tenants.add(request.tenant, -all.length);
       this.#waiting.policy.onEnded?.(request);
     }
-    if (request.status === 'waiting') {
+    const standsInLine = request.beams?.leader ?? request;
+    for (const each of all) {
+      if (each.status === 'running') this.#line.remove(each);
       // one that was never added is in no queue
-      if (request.order >= 0) this.#waiting.remove(request);
-    } else this.#running.splice(this.#running.indexOf(request), 1);
-    this.#starter.release(request);
-    request.status = 'finished';
+      else if (each === standsInLine && each.order >= 0) this.#waiting.remove(each);
+      this.#starter.release(each);
+      each.status = 'finished';
+    }
   }
 
   /** Plans the next step. It has no rows when nothing can be done before the steps in flight end; `failed` is to be looked at even then. */
@@ -183,6 +190,7 @@ export class Scheduler {
     if (this.kv.offload !== null) this.kv.offload.keepsEvicted = this.rates.isSwapCheaper;
     this.#view.numWaiting = this.#waiting.size;
     for (const request of this.#expiry.due(() => this.unfinished(), nowMs)) this.#fail(batch, request);
+    this.#unfold();
     this.pacing?.begin(this.#running);
     const needsPreemption = !this.#scheduleRunning(batch);
     if (needsPreemption) batch.clearRows();
@@ -229,6 +237,17 @@ export class Scheduler {
     request.append(tokenId);
   }
 
+  /** Goes on with beams of a search, all of which have computed what they have: see `BeamGroup.advance`. */
+  advance(beams: BeamGroup, count: number, parents: Int32Array, tokenIds: Int32Array): void {
+    const before = beams.all.map(({ status }) => status);
+    beams.advance(this.kv, count, parents, tokenIds);
+    for (const [i, request] of beams.all.entries()) {
+      if (request.status === before[i]) continue;
+      if (request.status === 'running') this.#line.insert(request);
+      else this.#line.remove(request);
+    }
+  }
+
   /** Whether the blocks of a load that `schedule` asked for are still to be written: until they are, nobody else has them. */
   isLoadWanted(order: LoadOrder): boolean {
     return this.#starter.isWanted(order);
@@ -262,14 +281,14 @@ export class Scheduler {
       invariant((request.status === 'running') === (request.sequence !== null), `request ${request.id} is ${request.status} with wrong blocks`);
       invariant(request.numComputedTokens <= request.numTokens, `request ${request.id} computed more than it has`);
     }
-    invariant(this.#running.length <= this.#maxNumSeqs, 'more requests run than may');
+    invariant(this.#line.numRows <= this.#maxNumSeqs, 'more requests run than may');
   }
 
   #commitRow(request: Request, numComputed: number, tokenIds: Int32Array, logitRow: number, numLogitRows: number): number {
     if (request.status !== 'running') return 0;
     let appended = 0;
     const numDrafts = numLogitRows - 1;
-    for (let i = 0; i < numLogitRows; i++) {
+    for (let i = 0; i < numLogitRows && request.beams === null; i++) {
       const tokenId = tokenIds[logitRow + i];
       request.append(tokenId);
       appended++;
@@ -307,22 +326,40 @@ export class Scheduler {
   #allocateOrPreempt(batch: ReusableBatch, request: Request, numNew: number): boolean {
     invariant(request.sequence !== null, `running request ${request.id} holds no blocks`);
     while (!this.kv.allocate(request.sequence, request.numComputedTokens, request.numScheduledTokens + numNew)) {
-      const victim = this.#running[this.#running.length - 1];
-      this.#preempt(batch, victim);
-      if (victim === request) return false;
+      if (this.#preemptLast(batch).includes(request)) return false;
     }
     return true;
   }
 
-  #preempt(batch: ReusableBatch, victim: Request): void {
-    this.#running.pop();
-    this.#starter.release(victim);
-    victim.status = 'waiting';
-    victim.numPreemptions++;
-    this.stats.numPreemptions++;
-    if (this.kv.offload?.isSwapping === true) this.stats.numSwaps++;
-    batch.preempted.push(victim);
-    this.#waiting.enter(victim);
+  /** @returns whom it took; beams of a search go together, and wait as one */
+  #preemptLast(batch: ReusableBatch): readonly Request[] {
+    const victims = this.#line.popLast();
+    for (const victim of victims) {
+      this.#starter.release(victim);
+      victim.status = 'waiting';
+      victim.numPreemptions++;
+      this.stats.numPreemptions++;
+      if (this.kv.offload?.isSwapping === true) this.stats.numSwaps++;
+    }
+    const [{ beams }] = victims;
+    // beams before the one that found no block have rows in this step already: the last ones, as they stand last in line
+    while (beams !== null && batch.numRows > 0 && batch.requests[batch.numRows - 1].beams === beams) batch.dropLast();
+    const waits = beams?.leader ?? victims[0];
+    batch.preempted.push(waits);
+    this.#waiting.enter(waits);
+    return victims;
+  }
+
+  /** Beams that were preempted join the first of theirs once it has computed what they share. */
+  #unfold(): void {
+    for (const beams of this.#line.folded()) {
+      for (const beam of beams.joining()) {
+        beams.join(beam, this.kv);
+        beam.status = 'running';
+        beam.rank = beams.leader.rank;
+        this.#line.insert(beam);
+      }
+    }
   }
 
   /** @returns why the first that was neither started nor passed over has to wait */
@@ -330,11 +367,11 @@ export class Scheduler {
     let owedBlocks = 0;
     let numPassedOver = 0;
     // not worth ranking for
-    if (this.#running.length >= this.#maxNumSeqs) return 'rows';
+    if (this.#line.numRows >= this.#maxNumSeqs) return 'rows';
     for (const request of this.#running) owedBlocks += this.#starter.owedBlocks(request);
     for (let request = this.#waiting.rankedFirst(); request !== null; ) {
       const budget = this.#limits.maxNumBatchedTokens - batch.totalTokens;
-      if (this.#running.length >= this.#maxNumSeqs) return 'rows';
+      if (this.#line.numRows + (request.beams?.width ?? 1) > this.#maxNumSeqs) return 'rows';
       if (budget <= 0 || this.pacing?.isFull === true) return 'tokens';
       let { next } = request;
       const producer = sharedWork(request, this.#running, this.kv);
@@ -354,7 +391,7 @@ export class Scheduler {
         this.#waiting.remove(request);
         request.status = 'running';
         request.scheduledMs ??= nowMs;
-        this.#insertRunning(request);
+        this.#line.insert(request);
         if (numNew > 0) batch.add(request, numNew);
         owedBlocks += this.#starter.owedBlocks(request);
         if (this.#waiting.policy.reranks === 'admission') {
@@ -390,11 +427,5 @@ export class Scheduler {
       hint: 'Raise --kv-cache-memory-bytes or lower --max-model-len.',
     });
     this.#fail(batch, request);
-  }
-
-  #insertRunning(request: Request): void {
-    let at = this.#running.length;
-    while (at > 0 && compareRanks(request, this.#running[at - 1]) < 0) at--;
-    this.#running.splice(at, 0, request);
   }
 }

@@ -37,7 +37,9 @@ export class Starter {
   /** Blocks that a request has yet to take for tokens that it has. */
   owedBlocks(request: Request): number {
     const held = request.sequence?.numBlocks ?? 0;
-    return Math.max(0, blocksForTokens(request.numTokens + request.numPendingTokens + 1, this.#parts.kv.blockSize) - held);
+    const { blockSize } = this.#parts.kv;
+    const folded = request.beams?.leader === request && request.beams.numRowsToCome > 0 ? request.beams.owedBlocks(blockSize) : 0;
+    return folded + Math.max(0, blocksForTokens(request.numTokens + request.numPendingTokens + 1, blockSize) - held);
   }
 
   /** Takes the prefix of a waiting request if it may run: null. Otherwise says why not, and it holds nothing. */

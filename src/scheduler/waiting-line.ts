@@ -28,8 +28,10 @@ export class WaitingLine extends RequestQueue {
   /** Changes the order for everybody unfinished, those who run included. */
   use(policy: SchedulingPolicy, unfinished: readonly Request[]): void {
     this.#policy = policy;
-    for (const request of unfinished) policy.onArrival?.(request);
-    for (const request of unfinished) request.rank = policy.rank(request, this.#view);
+    const leaderOf = (request: Request) => request.beams?.leader ?? request;
+    for (const request of unfinished) if (leaderOf(request) === request) policy.onArrival?.(request);
+    for (const request of unfinished) if (leaderOf(request) === request) request.rank = policy.rank(request, this.#view);
+    for (const request of unfinished) request.rank = leaderOf(request).rank;
     this.sort();
   }
 
