@@ -47,6 +47,8 @@ napi_value readBlocks(napi_env, napi_callback_info);
 napi_value writeBlocks(napi_env, napi_callback_info);
 // describe_exports.cc
 napi_value describePlan(napi_env, napi_callback_info);
+// limits_exports.cc
+napi_value measureLimits(napi_env, napi_callback_info);
 // step_exports.cc
 napi_value forward(napi_env, napi_callback_info);
 napi_value sample(napi_env, napi_callback_info);

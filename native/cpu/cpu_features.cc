@@ -47,18 +47,19 @@ struct Compiled {
   Isa isa;
   const KernelTable& (*table)();
   const SamplerKernels& (*samplerKernels)();
+  const LimitKernels& (*limitKernels)();
 };
 
 // Weakest first. The build defines MILLRACE_WITH_<ISA> for each variant that it compiled.
 const Compiled compiled[] = {
 #ifdef MILLRACE_WITH_PORTABLE
-    {Isa::portable, portable::kernelTable, portable::samplerKernels},
+    {Isa::portable, portable::kernelTable, portable::samplerKernels, portable::limitKernels},
 #endif
 #ifdef MILLRACE_WITH_AVX2
-    {Isa::avx2, avx2::kernelTable, avx2::samplerKernels},
+    {Isa::avx2, avx2::kernelTable, avx2::samplerKernels, avx2::limitKernels},
 #endif
 #ifdef MILLRACE_WITH_AVX512
-    {Isa::avx512, avx512::kernelTable, avx512::samplerKernels},
+    {Isa::avx512, avx512::kernelTable, avx512::samplerKernels, avx512::limitKernels},
 #endif
 };
 
@@ -95,10 +96,17 @@ const KernelTable& kernelTableFor(const std::string& name) {
   return chosen->table();
 }
 
-const SamplerKernels& samplerKernelsFor(const KernelTable& table) {
+namespace {
+
+const Compiled& compiledAs(const KernelTable& table) {
   const Compiled* chosen = compiled;
   while (table.isa != std::string(isaName(chosen->isa))) chosen++;
-  return chosen->samplerKernels();
+  return *chosen;
 }
+
+}  // namespace
+
+const SamplerKernels& samplerKernelsFor(const KernelTable& table) { return compiledAs(table).samplerKernels(); }
+const LimitKernels& limitKernelsFor(const KernelTable& table) { return compiledAs(table).limitKernels(); }
 
 }  // namespace millrace::cpu

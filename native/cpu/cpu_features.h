@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels.h"
+#include "limits.h"
 #include "sampler_kernels.h"
 
 namespace millrace::cpu {
@@ -22,5 +23,7 @@ const KernelTable& kernelTableFor(const std::string& name);
 
 // The sampler's loops of the same class.
 const SamplerKernels& samplerKernelsFor(const KernelTable& table);
+// And its loops that measure what the machine allows.
+const LimitKernels& limitKernelsFor(const KernelTable& table);
 
 }  // namespace millrace::cpu

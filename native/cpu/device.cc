@@ -42,6 +42,10 @@ Output copyOut(const StepEntry& entry, int32_t index) {
 
 }  // namespace
 
+Limits Device::measureLimits(size_t regionBytes, int32_t numRegions) {
+  return cpu::measureLimits(limitKernelsFor(kernels_), pool_, regionBytes, numRegions);
+}
+
 Device::Device(const std::string& isa, int32_t numThreads)
     : kernels_(kernelTableFor(isa)), pool_(checkedThreads(numThreads)), sampler_(samplerKernelsFor(kernels_), pool_.numThreads()) {}
 

@@ -9,6 +9,7 @@
 #include "../common/step.h"
 #include "cache.h"
 #include "kernels.h"
+#include "limits.h"
 #include "program.h"
 #include "sampler.h"
 #include "thread_pool.h"
@@ -38,6 +39,9 @@ class Device {
   // masks: [numRows, ceil(vocabSize / 32)], or null for none.
   SampledRows sample(const Program& program, int32_t output, const SamplingColumns& columns, const Span<uint32_t>* masks);
   SampledRows sample(const float* logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks);
+
+  // Reads numRegions regions of memory and runs multiply-adds, for a second or two.
+  Limits measureLimits(size_t regionBytes, int32_t numRegions);
 
   // Ends the running step at its next node.
   void stop() { stopping_ = true; }

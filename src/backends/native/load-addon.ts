@@ -76,6 +76,16 @@ export interface KernelCounters {
   readonly attentionSplits: number;
 }
 
+/** What the machine allows, measured with all threads of a device. Operations count a multiplication and an addition as two. */
+export interface MachineLimits {
+  /** Of each region of memory; they differ on some virtual machines. */
+  readonly readBytesPerSecond: Float64Array;
+  /** Operations a second of int8 dot products; 0 where the instruction set has none. */
+  readonly int8: number;
+  readonly bf16: number;
+  readonly f32: number;
+}
+
 /** Exports of the addon (`native/addon/exports.h`). Functions throw errors with a `code` of `errorTable`. */
 export interface NativeAddon {
   cpuFeatures(): { best: Isa; compiled: Isa[] };
@@ -111,6 +121,8 @@ export interface NativeAddon {
     step: { entries: readonly NativeEntry[]; readOutputs: Int32Array; sampling: NativeSampling | null },
   ): Promise<NativeForwarded>;
   sample(device: DeviceHandle, sampling: NativeSampling): Promise<NativeSampled>;
+  /** Streams through regions of memory and multiplies and adds; takes a second or two. */
+  measureLimits(device: DeviceHandle, regionMebibytes: number, regions: number): Promise<MachineLimits>;
   readCounters(device: DeviceHandle): KernelCounters;
   resetCounters(device: DeviceHandle): void;
   plantOrderFault(device: DeviceHandle, on: boolean): void;

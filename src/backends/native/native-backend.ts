@@ -34,6 +34,7 @@ import {
   type DeviceHandle,
   type KernelCounters,
   loadAddon,
+  type MachineLimits,
   type NativeAddon,
   type NativeEntry,
   type NativeForwarded,
@@ -186,6 +187,18 @@ export class NativeBackend implements Backend {
     if (this.#closed) return;
     this.#closed = true;
     this.#addon.closeHandle(this.#device);
+  }
+
+  /** What the machine allows, measured in turn with the steps. @throws MEMORY_INSUFFICIENT */
+  measureLimits(regionMebibytes: number, regions: number): Promise<MachineLimits> {
+    return this.#steps.run(async () => {
+      this.#checkOpen();
+      try {
+        return await this.#addon.measureLimits(this.#device, regionMebibytes, regions);
+      } catch (thrown) {
+        throw nativeError(thrown);
+      }
+    });
   }
 
   /** Which paths the kernels took since `resetCounters`. For tests. */

@@ -17,6 +17,7 @@ import { Interrupted } from '../interrupted.ts';
 import { Progress } from '../progress.ts';
 import { benchCompareCommand } from './bench-compare.ts';
 import { atLeast, withDefaults } from './bench-flags.ts';
+import { benchKernelsCommand } from './bench-kernels.ts';
 
 const offlineFlags: readonly FlagDeclaration[] = [
   {
@@ -143,7 +144,13 @@ export function benchCommand(context: CliContext): Command {
   cache.action(() => runCache(context, cache));
   const step = addFlags(new Command('step').description('what a step costs in JavaScript: schedule, fill, output; nothing is computed'), stepFlags);
   step.option('--json', 'print the report as JSON').action(() => runStep(context, step));
-  return bench.addCommand(offline).addCommand(serve).addCommand(cache).addCommand(step).addCommand(benchCompareCommand(context));
+  return bench
+    .addCommand(offline)
+    .addCommand(serve)
+    .addCommand(cache)
+    .addCommand(step)
+    .addCommand(benchKernelsCommand(context))
+    .addCommand(benchCompareCommand(context));
 }
 
 async function runOffline(context: CliContext, command: Command, model: string | undefined): Promise<void> {
