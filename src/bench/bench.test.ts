@@ -4,7 +4,7 @@ import { arrivalTimesMs } from './arrivals.ts';
 import { type CompletionOutcome, sseData } from './completion-client.ts';
 import { decodeRate } from './offline.ts';
 import { randomPrompts, seededRandom } from './random-prompts.ts';
-import { benchServe, type ServeLoadOptions, summarise } from './serve-load.ts';
+import { benchServe, type ServeLoadOptions, serveLoadWork, summarise } from './serve-load.ts';
 import { distribution, percentile, spread } from './statistics.ts';
 
 let server: Server | null = null;
@@ -144,6 +144,21 @@ test('a closed loop never has more requests under way than asked, and sends toke
   expect(peak()).toBeLessThanOrEqual(3);
   expect(bodies[0]).toMatchObject({ max_tokens: 2, stream: true, ignore_eos: true, stream_options: { include_usage: true } });
   expect(bodies[0].prompt).toHaveLength(4);
+});
+
+test('lengths vary within the asked ratio, all prompts begin with the prefix, and the same seed asks the same', async () => {
+  const options = load('', { numPrompts: 200, inputLen: 192, outputLen: 96, rangeRatio: 1 / 3, prefixLen: 10 });
+  const { prefix, prompts, outputLens } = serveLoadWork(options, seededRandom(5));
+  const own = prompts.map((prompt) => prompt.length - 10);
+  expect([Math.min(...own), Math.max(...own)]).toEqual([128, 256]);
+  expect([Math.min(...outputLens), Math.max(...outputLens)]).toEqual([64, 128]);
+  expect(prefix).toHaveLength(10);
+  for (const prompt of prompts) expect(prompt.subarray(0, 10)).toEqual(prefix);
+  expect(prompts[0].subarray(10, 20)).not.toEqual(prompts[1].subarray(10, 20));
+  expect(serveLoadWork(options, seededRandom(5))).toEqual({ prefix, prompts, outputLens });
+  const { baseUrl, bodies } = await listen();
+  await benchServe(load(baseUrl, { rangeRatio: 0.5, outputLen: 40 }));
+  expect(new Set(bodies.map((body) => body.max_tokens)).size).toBeGreaterThan(3);
 });
 
 test('an open loop sends on time whatever the server does', async () => {

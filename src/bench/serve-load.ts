@@ -20,6 +20,10 @@ export interface ServeLoadOptions {
   readonly maxConcurrency: number | null;
   readonly inputLen: number;
   readonly outputLen: number;
+  /** 0 to 1: lengths are uniform within this share of `inputLen` and `outputLen` on either side. 0 when absent. */
+  readonly rangeRatio?: number;
+  /** Tokens that all prompts begin with, before `inputLen` of their own. 0 when absent. */
+  readonly prefixLen?: number;
   /** Random ids are drawn below this. */
   readonly vocabSize: number;
   readonly seed: number;
@@ -58,11 +62,37 @@ export interface ServeLoadHooks {
   readonly signal?: AbortSignal;
 }
 
+/** What is asked: the same for the same seed. */
+export interface ServeLoadWork {
+  readonly prefix: Int32Array;
+  /** Each with the prefix. */
+  readonly prompts: readonly Int32Array[];
+  readonly outputLens: readonly number[];
+}
+
+export function serveLoadWork(options: ServeLoadOptions, random: () => number): ServeLoadWork {
+  const { numPrompts, vocabSize, inputLen, outputLen, rangeRatio = 0, prefixLen = 0 } = options;
+  const around = (length: number): number => {
+    if (rangeRatio === 0) return length;
+    const [low, high] = [Math.max(1, Math.ceil(length * (1 - rangeRatio))), Math.floor(length * (1 + rangeRatio))];
+    return low + Math.floor(random() * (high - low + 1));
+  };
+  const [prefix] = randomPrompts(1, prefixLen, vocabSize, random);
+  const prompts = Array.from({ length: numPrompts }, () => {
+    const [own] = randomPrompts(1, around(inputLen), vocabSize, random);
+    const prompt = new Int32Array(prefix.length + own.length);
+    prompt.set(prefix);
+    prompt.set(own, prefix.length);
+    return prompt;
+  });
+  return { prefix, prompts, outputLens: Array.from({ length: numPrompts }, () => around(outputLen)) };
+}
+
 /** Sends all requests and waits for all of them. */
 export async function benchServe(options: ServeLoadOptions, hooks: ServeLoadHooks = {}): Promise<ServeLoadReport> {
   const clock = hooks.clock ?? realClock;
   const random = seededRandom(options.seed);
-  const prompts = randomPrompts(options.numPrompts, options.inputLen, options.vocabSize, random);
+  const { prompts, outputLens } = serveLoadWork(options, random);
   const arrivals = arrivalTimesMs(options.numPrompts, options.requestRate, options.burstiness, random);
   const slots = new Slots(options.maxConcurrency ?? Number.POSITIVE_INFINITY);
   const startMs = clock.nowMs();
@@ -75,7 +105,7 @@ export async function benchServe(options: ServeLoadOptions, hooks: ServeLoadHook
       model: options.model,
       apiKey: options.apiKey,
       promptTokenIds: Array.from(prompts[index]),
-      maxTokens: options.outputLen,
+      maxTokens: outputLens[index],
       seed: options.seed + index,
       ...(hooks.signal === undefined ? {} : { signal: hooks.signal }),
     };

@@ -88,6 +88,23 @@ const serveFlags: readonly FlagDeclaration[] = [
   { name: 'maxConcurrency', flag: 'max-concurrency', kind: 'integer', env: null, meaning: 'requests under way at most; alone, a closed loop' },
   { name: 'inputLen', flag: 'random-input-len', kind: 'integer', env: null, default: 128, meaning: 'prompt tokens a request' },
   { name: 'outputLen', flag: 'random-output-len', kind: 'integer', env: null, default: 64, meaning: 'tokens generated a request' },
+  {
+    name: 'rangeRatio',
+    flag: 'random-range-ratio',
+    kind: 'number',
+    env: null,
+    default: 0,
+    placeholder: '0..1',
+    meaning: 'lengths vary within this share of them on either side',
+  },
+  {
+    name: 'prefixLen',
+    flag: 'random-prefix-len',
+    kind: 'integer',
+    env: null,
+    default: 0,
+    meaning: 'tokens that all prompts begin with, before their own',
+  },
   { name: 'vocabSize', flag: 'vocab-size', kind: 'integer', env: null, default: 256, meaning: 'prompts are random ids below this' },
   { name: 'seed', flag: 'seed', kind: 'integer', env: null, default: 1, meaning: 'seed of prompts and arrivals' },
   {
@@ -202,6 +219,8 @@ async function runServe(context: CliContext, command: Command): Promise<void> {
     goodput: parseGoodput((values.goodput as readonly string[] | undefined) ?? []),
   } as ServeLoadOptions;
   atLeast(1, { 'num-prompts': options.numPrompts, 'random-input-len': options.inputLen, 'random-output-len': options.outputLen });
+  if (!((options.rangeRatio ?? 0) >= 0 && (options.rangeRatio ?? 0) < 1) || (options.prefixLen ?? 0) < 0)
+    throw new MillraceError('CONFIG_INVALID', '--random-range-ratio must be at least 0 and below 1, --random-prefix-len at least 0.');
   if (!(options.requestRate > 0) || !(options.burstiness > 0))
     throw new MillraceError('CONFIG_INVALID', '--request-rate and --burstiness must be above 0.');
   const abort = new AbortController();
