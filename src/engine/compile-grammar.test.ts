@@ -33,6 +33,5 @@ test('an engine that is closed while it compiles ends at once', async () => {
   await engine.generate({ promptTokenIds: [5] }, { maxTokens: 3 });
   await engine.close();
   expect(await code).toBe('ENGINE_CLOSED');
-  await new Promise((resolve) => setTimeout(resolve, 5));
-  expect(engine.numOpenStreams).toBe(0);
+  await expect.poll(() => engine.numOpenStreams).toBe(0);
 });
