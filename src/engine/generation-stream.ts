@@ -3,6 +3,7 @@ import { MillraceError } from '../base/errors.ts';
 import type { MarkerPosition } from '../chat/output-parser.ts';
 import type {
   Admission,
+  BeamScore,
   FinishReason,
   GenerationChoice,
   GenerationDelta,
@@ -31,6 +32,7 @@ interface GrowingChoice {
   stopReason: string | number | null;
   readTokens: number;
   readEnd: boolean;
+  beam: BeamScore | null;
 }
 
 /** A promise with its two ends, whose rejection may go unobserved: nobody has to await a stream. */
@@ -145,6 +147,7 @@ export class GenerationStream implements RequestStream {
         stopReason: null,
         readTokens: 0,
         readEnd: false,
+        beam: null,
       });
     }
     this.#admitted.resolve(admission);
@@ -178,6 +181,10 @@ export class GenerationStream implements RequestStream {
     choice.finishReason = finishReason;
     choice.stopReason = stopReason;
     this.#notify();
+  }
+
+  noteBeam(index: number, score: BeamScore): void {
+    this.#choices[index].beam = score;
   }
 
   /** All choices have ended. */
@@ -285,5 +292,6 @@ function finishedChoice(choice: GrowingChoice, index: number): GenerationChoice 
     logprobs: choice.logprobs,
     finishReason: choice.finishReason ?? 'abort',
     stopReason: choice.stopReason,
+    ...(choice.beam === null ? {} : { beam: choice.beam }),
   };
 }

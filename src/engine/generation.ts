@@ -3,6 +3,7 @@ import type { GrammarMatcher } from '../sampling/grammar/matcher.ts';
 import type { Request } from '../scheduler/request.ts';
 import type { IncrementalDetokenizer } from '../tokenizer/detokenizer.ts';
 import type { StopStringMatcher } from '../tokenizer/stop-strings.ts';
+import type { BeamOutput } from './beam-output.ts';
 import type { FinishedRequest } from './engine.ts';
 import type { GenerationStream } from './generation-stream.ts';
 import type { LogitsProcessor, StopPredicate } from './logits-stage.ts';
@@ -31,6 +32,8 @@ export class Generation {
   readonly stream: GenerationStream;
   readonly startMs: number;
   readonly choices: Choice[] = [];
+  /** In place of choices, where beams are searched. */
+  beams: BeamOutput | null = null;
   numOpenChoices = 0;
   numTokens = 0;
   scheduledMs: number | null = null;

@@ -20,6 +20,7 @@ import { reportCompiling } from '../scheduler/wait-reasons.ts';
 import { IncrementalDetokenizer } from '../tokenizer/detokenizer.ts';
 import { StopStringMatcher } from '../tokenizer/stop-strings.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import { BeamOutput } from './beam-output.ts';
 import { BlockMover } from './block-mover.ts';
 import type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo, RequestReport } from './engine.ts';
 import { Generation } from './generation.ts';
@@ -316,8 +317,12 @@ export class LoadedEngine implements Engine {
     this.#refuseWhenClosed();
     if (stream.isDone) return;
     const { logitsProcessors = [], stopWhen = null } = options;
+    if (params.useBeamSearch) {
+      const parts = { tokenizer: this.tokenizer, vocabSize: this.model.vocabSize, eosTokenIds: this.#eosTokenIds };
+      generation.beams = new BeamOutput(generation, { id: stream.requestId, promptTokenIds: prompt, params, ...scheduling }, options, parts);
+    }
     let first: Request | undefined;
-    for (let choice = 0; choice < params.bestOf; choice++) {
+    for (let choice = 0; generation.beams === null && choice < params.bestOf; choice++) {
       const sibling = first === undefined ? {} : { sibling: first };
       const request = new Request({ id: stream.requestId, promptTokenIds: prompt, params, choice, ...scheduling, ...sibling });
       first ??= request;
@@ -339,7 +344,8 @@ export class LoadedEngine implements Engine {
         lastTokenMs: 0,
       });
     }
-    this.scheduler.add(generation.choices.map((choice) => choice.request));
+    const { beams } = generation;
+    this.scheduler.add(beams === null ? generation.choices.map((choice) => choice.request) : [beams.group.leader]);
     this.#output.register(generation);
     const admission = { requestId: stream.requestId, promptTokenIds: prompt, maxTokens: params.maxTokens, seed: params.seed };
     stream.admit(admission, params.n, params.logprobs, params.bestOf, params.promptLogprobs !== null);

@@ -77,9 +77,9 @@ export class EngineLoop {
     this.#readOutputs = parts.captureLogits === undefined ? [] : ['logits'];
     this.#vocabSize = parts.program.plan.values[parts.program.plan.outputs.logits].width;
     this.#samplingOf = (request) => {
-      const choice = parts.output.choiceOf(request);
-      if (choice === undefined) throw new MillraceError('INTERNAL', `request ${request.id} runs without an owner`);
-      return choice.sampling;
+      const sampling = parts.output.samplingOf(request);
+      if (sampling === undefined) throw new MillraceError('INTERNAL', `request ${request.id} runs without an owner`);
+      return sampling;
     };
   }
 

@@ -6,10 +6,12 @@ import { shapingFields } from '../sampling/shaping.ts';
 import type { Request } from '../scheduler/request.ts';
 import type { CommittedBatch, ScheduledBatch } from '../scheduler/scheduled-batch.ts';
 import type { Scheduler } from '../scheduler/scheduler.ts';
+import type { BeamOutput } from './beam-output.ts';
 import type { FinishedRequest } from './engine.ts';
 import type { Choice, Generation } from './generation.ts';
 import { type LogitsProcessor, userFunctionFailed } from './logits-stage.ts';
 import type { OutputRules } from './mask-stage.ts';
+import type { RequestSampling } from './request-sampling.ts';
 import type { FinishReason, TokenLogprob } from './request-stream.ts';
 import type { EngineCounters } from './stats.ts';
 
@@ -35,6 +37,7 @@ interface Ending {
 export class OutputStage {
   readonly #parts: OutputParts;
   readonly #choices = new Map<Request, Choice>();
+  readonly #beams = new Map<Request, BeamOutput>();
   /** Generations that have not ended, by order of arrival. */
   readonly #open = new Set<Generation>();
 
@@ -51,10 +54,12 @@ export class OutputStage {
     this.#open.add(generation);
     generation.numOpenChoices = generation.choices.length;
     for (const choice of generation.choices) this.#choices.set(choice.request, choice);
+    const { beams } = generation;
+    for (const request of beams?.group.all ?? []) if (beams !== null) this.#beams.set(request, beams);
   }
 
-  choiceOf(request: Request): Choice | undefined {
-    return this.#choices.get(request);
+  samplingOf(request: Request): RequestSampling | undefined {
+    return (this.#choices.get(request) ?? this.#beams.get(request))?.sampling;
   }
 
   rulesOf(request: Request): OutputRules {
@@ -114,6 +119,34 @@ export class OutputStage {
       }
       logitRow += batch.numLogitRows[row];
     }
+    if (this.#beams.size > 0) this.#search(batch, result, nowMs);
+  }
+
+  /** What the step says of beams; searches of which all beams have it go on, or end. */
+  #search(batch: ScheduledBatch, result: StepResult, nowMs: number): void {
+    const reached: BeamOutput[] = [];
+    let logitRow = 0;
+    for (let row = 0; row < batch.numRows; row++) {
+      const beams = batch.numLogitRows[row] === 0 ? undefined : this.#beams.get(batch.requests[row]);
+      if (beams !== undefined && batch.requests[row].status === 'running') {
+        beams.note(batch.requests[row], result, logitRow);
+        if (!reached.includes(beams)) reached.push(beams);
+      }
+      logitRow += batch.numLogitRows[row];
+    }
+    for (const beams of reached) {
+      const { leader } = beams.group;
+      this.#countFirst(beams.generation, leader, nowMs);
+      if (beams.goOn(this.#parts.scheduler)) this.#endSearch(beams, nowMs);
+    }
+  }
+
+  #endSearch(beams: BeamOutput, nowMs: number): void {
+    const { generation } = beams;
+    generation.numTokens = beams.deliver();
+    this.#parts.counters.generationTokens += generation.numTokens;
+    this.#parts.scheduler.finish(beams.group.leader);
+    this.#endGeneration(generation, beams.finishReason, nowMs);
   }
 
   /**
@@ -144,10 +177,10 @@ export class OutputStage {
 
   /** Ends the whole generation of a request. */
   failRequest(request: Request, error: MillraceError, nowMs: number): void {
-    const choice = this.#choices.get(request);
-    if (choice === undefined) return;
-    choice.generation.stream.fail(error);
-    this.drop(choice.generation, 'error', nowMs);
+    const generation = (this.#choices.get(request) ?? this.#beams.get(request))?.generation;
+    if (generation === undefined) return;
+    generation.stream.fail(error);
+    this.drop(generation, 'error', nowMs);
   }
 
   failAll(error: MillraceError, nowMs: number): void {
@@ -164,6 +197,8 @@ export class OutputStage {
       this.#parts.scheduler.abort(request);
       this.#choices.delete(request);
     }
+    if (generation.beams !== null) this.#parts.scheduler.abort(generation.beams.group.leader);
+    this.#forgetBeams(generation);
     this.#parts.onFinished(generation.summary(finishReason, nowMs));
   }
 
@@ -218,6 +253,10 @@ export class OutputStage {
     generation.numTokens++;
     if (choice.numTokens++ > 0) generation.addGap(nowMs - choice.lastTokenMs);
     choice.lastTokenMs = nowMs;
+    this.#countFirst(generation, request, nowMs);
+  }
+
+  #countFirst(generation: Generation, request: Request, nowMs: number): void {
     if (generation.firstTokenMs !== null) return;
     generation.firstTokenMs = nowMs;
     generation.scheduledMs = request.scheduledMs;
@@ -232,7 +271,16 @@ export class OutputStage {
     this.#choices.delete(request);
     generation.stream.finishChoice(request.choice, rest, finishReason, stopReason);
     if (--generation.numOpenChoices > 0) return;
+    this.#endGeneration(generation, finishReason, nowMs);
+  }
+
+  #forgetBeams({ beams }: Generation): void {
+    for (const request of beams?.group.all ?? []) this.#beams.delete(request);
+  }
+
+  #endGeneration(generation: Generation, finishReason: FinishReason, nowMs: number): void {
     this.#open.delete(generation);
+    this.#forgetBeams(generation);
     const summary = generation.summary(finishReason, nowMs);
     generation.stream.complete({ queueMs: summary.queueMs, firstTokenMs: summary.firstTokenMs, totalMs: summary.totalMs });
     this.#parts.onFinished(summary);

@@ -43,8 +43,16 @@ export interface Admission {
   readonly seed: number;
 }
 
+/** What a beam search says of a hypothesis: the sum of its tokens' log probabilities, and that divided by its length to the length penalty. */
+export interface BeamScore {
+  readonly cumulativeLogprob: number;
+  readonly score: number;
+}
+
 export interface GenerationChoice {
   readonly index: number;
+  /** Of a beam search; choices stand by score, the best first. */
+  readonly beam?: BeamScore;
   readonly text: string;
   readonly markers?: readonly MarkerPosition[];
   readonly tokenIds: readonly number[];

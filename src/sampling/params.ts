@@ -1,5 +1,7 @@
 /** The one list of sampling parameters: types, defaults, ranges. Everything else reads it from here. */
 import { MillraceError } from '../base/errors.ts';
+import { checkBeams } from './beam-params.ts';
+import type { EarlyStopping } from './beam-search.ts';
 import type { StructuredOutput } from './grammar/structured-output.ts';
 
 export type { StructuredOutput } from './grammar/structured-output.ts';
@@ -51,6 +53,13 @@ export interface SamplingParams {
   promptLogprobs?: number | null | undefined;
   /** Continuations generated, of which the `n` with the highest log probability per token are given. */
   bestOf?: number | undefined;
+  /** Searches for the likeliest continuations instead of drawing one: see `beam-search.ts`. Nothing is given out before the end. */
+  useBeamSearch?: boolean | undefined;
+  /** Hypotheses followed side by side, of which the best `n` are given. Default: `bestOf`, or else `n`. */
+  beamWidth?: number | undefined;
+  /** A hypothesis scores its sum of log probabilities divided by its length to this power: above 0 favours long ones. */
+  lengthPenalty?: number | undefined;
+  earlyStopping?: EarlyStopping | undefined;
   /** Keeps only this many of the last tokens of the prompt; -1: as many as the context has room for. */
   truncatePromptTokens?: number | null | undefined;
   /** Added to the logits of these ids. */
@@ -113,6 +122,9 @@ export const samplingDefaults = {
   badWords: [] as readonly string[],
   logprobTokenIds: [] as readonly number[],
   promptLogprobs: null as number | null,
+  useBeamSearch: false,
+  lengthPenalty: 1,
+  earlyStopping: false as EarlyStopping,
   truncatePromptTokens: null as number | null,
   stop: [] as readonly string[],
   stopTokenIds: [] as readonly number[],
@@ -155,6 +167,8 @@ const ranges: Partial<Record<keyof SamplingParams, Range>> = {
   dynatempExponent: { min: 0, max: 100 },
   promptLogprobs: { min: 0, max: MAX_TOP_LOGPROBS, integer: true },
   bestOf: { min: 1, max: MAX_N, integer: true },
+  beamWidth: { min: 1, max: MAX_N, integer: true },
+  lengthPenalty: { min: -100, max: 100 },
   seed: { min: Number.MIN_SAFE_INTEGER, max: Number.MAX_SAFE_INTEGER, integer: true },
   n: { min: 1, max: MAX_N, integer: true },
   topLogprobs: { min: 0, max: MAX_TOP_LOGPROBS, integer: true },
@@ -179,6 +193,7 @@ export function resolveSamplingParams(
   if (!Array.isArray(merged.stopTokenIds)) throw invalid('stopTokenIds', 'a list of token ids', JSON.stringify(merged.stopTokenIds).slice(0, 200));
   for (const id of merged.stopTokenIds) checkRange('stopTokenIds', id, { min: 0, max: context.vocabSize - 1, integer: true });
   checkLists(merged, context.vocabSize);
+  const beamWidth = merged.useBeamSearch ? checkBeams(merged, defined(given), invalid) : 1;
   for (const [id, bias] of Object.entries(merged.logitBias ?? {})) {
     checkRange('logitBias', Number(id), { min: 0, max: context.vocabSize - 1, integer: true });
     checkRange('logitBias', bias, { min: -100, max: 100 });
@@ -191,7 +206,9 @@ export function resolveSamplingParams(
     logitBias: merged.logitBias ?? {},
     seed: merged.seed ?? context.drawSeed(),
     seedGiven: merged.seed !== undefined,
-    bestOf: merged.bestOf ?? merged.n,
+    // the beams are the candidates then
+    bestOf: merged.useBeamSearch ? merged.n : (merged.bestOf ?? merged.n),
+    beamWidth,
     logprobs: merged.logprobs || merged.topLogprobs > 0 || merged.logprobTokenIds.length > 0,
   });
 }

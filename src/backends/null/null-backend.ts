@@ -194,9 +194,13 @@ export class NullBackend implements Backend {
     const topTokenIds = new Int32Array(numRows * maxTopLogprobs).fill(-1);
     const topLogprobs = new Float32Array(numRows * maxTopLogprobs).fill(NaN);
     for (let row = 0; row < numRows; row++) {
-      if ((sampling?.numLogprobs[row] ?? -1) <= 0) continue;
-      topTokenIds[row * maxTopLogprobs] = tokenIds[row];
-      topLogprobs[row * maxTopLogprobs] = 0;
+      // neither seed nor choice moves them, as with a model; the context does, so that a beam search has something to weigh
+      const contextHash = hashes[batch.logitTokens[row]];
+      const first = tokenOf(contextHash, vocabSize, 0, 0, 0);
+      for (let i = 0; i < Math.min(sampling?.numLogprobs[row] ?? 0, vocabSize); i++) {
+        topTokenIds[row * maxTopLogprobs + i] = (first + i) % vocabSize;
+        topLogprobs[row * maxTopLogprobs + i] = -((contextHash >>> 12) % 64) / 256 - i * (0.25 + (contextHash % 1000) / 1000);
+      }
     }
     return { tokenIds, logprobs, topTokenIds, topLogprobs, maxTopLogprobs, corrupted, mirostatMu: new Float32Array(numRows).fill(NaN) };
   }
