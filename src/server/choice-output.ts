@@ -78,6 +78,8 @@ export class ChoiceOutput {
   #reasoningTokens = 0;
   #isSettled = false;
   #hasCalls = false;
+  /** Arguments of the call that began last, as far as they came. */
+  #arguments = '';
 
   constructor(parser: OutputParser, reading: ChatReading) {
     this.#parser = parser;
@@ -87,6 +89,17 @@ export class ChoiceOutput {
   /** True once a call has begun. */
   get hasCalls(): boolean {
     return this.#hasCalls;
+  }
+
+  /** Whether the last call has arguments that can be read; one that a stop string cut in two has none. */
+  get endsInCall(): boolean {
+    if (!this.#hasCalls) return false;
+    try {
+      JSON.parse(this.#arguments);
+      return true;
+    } catch {
+      return false;
+    }
   }
 
   /** Of the tokens until now; what is not settled yet counts as reasoning when it has begun. */
@@ -99,7 +112,12 @@ export class ChoiceOutput {
     const events = this.#parser.push(delta.text, delta.markers);
     if (delta.finishReason !== null) events.push(...this.#parser.end());
     if (!this.#isSettled) this.#settle(delta);
-    if (!this.#hasCalls) this.#hasCalls = events.some(({ type }) => type === 'toolCallStart');
+    for (const event of events) {
+      if (event.type === 'toolCallStart') {
+        this.#hasCalls = true;
+        this.#arguments = '';
+      } else if (event.type === 'toolCallArguments') this.#arguments += event.text;
+    }
     return events;
   }
 

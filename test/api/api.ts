@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { ErrorCode } from '../../src/base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions } from '../../src/chat/messages.ts';
+import type { LoadOptions } from '../../src/engine/config.ts';
 import type { Engine, FinishedRequest, GenerateInput, GenerateOptions } from '../../src/engine/engine.ts';
 import { loadEngine } from '../../src/engine/load.ts';
 import type { LogitsProcessor } from '../../src/engine/logits-stage.ts';
@@ -53,15 +54,16 @@ export class Api implements AsyncDisposable {
   readonly #script: Script;
   readonly #folder: string;
 
-  static async open(): Promise<Api> {
+  /** The pocket model, with its template showing more than its own does. */
+  static async open(more: Omit<LoadOptions, 'model'> = {}): Promise<Api> {
     const pocket = path.join(import.meta.dirname, '..', '..', 'pocket', 'model');
     const folder = mkdtempSync(path.join(tmpdir(), 'millrace-api-'));
     const chatTemplate = path.join(folder, 'template.jinja');
     const own: string = JSON.parse(readFileSync(path.join(pocket, 'tokenizer_config.json'), 'utf8')).chat_template;
     writeFileSync(chatTemplate, `${preface}${effort}${speakers}${described}${own}`);
-    const engine = await loadEngine({ model: pocket, chatTemplate, servedModelName: ['pocket', 'org/pocket'], maxModelLen: 1024 });
+    const engine = await loadEngine({ model: pocket, chatTemplate, servedModelName: ['pocket', 'org/pocket'], maxModelLen: 1024, ...more });
     const generated: Generated[] = [];
-    const script: Script = { tokenIds: null };
+    const script: Script = { onGenerate: null, onAdmitted: null };
     const server = createServer({ engines: new Map([['pocket', recording(engine, generated, script)]]), options: { port: 0, drainMs: 2000 } });
     return new Api(engine, server, (await server.listen()).url, generated, script, folder);
   }
@@ -139,11 +141,17 @@ export class Api implements AsyncDisposable {
   async dictating<T>(text: string, run: () => Promise<T>): Promise<T> {
     const { tokenizer } = this.engine;
     const [eos = 0] = tokenizer.eosTokenIds;
-    this.#script.tokenIds = [...tokenizer.encode(text, { addSpecialTokens: false, parseSpecial: true }), eos];
+    const tokenIds = [...tokenizer.encode(text, { addSpecialTokens: false, parseSpecial: true }), eos];
+    return this.intercepting((options) => ({ ...options, logitsProcessors: [dictation(tokenIds)] }), null, run);
+  }
+
+  /** While `run` does, each request goes through this. */
+  async intercepting<T>(onGenerate: OnGenerate | null, onAdmitted: OnAdmitted | null, run: () => Promise<T>): Promise<T> {
+    Object.assign(this.#script, { onGenerate, onAdmitted });
     try {
       return await run();
     } finally {
-      this.#script.tokenIds = null;
+      Object.assign(this.#script, { onGenerate: null, onAdmitted: null });
     }
   }
 
@@ -154,8 +162,14 @@ export class Api implements AsyncDisposable {
   }
 }
 
+/** Called with each request on its way to the engine: may change how it is run. */
+export type OnGenerate = (options: GenerateOptions) => GenerateOptions;
+/** Called with each request that runs. */
+export type OnAdmitted = (engine: Engine) => void;
+
 interface Script {
-  tokenIds: readonly number[] | null;
+  onGenerate: OnGenerate | null;
+  onAdmitted: OnAdmitted | null;
 }
 
 function dictation(script: readonly number[]): LogitsProcessor {
@@ -175,8 +189,10 @@ function recording(engine: Engine, generated: Generated[], script: Script): Engi
     tokenizer: engine.tokenizer,
     config: engine.config,
     generate(input: GenerateInput, params: SamplingParams = {}, options: GenerateOptions = {}): RequestStream {
-      const processors = script.tokenIds === null ? {} : { logitsProcessors: [dictation(script.tokenIds)] };
-      const stream = engine.generate(input, { ...params, seed: params.seed ?? 5 }, { ...options, ...processors });
+      const seeded = { ...params, seed: params.seed ?? 5 };
+      const stream = engine.generate(input, seeded, script.onGenerate?.(options) ?? options);
+      const { onAdmitted } = script;
+      if (onAdmitted !== null) stream.admitted.then(() => onAdmitted(engine)).catch(() => undefined);
       generated.push({ input, params, options, stream });
       return stream;
     },

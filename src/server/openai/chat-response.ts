@@ -153,9 +153,9 @@ export class ChatResponse implements ResponseFormat {
   }
 }
 
-/** With a tool that the request named, OpenAI's API says `stop`. */
-function finishReason(reason: FinishReason, { hasCalls }: ChoiceOutput, { isNamed }: ChatReading): FinishReason | 'tool_calls' {
-  return reason === 'stop' && hasCalls && !isNamed ? 'tool_calls' : reason;
+/** With a tool that the request named, OpenAI's API says `stop`. A call that a stop string cut in two is none that could be run. */
+function finishReason(reason: FinishReason, output: ChoiceOutput, { isNamed }: ChatReading): FinishReason | 'tool_calls' {
+  return reason === 'stop' && output.endsInCall && !isNamed ? 'tool_calls' : reason;
 }
 
 function message(events: readonly OutputEvent[], showsReasoning: boolean): object {
