@@ -261,7 +261,7 @@ export class OutputStage {
     generation.firstTokenMs = nowMs;
     generation.scheduledMs = request.scheduledMs;
     generation.stream.countCached(request.numCachedTokens);
-    counters.promptTokens += request.numPromptTokens;
+    this.#parts.counters.promptTokens += request.numPromptTokens;
   }
 
   #endChoice(choice: Choice, { finishReason, stopReason }: Ending, nowMs: number): void {
