@@ -50,6 +50,8 @@ ForwardBatch readBatch(napi_env env, napi_value value, napi_value kept) {
   batch.slotMapping = reader.int32s("slotMapping");
   batch.logitTokens = reader.int32s("logitTokens");
   batch.copies = reader.int32s("copies");
+  napi_value keptKeys = property(env, value, "kept");
+  if (!isNothing(env, keptKeys)) batch.kept = reader.int32s("kept");
   napi_value ancestors = property(env, value, "ancestors");
   if (!isNothing(env, ancestors)) {
     const ArrayReader drafts(env, ancestors, kept);

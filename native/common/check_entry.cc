@@ -100,6 +100,33 @@ void checkKeys(const StepEntry& entry) {
   }
 }
 
+// Rows that are compressed: tokens one behind the other, at the end of the keys, and as many keys kept as there are tokens at least.
+void checkKept(const StepEntry& entry) {
+  const ForwardBatch& b = entry.batch;
+  bool compresses = false;
+  for (const PlanNode& node : entry.program->plan().nodes) compresses = compresses || node.op == Op::kvCompress;
+  if (!compresses) return;
+  check(b.kept.length >= int64_t{2} * b.numRows, "it does not say how many keys its rows keep");
+  for (int32_t row = 0; row < b.numRows; row++) {
+    const int32_t first = b.rowStart.data[row], end = b.rowStart.data[row + 1];
+    check(b.kept.data[2 * row] >= end - first && b.kept.data[2 * row + 1] > 0, "a row keeps fewer keys than it has tokens");
+    for (int32_t t = first; t < end; t++) {
+      const bool isNext = t == first || b.cacheIndex.data[t] == b.cacheIndex.data[t - 1] + 1;
+      check(isNext && b.visibleEnd.data[t] == b.cacheIndex.data[t] + 1, "the tokens of a row that is compressed are not one behind the other");
+    }
+  }
+}
+
+// Keys that a rotation reads are looked up at the cache index itself.
+void checkRotated(const StepEntry& entry) {
+  for (const PlanNode& node : entry.program->plan().nodes) {
+    if (node.op != Op::kvRotate) continue;
+    for (int32_t t = 0; t < entry.batch.numTokens; t++)
+      check(entry.batch.visibleEnd.data[t] == entry.batch.cacheIndex.data[t] + 1, "a token whose key is turned does not see it");
+    return;
+  }
+}
+
 void checkInput(const std::vector<StepEntry>& entries, size_t index, size_t numLastTokens) {
   const StepEntry& entry = entries[index];
   const Plan& plan = entry.program->plan();
@@ -137,6 +164,8 @@ void checkEntry(const std::vector<StepEntry>& entries, size_t index, size_t numL
   for (int32_t row = 0; row < b.numRows; row++) check(b.rowStart.data[row] <= b.rowStart.data[row + 1], "rowStart falls");
   check(inRange(b.logitTokens.data, b.numLogitRows, 0, b.numTokens), "logitTokens names a token that is not in the step");
   checkKeys(entry);
+  checkKept(entry);
+  checkRotated(entry);
   checkInput(entries, index, numLastTokens);
 }
 

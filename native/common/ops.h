@@ -33,7 +33,9 @@
   X(moeRoute, "moe-route", "score normalise groups keptGroups groupScore scale")                  \
   X(expertLinear, "expert-linear", "activation experts")                                          \
   X(expertCombine, "expert-combine", "")                                                          \
-  X(clampedSwiglu, "clamped-swiglu", "alpha limit")
+  X(clampedSwiglu, "clamped-swiglu", "alpha limit")                                               \
+  X(kvRotate, "kv-rotate", "group layer rotaryDim style")                                         \
+  X(kvCompress, "kv-compress", "group layer numHeads headDim scale softCap")
 
 namespace millrace {
 

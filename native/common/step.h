@@ -22,6 +22,7 @@ struct ForwardBatch {
   int32_t numTokens = 0, numRows = 0, numLogitRows = 0, maxBlocks = 0, numCopies = 0;
   Span<int32_t> tokenIds, positions, rowStart, cacheIndex, visibleEnd, blockTables, slotMapping, logitTokens, copies;
   Span<int32_t> ancestorStart, ancestorSlots;  // null without drafts
+  Span<int32_t> kept;                          // null where nothing is compressed
 };
 
 struct CacheGroupSpec {

@@ -22,6 +22,8 @@ Arity arityOf(Op op) {
     case Op::gatedActivation: return {2, 1, 0, 0, 0};
     case Op::rope: return {1, 1, 0, 0, 1};
     case Op::kvWrite: return {2, 0, 0, 0, 0};
+    case Op::kvRotate: return {1, 0, 0, 0, 1};
+    case Op::kvCompress: return {1, 0, 0, 0, 0};
     case Op::ropeKvWrite: return {3, 1, 0, 0, 1};
     case Op::headLinear: return {1, 1, 1, 1, 0};
     case Op::latentWrite: return {2, 0, 0, 0, 0};
@@ -91,7 +93,7 @@ class NodeCheck {
     const bool ownWidths = op == Op::ropeKvWrite || op == Op::latentWrite || op == Op::latentAttention;
     const PlanValue& x = input(0);
     for (size_t i = 0; i < node_.inputs.size(); i++) {
-      that(input(i).isIds == (op == Op::embedding), "its inputs have the right dtype");
+      that(input(i).isIds == (op == Op::embedding || op == Op::kvRotate), "its inputs have the right dtype");
       that(input(i).perLogit == x.perLogit, "its inputs have one axis");
       that(ownWidths || input(i).width == x.width, "its inputs are of one width");
     }
@@ -146,6 +148,21 @@ class NodeCheck {
         break;
       case Op::rope: rotary(); break;
       case Op::kvWrite: cacheLayer(0, x.width); break;
+      case Op::kvRotate: {
+        wholeGroup();
+        const int32_t rotaryDim = node_.intAttr(2);
+        that(rotaryDim >= 0 && rotaryDim <= group(0).headDim && rotaryDim % 2 == 0, "its head sizes fit");
+        that(plan_.constants[static_cast<size_t>(node_.constants[0])].size() == static_cast<size_t>(rotaryDim) / 2, "its frequencies fit");
+        break;
+      }
+      case Op::kvCompress: {
+        wholeGroup();
+        const int64_t numHeads = node_.intAttr(2);
+        that(numHeads > 0 && numHeads % group(0).numKvHeads == 0, "its heads share the KV heads evenly");
+        that(node_.intAttr(3) == group(0).headDim && numHeads * group(0).headDim == x.width, "its heads fit the cache group");
+        that(!group(0).isWindow, "its cache group keeps every token");
+        break;
+      }
       case Op::ropeKvWrite:
         rotary();
         that(input(1).width == input(2).width && output(0).width == x.width, "k is as wide as v, the output as q");
@@ -222,6 +239,12 @@ class NodeCheck {
     that(!group(at).isLatent && kvWidth == kvWidthOf(group(at)), "K and V have the width of the cache group");
   }
 
+  // A layer of a group of K and V, at all its width.
+  void wholeGroup() const {
+    that(node_.intAttr(0) >= 0 && static_cast<size_t>(node_.intAttr(0)) < plan_.groups.size(), "its cache group exists");
+    cacheLayer(0, kvWidthOf(group(0)));
+  }
+
   void latentLayer() const {
     that(!input(0).perLogit, "it works on tokens");
     that(node_.intAttr(0) >= 0 && static_cast<size_t>(node_.intAttr(0)) < plan_.groups.size(), "its cache group exists");
@@ -230,8 +253,7 @@ class NodeCheck {
   }
 
   void attention() const {
-    that(node_.intAttr(0) >= 0 && static_cast<size_t>(node_.intAttr(0)) < plan_.groups.size(), "its cache group exists");
-    cacheLayer(0, kvWidthOf(group(0)));
+    wholeGroup();
     const int64_t numHeads = node_.intAttr(2);
     that(numHeads > 0 && numHeads % group(0).numKvHeads == 0, "its heads share the KV heads evenly");
     that(node_.intAttr(3) == group(0).headDim && numHeads * group(0).headDim == input(0).width, "its heads fit the cache group");

@@ -81,6 +81,8 @@ class EntryRun {
                                c_.pool);
         break;
       case Op::latentWrite: latentWrite(node); break;
+      case Op::kvRotate: kvRotate(node); break;
+      case Op::kvCompress: kvCompress(node); break;
       case Op::attention:
       case Op::latentAttention: attention(node); break;
       case Op::selectRows: selectRows(node); break;
@@ -251,6 +253,43 @@ class EntryRun {
     args.slotMapping = b_.slotMapping.data + int64_t{node.intAttr(0)} * b_.numTokens;
     args.cache = cacheOf(entry_).layer(node.intAttr(0), node.intAttr(1));
     c_.kernels.latentWrite(args, c_.pool);
+  }
+
+  void kvRotate(const PlanNode& node) {
+    const int32_t group = node.intAttr(0);
+    KvRotateArgs args;
+    args.cache = cacheOf(entry_).layer(group, node.intAttr(1));
+    args.turn = RopeArgs{};
+    args.turn.headDim = args.cache.headDim;
+    args.turn.rotaryDim = node.intAttr(2);
+    args.turn.interleaved = node.intAttr(3) == 1;
+    args.turn.magnitude = 1.0f;
+    args.turn.frequencies = plan_.constants[static_cast<size_t>(node.constants[0])].data();
+    args.turn.positions = b_.positions.data;
+    args.tokens = b_.numTokens;
+    args.rowStart = b_.rowStart.data;
+    args.cacheIndex = b_.cacheIndex.data;
+    args.blockTable = b_.blockTables.data + int64_t{group} * b_.numRows * b_.maxBlocks;
+    args.maxBlocks = b_.maxBlocks;
+    args.slotMapping = b_.slotMapping.data + int64_t{group} * b_.numTokens;
+    c_.kernels.kvRotate(args, c_.pool);
+  }
+
+  void kvCompress(const PlanNode& node) {
+    const int32_t group = node.intAttr(0);
+    KvCompressArgs args;
+    args.q = in(node, 0);
+    args.rows = b_.numRows;
+    args.numHeads = node.intAttr(2);
+    args.scale = node.floatAttr(4);
+    args.softCap = node.floatAttr(5);
+    args.kept = b_.kept.data;
+    args.rowStart = b_.rowStart.data;
+    args.cacheIndex = b_.cacheIndex.data;
+    args.blockTable = b_.blockTables.data + int64_t{group} * b_.numRows * b_.maxBlocks;
+    args.maxBlocks = b_.maxBlocks;
+    args.cache = cacheOf(entry_).layer(group, node.intAttr(1));
+    c_.kernels.kvCompress(args, c_.pool);
   }
 
   void attention(const PlanNode& node) {

@@ -36,6 +36,8 @@ const KernelTable& kernelTable() {
       attention,
       rope,
       ropeKvWrite,
+      kvRotate,
+      kvCompress,
       rmsNorm,
       addRmsNorm,
       add,

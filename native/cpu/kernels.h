@@ -127,6 +127,31 @@ struct RopeArgs {
   const int32_t* positions;     // [tokens]
 };
 
+// Keys of each token's cache index, turned on and stored at its slot.
+struct KvRotateArgs {
+  RopeArgs turn;                // positions, frequencies, style, head sizes; magnitude 1; rotaryDim 0: keys stay as they are
+  int32_t tokens;
+  const int32_t* rowStart;      // [rows + 1]
+  const int32_t* cacheIndex;    // [tokens]
+  const int32_t* blockTable;    // [rows, maxBlocks] of this group
+  int32_t maxBlocks;
+  const int32_t* slotMapping;   // [tokens]
+  KvLayer cache;
+};
+
+// Leaves the keys of each row that its tokens attend to most.
+struct KvCompressArgs {
+  ConstRows q;                  // [tokens, numHeads * headDim]
+  int32_t rows, numHeads;
+  float scale, softCap;
+  const int32_t* kept;          // [rows, 2]: keys that stay, width of pooling
+  const int32_t* rowStart;      // [rows + 1]
+  const int32_t* cacheIndex;    // [tokens]
+  const int32_t* blockTable;    // [rows, maxBlocks] of this group
+  int32_t maxBlocks;
+  KvLayer cache;
+};
+
 struct AttentionArgs {
   ConstRows q;                  // [tokens, numHeads * headDim]
   Rows out;
@@ -187,6 +212,10 @@ struct KernelTable {
   void (*rope)(const RopeArgs&, ThreadPool&);
   // rope(q), rope(k), write of k and v in one pass over the tokens; kRope.y may be null.
   void (*ropeKvWrite)(const RopeArgs& q, const RopeArgs& k, const KvWriteArgs& kv, ThreadPool&);
+
+  // kv_retain.cc
+  void (*kvRotate)(const KvRotateArgs&, ThreadPool&);
+  void (*kvCompress)(const KvCompressArgs&, ThreadPool&);
 
   // elementwise.cc; `function`: 0 silu, 1 gelu-tanh, 2 gelu
   void (*rmsNorm)(ConstRows x, Rows y, int32_t rows, int32_t width, int32_t groupWidth, const float* weight, float weightOffset, float epsilon, ThreadPool&);

@@ -1,5 +1,5 @@
 // The KV cache as its kernels see it: layout inside a block, writing of tokens, and reading back as f32 panels. Private to kv_cache.cc,
-// attention*.cc and rope.cc.
+// kv_retain.cc, attention*.cc and rope.cc.
 //
 // Block: K [numKvHeads][headDim][blockSize], then V [numKvHeads][blockSize][headDim], in the cache dtype. K is transposed so that in q . k the
 // lanes are keys, and in p . v they are elements of the head: neither needs a sum across lanes.
@@ -73,5 +73,7 @@ size_t kvBlockBytes(const KvLayer& cache);
 void kvWrite(const KvWriteArgs&, ThreadPool&);
 void latentWrite(const LatentWriteArgs&, ThreadPool&);
 void kvCopyBlock(const KvLayer& cache, int32_t source, int32_t destination, int32_t tokens);
+void kvRotate(const KvRotateArgs&, ThreadPool&);
+void kvCompress(const KvCompressArgs&, ThreadPool&);
 
 }  // namespace millrace::cpu::MILLRACE_ISA

@@ -102,6 +102,12 @@ void forTokens(int64_t tokens, ThreadPool& pool, F&& f) {
 
 }  // namespace
 
+void turnHeads(const RopeArgs& args, int64_t token, const float* x, float* y, int numHeads) {
+  Turn turn;
+  turnOf(args, token, turn);
+  for (int head = 0; head < numHeads; head++) rotateHead(args, turn, x + int64_t{head} * args.headDim, y + int64_t{head} * args.headDim);
+}
+
 void rope(const RopeArgs& args, ThreadPool& pool) {
   forTokens(args.tokens, pool, [&](int64_t token) {
     Turn turn;

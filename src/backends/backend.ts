@@ -149,6 +149,8 @@ export interface ForwardBatch {
   readonly numCopies: number;
   /** Draft tokens of a tree (S4): token t also sees the slots `ancestorSlots[g][ancestorStart[t] .. ancestorStart[t + 1])`, oldest first. */
   readonly ancestors?: { readonly start: Int32Array; readonly slots: Int32Array };
+  /** For `kv-compress`, `[rows, 2]`: keys that a row keeps, at least as many as it has tokens here, and the width of pooling, odd. */
+  readonly kept?: Int32Array;
 }
 
 /** What a step gave. Arrays are the caller's to keep. */

@@ -19,6 +19,8 @@ export function checkBatch(batch: ForwardBatch, rules: BatchRules): void {
   checkCounts(batch, rules);
   checkTokenIds(batch, rules);
   checkRows(batch);
+  if (rules.plan.nodes.some(({ op }) => op === 'kv-compress')) checkKept(batch);
+  if (rules.plan.nodes[0]?.op === 'kv-rotate') checkRotated(batch);
   if (rules.cache !== null) checkCache(batch, rules.cache);
   else if (rules.plan.cacheGroups.length > 0) fail('the plan reads a cache and the entry names none');
 }
@@ -61,6 +63,25 @@ function checkRows({ numRows, numTokens, rowStart, cacheIndex, visibleEnd }: For
       fail(`token ${token} has cache index ${cacheIndex[token]} and visible end ${visibleEnd[token]}`);
     }
   }
+}
+
+function checkKept({ kept, numRows, rowStart, cacheIndex, visibleEnd }: ForwardBatch): void {
+  if (kept === undefined || kept.length < 2 * numRows) fail('the plan compresses keys and the batch does not say how many stay');
+  for (let row = 0; row < numRows; row++) {
+    const numTokens = rowStart[row + 1] - rowStart[row];
+    if (!(kept[2 * row] >= numTokens)) fail(`row ${row} keeps ${kept[2 * row]} keys and has ${numTokens} tokens`);
+    if (!(kept[2 * row + 1] > 0 && kept[2 * row + 1] % 2 === 1)) fail(`row ${row} pools ${kept[2 * row + 1]} keys, which is not odd`);
+    for (let token = rowStart[row]; token < rowStart[row + 1]; token++) {
+      const isNext = token === rowStart[row] || cacheIndex[token] === cacheIndex[token - 1] + 1;
+      if (!isNext || visibleEnd[token] !== cacheIndex[token] + 1) fail(`token ${token} of a row that is compressed is not one behind the other`);
+    }
+  }
+}
+
+/** Keys that a rotation reads are looked up at the cache index itself. */
+function checkRotated({ numTokens, cacheIndex, visibleEnd }: ForwardBatch): void {
+  for (let token = 0; token < numTokens; token++)
+    if (visibleEnd[token] !== cacheIndex[token] + 1) fail(`token ${token} does not see the key that is turned`);
 }
 
 function checkCache(batch: ForwardBatch, { groups, blockSize }: CacheSpec): void {

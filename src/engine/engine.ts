@@ -6,8 +6,10 @@ import type { RequestReport } from '../scheduler/wait-reasons.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { LogitsProcessor, StopPredicate } from './logits-stage.ts';
 import type { RequestStream } from './request-stream.ts';
+import type { RequestKvCache } from './retention.ts';
 
 export type { RequestReport } from '../scheduler/wait-reasons.ts';
+export type { RequestKvCache } from './retention.ts';
 
 /** What to continue. */
 export type GenerateInput =
@@ -25,6 +27,8 @@ export interface GenerateOptions {
   readonly tenant?: string | undefined;
   /** Only requests with an equal one share prefixes in the KV cache: a tenant's secret keeps others from finding out what it has asked. */
   readonly cacheSalt?: string | undefined;
+  /** Lossy: the request does not keep all of its keys. Nothing of it is shared or remembered. */
+  readonly kvCache?: RequestKvCache | undefined;
   /** Milliseconds from now after which it is ended with DEADLINE_EXCEEDED, wherever it stands. */
   readonly deadlineMs?: number | undefined;
   /** Milliseconds from now by which the first token is wanted: the policy `deadline` goes by it. */

@@ -62,6 +62,13 @@ export class FilledForwardBatch implements ForwardBatch {
     this.#fillBlockTables(batch);
   }
 
+  /** Block copies come before all else: an entry that runs before this one takes them over. */
+  moveCopies(first: ForwardBatch): ForwardBatch {
+    const { copies, numCopies } = this;
+    this.numCopies = 0;
+    return { ...first, copies, numCopies };
+  }
+
   #fillTokens(batch: ScheduledBatch): void {
     const { tokenIds, cacheIndex, visibleEnd, positions, logitTokens, rowStart } = this;
     let token = 0;
@@ -74,11 +81,13 @@ export class FilledForwardBatch implements ForwardBatch {
       const { numTokens } = request;
       const pendingId = batch.pendingRow[row] < 0 ? null : -1 - batch.pendingRow[row];
       rowStart[row] = token;
+      const dropped = request.sequence?.numDropped ?? 0;
+      const base = request.sequence?.retention?.base ?? 0;
       for (let index = first; index < end; index++, token++) {
         tokenIds[token] = index < numTokens ? request.tokenIds[index] : (pendingId ?? request.draftTokenIds[index - numTokens]);
-        cacheIndex[token] = index;
-        visibleEnd[token] = index + 1;
-        for (let axis = 0; axis < this.#numPositionAxes; axis++) positions[axis * batch.totalTokens + token] = index;
+        cacheIndex[token] = index - dropped;
+        visibleEnd[token] = index - dropped + 1;
+        for (let axis = 0; axis < this.#numPositionAxes; axis++) positions[axis * batch.totalTokens + token] = index - base;
       }
       for (let i = 0; i < batch.numPromptRows[row]; i++) logitTokens[promptRow++] = rowStart[row] + i;
       const numLogitRows = batch.numLogitRows[row];
@@ -106,7 +115,7 @@ export class FilledForwardBatch implements ForwardBatch {
         const { numBlocks } = sequence;
         for (let i = 0; i < numBlocks; i++) blockTables[base + i] = table[i];
         blockTables.fill(-1, base + numBlocks, base + maxBlocks);
-        const first = batch.firstToken[row];
+        const first = batch.firstToken[row] - sequence.numDropped;
         const end = first + batch.numNewTokens[row];
         for (let index = first; index < end; index++) {
           slotMapping[slot++] = table[Math.floor(index / blockSize)] * blockSize + (index % blockSize);

@@ -150,6 +150,7 @@ async function compose(opened: OpenedModel, options: CheckedOptions, hooks: Load
     backend,
     program,
     cache,
+    weights: source,
     tiers,
     kvClass,
     limits: config,

@@ -20,6 +20,7 @@ import { reportCompiling } from '../scheduler/wait-reasons.ts';
 import { IncrementalDetokenizer } from '../tokenizer/detokenizer.ts';
 import { StopStringMatcher } from '../tokenizer/stop-strings.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
+import type { WeightSource } from '../weights/weight-source.ts';
 import { BeamOutput } from './beam-output.ts';
 import { BlockMover } from './block-mover.ts';
 import type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo, RequestReport } from './engine.ts';
@@ -32,6 +33,7 @@ import { OutputStage } from './output.ts';
 import { PrefixTransfer } from './prefix-transfer.ts';
 import { requestSampling } from './request-sampling.ts';
 import type { RequestStream } from './request-stream.ts';
+import { outputRoom, RetentionPrograms, refuseWithBeams } from './retention.ts';
 import { EngineCounters, readStats } from './stats.ts';
 
 export interface EngineLimits {
@@ -53,6 +55,8 @@ export interface EngineLimits {
   readonly prefixTtlSeconds?: number;
   /** Default: true. */
   readonly jumpForward?: boolean;
+  /** As of `RetentionParts`. */
+  readonly rebaseTokens?: number;
 }
 
 /** The parts, owned by the engine from now on: `close` closes them. */
@@ -63,6 +67,8 @@ export interface EngineParts {
   readonly backend: Backend;
   readonly program: Program;
   readonly cache: Cache;
+  /** Where the weights of `program` came from; read no more, it names those that other programs share. */
+  readonly weights?: WeightSource | null;
   /** Where blocks go beyond the device. */
   readonly tiers?: TierStack | null;
   /** Names the class in which bytes of KV are equal. Default: the layout of the cache. */
@@ -139,6 +145,7 @@ export class LoadedEngine implements Engine {
   readonly #mover: BlockMover | null;
   readonly #loop: EngineLoop;
   readonly #grammars: GrammarCache;
+  readonly #retention: RetentionPrograms;
   readonly #listeners = new Set<(event: FinishedRequest) => void>();
   /** Streams whose prompt is still being prepared. */
   readonly #arriving = new Set<GenerationStream>();
@@ -181,7 +188,9 @@ export class LoadedEngine implements Engine {
     const onLoaded = () => this.#loop.wake();
     this.#mover = tiers === null ? null : new BlockMover({ backend, cache, tiers, scheduler: this.scheduler, clock: this.#clock, onLoaded });
     this.prefixes = new PrefixTransfer({ kv, backend, cache, kvClass: parts.kvClass ?? cache.layout, storeEvicted: () => this.#mover?.store() });
+    this.#retention = new RetentionPrograms({ ...limits, backend, cache, plan: program.plan, weights: parts.weights ?? null });
     this.#loop = new EngineLoop({
+      retention: this.#retention,
       mover: this.#mover,
       scheduler: this.scheduler,
       output: this.#output,
@@ -292,6 +301,7 @@ export class LoadedEngine implements Engine {
     await this.#loop.stop();
     await this.#mover?.close();
     this.#counters.isStopped = true;
+    await this.#retention.close();
     this.#parts.program.close();
     this.#parts.cache.close();
     await this.#parts.backend.close();
@@ -306,8 +316,9 @@ export class LoadedEngine implements Engine {
     this.#refuseWhenClosed();
     if (stream.isDone) return;
     const prompt = lastTokens(whole, given.truncatePromptTokens ?? null, this.#parts.limits.maxModelLen);
+    const retention = options.kvCache === undefined ? null : await this.#retention.policyOf(options.kvCache, prompt.length);
     const params = resolveSamplingParams(given, {
-      maxTokens: this.#parts.limits.maxModelLen - prompt.length,
+      maxTokens: outputRoom(retention, prompt.length, this.#parts.limits.maxModelLen, given.maxTokens),
       vocabSize: this.model.vocabSize,
       defaults: this.#parts.samplingDefaults ?? {},
       drawSeed: () => this.#drawSeed(),
@@ -318,13 +329,14 @@ export class LoadedEngine implements Engine {
     if (stream.isDone) return;
     const { logitsProcessors = [], stopWhen = null } = options;
     if (params.useBeamSearch) {
+      refuseWithBeams(options.kvCache);
       const parts = { tokenizer: this.tokenizer, vocabSize: this.model.vocabSize, eosTokenIds: this.#eosTokenIds };
       generation.beams = new BeamOutput(generation, { id: stream.requestId, promptTokenIds: prompt, params, ...scheduling }, options, parts);
     }
     let first: Request | undefined;
     for (let choice = 0; generation.beams === null && choice < params.bestOf; choice++) {
       const sibling = first === undefined ? {} : { sibling: first };
-      const request = new Request({ id: stream.requestId, promptTokenIds: prompt, params, choice, ...scheduling, ...sibling });
+      const request = new Request({ id: stream.requestId, promptTokenIds: prompt, params, choice, retention, ...scheduling, ...sibling });
       first ??= request;
       const sampling = requestSampling(request, this.#eosTokenIds, this.tokenizer, this.model.vocabSize);
       request.wantsPromptRows = choice === 0 && params.promptLogprobs !== null && prompt.length > 1;

@@ -12,6 +12,7 @@ import { LogitsStage } from './logits-stage.ts';
 import { MaskStage } from './mask-stage.ts';
 import type { OutputStage } from './output.ts';
 import type { RequestSampling } from './request-sampling.ts';
+import type { RetentionPrograms } from './retention.ts';
 import { FilledSamplingBatch } from './sampling-columns.ts';
 import type { EngineCounters } from './stats.ts';
 
@@ -27,6 +28,8 @@ export interface LoopParts {
   readonly cache: Cache;
   readonly limits: ForwardBatchLimits;
   readonly clock: Clock;
+  /** Runs what requests that do not keep all of their keys need before a step. */
+  readonly retention: RetentionPrograms;
   /** Null without tiers. */
   readonly mover?: BlockMover | null;
   /** Steps that the backend may have been given and whose results are not worked up: 1 or 2. */
@@ -191,10 +194,12 @@ export class EngineLoop {
   #fill(batch: ScheduledBatch, { forward, sampling }: StepBuffers, host: HostStage | null): Step {
     forward.fill(batch);
     sampling.fill(batch, this.#samplingOf);
-    const { program, cache } = this.#parts;
+    const { program, cache, retention } = this.#parts;
+    const before = retention.entries(batch);
+    if (before.length > 0) before[0] = { ...before[0], batch: forward.moveCopies(before[0].batch) };
     const wantsTokens = batch.totalLogitRows + batch.totalPromptRows > 0;
     return {
-      entries: [{ program, cache, batch: forward }],
+      entries: [...before, { program, cache, batch: forward }],
       sampling: wantsTokens ? sampling : null,
       ...(host === null ? {} : { host }),
       ...(wantsTokens && this.#readOutputs.length > 0 ? { readOutputs: this.#readOutputs } : {}),

@@ -12,6 +12,7 @@ export function checkBlocks(memory: PrefixMemory, sequences: Iterable<KvSequence
     for (let g = 0; g < groups.length; g++) {
       for (let i = 0; i < sequence.numBlocks; i++) if (sequence.tables[g][i] !== NO_BLOCK) holders[g][sequence.tables[g][i]]++;
       if (sequence.copySources[g] !== NO_BLOCK) holders[g][sequence.copySources[g]]++;
+      for (const block of sequence.retention?.originals[g] ?? []) holders[g][block]++;
     }
   }
   pools.forEach((pool, g) => {

@@ -14,6 +14,8 @@ import type { EvictionPolicy } from './eviction/policy.ts';
 import { blocksForTokens, peakBlocks } from './layout.ts';
 import { Offload, type TierDirectory } from './offload.ts';
 import { type PooledGroup, PrefixMemory } from './prefix-memory.ts';
+import { allocateRetained, releaseOriginals } from './retained-blocks.ts';
+import { blocksHeld, chunkEnd, Retention, type RetentionPolicy } from './retention.ts';
 import { KvSequence } from './sequence.ts';
 
 export interface KvCacheOptions {
@@ -92,9 +94,23 @@ export class KvCache {
     this.#memory.expire(nowMs);
   }
 
-  /** @param priority of the request, for the eviction policy; lower is more urgent */
-  open(priority = 0): KvSequence {
-    return new KvSequence(this.groups.length, priority);
+  /**
+   * @param priority of the request, for the eviction policy; lower is more urgent
+   * @param policy of a sequence that does not keep all of its tokens: it shares with nobody, and nothing of it is remembered
+   */
+  open(priority = 0, policy: RetentionPolicy | null = null): KvSequence {
+    return new KvSequence(this.groups.length, priority, policy === null ? null : new Retention(policy, this.groups.length, this.blockSize));
+  }
+
+  /** Tokens that one step may compute of a sequence that is computed up to `first`. */
+  chunkRoom({ retention }: KvSequence, first: number): number {
+    return retention === null ? Infinity : chunkEnd(retention.policy, first, this.blockSize) - first;
+  }
+
+  /** Blocks that the table of a sequence may come to when it has `numTokens`; `sequence` is null before it has begun. */
+  blocksFor(policy: RetentionPolicy | null, sequence: KvSequence | null, numTokens: number): number {
+    if (policy === null) return blocksForTokens(numTokens, this.blockSize);
+    return blocksHeld(policy, sequence?.retention ?? null, numTokens, this.blockSize);
   }
 
   /**
@@ -102,7 +118,7 @@ export class KvCache {
    * @returns its length in tokens, from which computing goes on
    */
   matchPrefix(sequence: KvSequence, tokenIds: Int32Array, limit: number, namespace = ''): number {
-    invariant(sequence.numBlocks === 0 && sequence.node === NO_NODE, 'only an empty sequence can take a prefix');
+    invariant(sequence.numBlocks === 0 && sequence.node === NO_NODE && sequence.retention === null, 'only an empty sequence can take a prefix');
     if (!this.enablePrefixCaching) return 0;
     const { tree } = this.#memory;
     const length = this.#memory.resumableLength(this.#memory.walk(tokenIds, limit, namespace));
@@ -129,6 +145,7 @@ export class KvCache {
    */
   fork(parent: KvSequence, child: KvSequence, length: number): boolean {
     invariant(child.numBlocks === 0 && child.node === NO_NODE, 'only an empty sequence can be forked into');
+    invariant(parent.retention === null && child.retention === null, 'who does not keep all of its tokens shares with nobody');
     const numBlocks = blocksForTokens(length, this.blockSize);
     for (let g = 0; g < this.groups.length; g++) {
       for (let i = this.#memory.firstNeeded(g, length); i < numBlocks; i++) if (parent.tables[g][i] === NO_BLOCK) return false;
@@ -146,9 +163,11 @@ export class KvCache {
   /**
    * Gives the sequence blocks for its tokens `[0, numTokens)`, of which `numComputed` are in the cache: frees what windows have slid past, takes
    * free blocks, evicts remembered ones. Copies that this asks for wait in `drainCopies`.
+   * @param first index of the first token that the step computes, where steps in flight compute others before it
    * @returns false, with nothing taken, when some group has too few
    */
-  allocate(sequence: KvSequence, numComputed: number, numTokens: number): boolean {
+  allocate(sequence: KvSequence, numComputed: number, numTokens: number, first = numComputed): boolean {
+    if (sequence.retention !== null) return allocateRetained(this.#memory, sequence, sequence.retention, first, numTokens);
     this.#slide(sequence, numComputed);
     const target = blocksForTokens(numTokens, this.blockSize);
     const missing = target - sequence.numBlocks;
@@ -168,6 +187,11 @@ export class KvCache {
   /** Blocks that some group lacks before a sequence could hold `numTokens`, advancing by at most `chunk` a step; 0 when it could now. */
   shortage(sequence: KvSequence, numComputed: number, numTokens: number, chunk: number, spare: number): number {
     let worst = 0;
+    if (sequence.retention !== null) {
+      const wanted = this.blocksFor(sequence.retention.policy, sequence, numTokens) - sequence.numBlocks;
+      for (const pool of this.#memory.pools) worst = Math.max(worst, wanted + spare - pool.numAvailable);
+      return worst;
+    }
     for (let g = 0; g < this.groups.length; g++) {
       const held = sequence.numBlocks - Math.max(sequence.firstHeld[g], this.#memory.firstNeeded(g, numComputed));
       const wanted = Math.min(
@@ -183,11 +207,18 @@ export class KvCache {
    * Blocks of the group that has least of them for `numRows` sequences of `numTokens`, which share the first `numShared` where nothing slides: what they
    * need and what exists.
    */
-  capacityFor(numTokens: number, chunk: number, numRows = 1, numShared = 0): { neededBlocks: number; totalBlocks: number; fits: boolean } {
+  capacityFor(
+    numTokens: number,
+    chunk: number,
+    numRows = 1,
+    numShared = 0,
+    policy: RetentionPolicy | null = null,
+  ): { neededBlocks: number; totalBlocks: number; fits: boolean } {
     let answer = { neededBlocks: 0, totalBlocks: 0, fits: true };
-    const sharedBlocks = this.groups.some(({ kind }) => kind === 'window') ? 0 : Math.floor(numShared / this.blockSize);
+    const sharedBlocks = policy !== null || this.groups.some(({ kind }) => kind === 'window') ? 0 : Math.floor(numShared / this.blockSize);
     for (let g = 0; g < this.groups.length; g++) {
-      const neededBlocks = sharedBlocks + numRows * (peakBlocks(this.groups[g], this.blockSize, numTokens, chunk) - sharedBlocks);
+      const peak = policy === null ? peakBlocks(this.groups[g], this.blockSize, numTokens, chunk) : this.blocksFor(policy, null, numTokens);
+      const neededBlocks = sharedBlocks + numRows * (peak - sharedBlocks);
       const totalBlocks = this.groups[g].numBlocks;
       if (g === 0 || neededBlocks - totalBlocks > answer.neededBlocks - answer.totalBlocks) {
         answer = { neededBlocks, totalBlocks, fits: neededBlocks <= totalBlocks };
@@ -215,6 +246,7 @@ export class KvCache {
     for (let i = sequence.numBlocks - 1; i >= 0; i--) {
       for (let g = 0; g < this.groups.length; g++) this.#releaseEntry(sequence, g, i);
     }
+    releaseOriginals(this.#memory, sequence);
     sequence.numBlocks = 0;
     sequence.firstHeld.fill(0);
     sequence.node = NO_NODE;

@@ -1,5 +1,6 @@
 /** The blocks that one request holds: a table per cache group, and how far its prefix has been published. */
 import { NO_BLOCK, NO_NODE } from './block-pool.ts';
+import type { Retention } from './retention.ts';
 
 /** Owned by `KvCache`; others read `numBlocks` and `table`. */
 export class KvSequence {
@@ -18,12 +19,20 @@ export class KvSequence {
   readonly copySources: Int32Array;
   /** Of its request, for the eviction policy; lower is more urgent. */
   readonly priority: number;
+  /** Of a sequence that does not keep all of its tokens; null of all others. It has no node. */
+  readonly retention: Retention | null;
 
-  constructor(numGroups: number, priority = 0) {
+  constructor(numGroups: number, priority = 0, retention: Retention | null = null) {
     this.priority = priority;
+    this.retention = retention;
     this.tables = Array.from({ length: numGroups }, () => new Int32Array(8).fill(NO_BLOCK));
     this.firstHeld = new Int32Array(numGroups);
     this.copySources = new Int32Array(numGroups).fill(NO_BLOCK);
+  }
+
+  /** Tokens that have left the cache: what is computed next lies so many cache indices before its place in the text. */
+  get numDropped(): number {
+    return this.retention === null ? 0 : this.retention.dropped;
   }
 
   table(group: number): Int32Array {

@@ -17,9 +17,11 @@ export interface AdmissionLimits {
  * @throws PROMPT_EMPTY, PROMPT_TOO_LONG, KV_OUT_OF_BLOCKS, SAMPLING_PARAM_INVALID for more beams than rows
  */
 export function checkAdmissible(request: Request, kv: KvCache, limits: AdmissionLimits, maxNumSeqs = Infinity): void {
-  const { numPromptTokens, maxNumTokens } = request;
+  const { numPromptTokens, maxNumTokens, retention } = request;
+  // a window of the last tokens is all that it ever has in the cache
+  const maxModelLen = retention?.kind === 'window' ? Infinity : limits.maxModelLen;
   if (numPromptTokens === 0) throw new MillraceError('PROMPT_EMPTY', { message: 'The prompt has no tokens.', param: 'prompt' });
-  if (numPromptTokens >= limits.maxModelLen) {
+  if (numPromptTokens >= maxModelLen) {
     throw new MillraceError('PROMPT_TOO_LONG', {
       message: `The prompt does not fit the context of ${limits.maxModelLen} tokens.`,
       expected: `at most ${limits.maxModelLen - 1} tokens, so that one can follow`,
@@ -37,8 +39,8 @@ export function checkAdmissible(request: Request, kv: KvCache, limits: Admission
       param: 'beam_width',
     });
   }
-  const most = Math.min(maxNumTokens, limits.maxModelLen);
-  const { fits, neededBlocks, totalBlocks } = kv.capacityFor(most, limits.maxNumBatchedTokens, width, numPromptTokens);
+  const most = Math.min(maxNumTokens, maxModelLen);
+  const { fits, neededBlocks, totalBlocks } = kv.capacityFor(most, limits.maxNumBatchedTokens, width, numPromptTokens, retention);
   if (fits) return;
   throw new MillraceError('KV_OUT_OF_BLOCKS', {
     message: 'The request can never fit the KV cache.',
@@ -100,7 +102,7 @@ export class PeakEstimate {
       const isToCome = i > 0 && rows[i - 1] === request;
       held += isToCome
         ? this.#ownBlocks(request)
-        : Math.max(0, blocksForTokens(request.numTokens + 1, blockSize) - (request.sequence?.numBlocks ?? 0));
+        : Math.max(0, this.#kv.blocksFor(request.retention, request.sequence, request.numTokens + 1) - (request.sequence?.numBlocks ?? 0));
       // one sortable number: the remainder, then who
       keys[i] = this.#lengths.predictRemaining(request.numOutputTokens, request.params.maxTokens) * 8192 + i;
     }
@@ -125,9 +127,9 @@ export class PeakEstimate {
     for (let i = 0; i < numToCome; i++) this.#rows.push(request);
   }
 
-  #ownBlocks({ numTokens, numSharedTokens, numPromptTokens, beams }: Request): number {
+  #ownBlocks({ numTokens, numSharedTokens, numPromptTokens, beams, retention, sequence }: Request): number {
     const { blockSize } = this.#kv;
     const numShared = beams === null ? numSharedTokens : numPromptTokens;
-    return Math.max(0, blocksForTokens(numTokens + 1, blockSize) - Math.floor(numShared / blockSize));
+    return Math.max(0, this.#kv.blocksFor(retention, sequence, numTokens + 1) - Math.floor(numShared / blockSize));
   }
 }

@@ -1,5 +1,6 @@
 /** One choice of one generation as the scheduler sees it: tokens, counters, blocks. No text, no tensor, no clock. */
 import type { MillraceError } from '../base/errors.ts';
+import type { RetentionPolicy } from '../kv/retention.ts';
 import type { KvSequence } from '../kv/sequence.ts';
 import type { ResolvedSamplingParams } from '../sampling/params.ts';
 import type { BeamGroup } from './beam-group.ts';
@@ -27,6 +28,8 @@ export interface RequestOptions {
   readonly deadlineMs?: number | null;
   /** When its first token should be there, for the policy `deadline`; on the scheduler's clock. */
   readonly firstTokenDueMs?: number | null;
+  /** Which of its tokens stay in the cache, where not all do: it then shares with nobody. */
+  readonly retention?: RetentionPolicy | null;
 }
 
 /** The counters are written by the scheduler only. */
@@ -41,6 +44,7 @@ export class Request {
   readonly tenant: string;
   readonly deadlineMs: number | null;
   readonly firstTokenDueMs: number | null;
+  readonly retention: RetentionPolicy | null;
   readonly numPromptTokens: number;
   /** Order of arrival, given by the scheduler; lower is older. */
   order = -1;
@@ -101,6 +105,7 @@ export class Request {
     this.tenant = options.tenant ?? '';
     this.deadlineMs = options.deadlineMs ?? null;
     this.firstTokenDueMs = options.firstTokenDueMs ?? null;
+    this.retention = options.retention ?? null;
     this.numPromptTokens = options.promptTokenIds.length;
     this.numTokens = this.numPromptTokens;
     // a small start: max_tokens is often a safety cap in the tens of thousands

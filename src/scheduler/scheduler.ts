@@ -78,7 +78,8 @@ export class Scheduler {
       nowMs: 0,
       numWaiting: 0,
       maxNumBatchedTokens: options.maxNumBatchedTokens,
-      cachedTokens: ({ tokenIds, numTokens, cacheSalt }) => this.kv.prefixLength(tokenIds, numTokens - 1, cacheSalt),
+      cachedTokens: ({ tokenIds, numTokens, cacheSalt, retention }) =>
+        retention === null ? this.kv.prefixLength(tokenIds, numTokens - 1, cacheSalt) : 0,
       predictedRemainingTokens: ({ numOutputTokens, params }) => this.#lengths.predictRemaining(numOutputTokens, params.maxTokens),
     };
     this.#waiting = new WaitingLine(options.policy ?? fcfs(), this.#view);
@@ -308,14 +309,16 @@ export class Scheduler {
       if (request.mustWaitForSample || request.isLoading) continue;
       // those behind in line keep one token each, so that a long prompt does not stop them
       const reserved = Math.min(this.#running.length - 1 - i, this.#limits.maxNumBatchedTokens - batch.totalTokens - 1);
-      const room = Math.min(request.numBehind, batch.roomFor(request), this.#limits.maxNumBatchedTokens - batch.totalTokens - reserved);
+      invariant(request.sequence !== null, `running request ${request.id} holds no blocks`);
+      const chunk = this.kv.chunkRoom(request.sequence, request.numScheduledTokens);
+      const room = Math.min(request.numBehind, batch.roomFor(request), chunk, this.#limits.maxNumBatchedTokens - batch.totalTokens - reserved);
       const budget = this.pacing === null ? room : this.pacing.take(request, room);
       if (budget <= 0) continue;
       // a draft without its logits could not be verified: what does not fit the step is dropped
       if (request.numBehind > budget) request.numDraftTokens = Math.max(0, request.numDraftTokens - (request.numBehind - budget));
       const numNew = Math.min(request.numBehind, budget);
-      invariant(request.sequence !== null, `running request ${request.id} holds no blocks`);
-      const fits = this.kv.allocate(request.sequence, request.numComputedTokens, request.numScheduledTokens + numNew);
+      const first = request.numScheduledTokens;
+      const fits = this.kv.allocate(request.sequence, request.numComputedTokens, first + numNew, first);
       if (!fits && this.#numInFlight > 0) return false;
       if (fits || this.#allocateOrPreempt(batch, request, numNew)) batch.add(request, numNew);
     }
@@ -325,7 +328,8 @@ export class Scheduler {
   /** @returns false when the request itself had to go back to waiting */
   #allocateOrPreempt(batch: ReusableBatch, request: Request, numNew: number): boolean {
     invariant(request.sequence !== null, `running request ${request.id} holds no blocks`);
-    while (!this.kv.allocate(request.sequence, request.numComputedTokens, request.numScheduledTokens + numNew)) {
+    const first = request.numScheduledTokens;
+    while (!this.kv.allocate(request.sequence, request.numComputedTokens, first + numNew, first)) {
       if (this.#preemptLast(batch).includes(request)) return false;
     }
     return true;
@@ -381,9 +385,10 @@ export class Scheduler {
       } else {
         const refusal = this.#starter.start(request, this.#running, owedBlocks);
         if (refusal !== null) return refusal; // head of the line: nobody behind overtakes it
-        const wanted = this.#beginLoad(batch, request) ? 0 : Math.min(request.numBehind, budget, batch.roomFor(request));
-        const numNew = this.pacing === null ? wanted : this.pacing.take(request, wanted);
         invariant(request.sequence !== null, 'a started request holds blocks');
+        const room = Math.min(request.numBehind, budget, batch.roomFor(request), this.kv.chunkRoom(request.sequence, request.numComputedTokens));
+        const wanted = this.#beginLoad(batch, request) ? 0 : room;
+        const numNew = this.pacing === null ? wanted : this.pacing.take(request, wanted);
         if (numNew > 0 && !this.kv.allocate(request.sequence, request.numComputedTokens, request.numComputedTokens + numNew)) {
           this.#starter.release(request);
           return 'blocks';
@@ -421,7 +426,7 @@ export class Scheduler {
   #failOldest(batch: ReusableBatch): void {
     const request = this.#running[0] ?? this.#waiting.first;
     if (request === null || request === undefined) return;
-    const { neededBlocks, totalBlocks } = this.kv.capacityFor(request.numTokens + 1, this.#limits.maxNumBatchedTokens);
+    const { neededBlocks, totalBlocks } = this.kv.capacityFor(request.numTokens + 1, this.#limits.maxNumBatchedTokens, 1, 0, request.retention);
     request.error = new MillraceError('KV_OUT_OF_BLOCKS', {
       message: `The request cannot go on: it needs ${neededBlocks} blocks for its ${request.numTokens} tokens and the KV cache has ${totalBlocks}.`,
       hint: 'Raise --kv-cache-memory-bytes or lower --max-model-len.',

@@ -5,6 +5,7 @@ import type { WaitReason } from './wait-reasons.ts';
 
 /** Why a waiting request should let others overtake it, or null. It cannot wait for ever: who runs gets on, or ends, or no longer runs. */
 export function sharedWork(request: Request, running: readonly Request[], kv: KvCache): WaitReason | null {
+  if (request.retention !== null) return null; // it shares nothing
   if (waitsForSibling(request)) return 'sibling';
   return waitsForProducer(request, running, kv) ? 'prefix' : null;
 }
@@ -20,7 +21,7 @@ function waitsForSibling(request: Request): boolean {
 function waitsForProducer(request: Request, running: readonly Request[], { enablePrefixCaching, blockSize }: KvCache): boolean {
   if (!enablePrefixCaching) return false;
   for (const producer of running) {
-    if (producer.numComputedTokens >= producer.numPromptTokens || producer.cacheSalt !== request.cacheSalt) continue;
+    if (producer.numComputedTokens >= producer.numPromptTokens || producer.cacheSalt !== request.cacheSalt || producer.retention !== null) continue;
     const wanted = Math.min((Math.floor(producer.numComputedTokens / blockSize) + 1) * blockSize, producer.numPromptTokens);
     // the last token is computed by everyone, so a prompt of one block and no more gains nothing
     if (wanted % blockSize === 0 && wanted < request.numTokens && sharesHead(producer.tokenIds, request.tokenIds, wanted)) return true;

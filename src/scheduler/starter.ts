@@ -1,7 +1,6 @@
 /** How a waiting request starts: it takes the prefix that is there, and is let in if it can get on. Then, what tiers hold of it may be loaded first. */
 
 import type { KvCache } from '../kv/kv-cache.ts';
-import { blocksForTokens } from '../kv/layout.ts';
 import type { BlockLoad } from '../kv/offload.ts';
 import { type AdmissionLimits, canStart, type PeakEstimate } from './admission.ts';
 import type { Request } from './request.ts';
@@ -37,9 +36,9 @@ export class Starter {
   /** Blocks that a request has yet to take for tokens that it has. */
   owedBlocks(request: Request): number {
     const held = request.sequence?.numBlocks ?? 0;
-    const { blockSize } = this.#parts.kv;
-    const folded = request.beams?.leader === request && request.beams.numRowsToCome > 0 ? request.beams.owedBlocks(blockSize) : 0;
-    return folded + Math.max(0, blocksForTokens(request.numTokens + request.numPendingTokens + 1, blockSize) - held);
+    const { kv } = this.#parts;
+    const folded = request.beams?.leader === request && request.beams.numRowsToCome > 0 ? request.beams.owedBlocks(kv.blockSize) : 0;
+    return folded + Math.max(0, kv.blocksFor(request.retention, request.sequence, request.numTokens + request.numPendingTokens + 1) - held);
   }
 
   /** Takes the prefix of a waiting request if it may run: null. Otherwise says why not, and it holds nothing. */
@@ -62,7 +61,7 @@ export class Starter {
       this.release(request);
       return 'peak';
     }
-    stats.prefixQueriedTokens += request.numTokens;
+    if (request.retention === null) stats.prefixQueriedTokens += request.numTokens;
     stats.prefixHitTokens += request.numComputedTokens;
     if (isFirstStart) request.numCachedTokens = request.numComputedTokens;
     return null;
@@ -119,7 +118,8 @@ export class Starter {
   #takePrefix(request: Request, most: number): void {
     const { kv } = this.#parts;
     const limit = request.wantsPromptRows ? 0 : most;
-    request.sequence = kv.open(request.priority);
+    request.sequence = kv.open(request.priority, request.retention);
+    if (request.retention !== null) return;
     // what a sibling has yet to be given by a tier is not there to be shared
     const from = request.sibling?.isLoading === true ? null : request.sibling?.sequence;
     const length = Math.min(limit, request.numPromptTokens - 1);

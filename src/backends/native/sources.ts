@@ -45,6 +45,7 @@ export const kernelSources = [
   'cpu/head_linear.cc',
   'cpu/kernel_table.cc',
   'cpu/kv_cache.cc',
+  'cpu/kv_retain.cc',
   'cpu/limit_kernels.cc',
   'cpu/linear.cc',
   'cpu/linear_bf16.cc',

@@ -158,6 +158,11 @@ export class NullBackend implements Backend {
       cache.copyBlock(group, source, destination, tokens);
     }
     const hashes = new Uint32Array(batch.numTokens);
+    const { op } = plan.nodes[plan.nodes.length - 1];
+    if (op === 'kv-rotate') {
+      cache.rotate(batch);
+      return hashes;
+    }
     for (let row = 0; row < batch.numRows; row++) {
       for (let token = batch.rowStart[row]; token < batch.rowStart[row + 1]; token++) {
         const before = cache.hashBefore(batch, row, token, EMPTY_CONTEXT);
@@ -167,6 +172,7 @@ export class NullBackend implements Backend {
       }
       if (this.#options.strict !== false) cache.checkVisible(batch, row);
     }
+    if (op === 'kv-compress' && batch.kept !== undefined) cache.compress(batch, batch.kept);
     return hashes;
   }
 

@@ -1,7 +1,10 @@
-/** The cache of the null backend: for each slot, the hash of the context that ends there, and its cache index. */
+/** The cache of the null backend: for each slot, the hash of the context that ends there, and its position. */
 import { MillraceError } from '../../base/errors.ts';
 import type { Cache, CacheSpec, ForwardBatch } from '../backend.ts';
 import { checkBlockBytes, layoutName } from '../block-bytes.ts';
+
+/** Position of a key that stayed of a compressed prompt: it may have been anywhere. */
+const STAYED = -2;
 
 export class NullCache implements Cache {
   readonly spec: CacheSpec;
@@ -10,21 +13,21 @@ export class NullCache implements Cache {
   readonly layout: string;
   readonly #hashes: Uint32Array[];
   /** -1 where nothing was written yet. */
-  readonly #indices: Int32Array[];
+  readonly #positions: Int32Array[];
 
   constructor(spec: CacheSpec) {
     this.spec = spec;
     this.blockBytes = spec.groups.map(() => 8 * spec.blockSize);
     this.layout = layoutName('null 1', spec);
     this.#hashes = spec.groups.map(({ numBlocks }) => new Uint32Array(numBlocks * spec.blockSize));
-    this.#indices = spec.groups.map(({ numBlocks }) => new Int32Array(numBlocks * spec.blockSize).fill(-1));
+    this.#positions = spec.groups.map(({ numBlocks }) => new Int32Array(numBlocks * spec.blockSize).fill(-1));
   }
 
   write(batch: ForwardBatch, token: number, hash: number): void {
     for (let group = 0; group < this.#hashes.length; group++) {
       const slot = batch.slotMapping[group * batch.numTokens + token];
       this.#hashes[group][slot] = hash;
-      this.#indices[group][slot] = batch.cacheIndex[token];
+      this.#positions[group][slot] = batch.positions[token];
     }
   }
 
@@ -52,9 +55,10 @@ export class NullCache implements Cache {
     return blockTables[(group * numRows + row) * maxBlocks + Math.floor(index / blockSize)] * blockSize + (index % blockSize);
   }
 
-  /** Every key that a row sees through its block table was written, as the key of that index. @throws BACKEND_STEP_FAILED */
+  /** Every key that a row sees through its block table was written, as the key of the position that goes with that index. @throws BACKEND_STEP_FAILED */
   checkVisible(batch: ForwardBatch, row: number): void {
-    const { rowStart, cacheIndex, visibleEnd } = batch;
+    const { rowStart, cacheIndex, visibleEnd, positions } = batch;
+    const ahead = positions[rowStart[row]] - cacheIndex[rowStart[row]];
     this.spec.groups.forEach(({ kind, window, name }, group) => {
       let first = Infinity;
       let end = 0;
@@ -63,27 +67,66 @@ export class NullCache implements Cache {
         end = Math.max(end, visibleEnd[token]);
       }
       for (let index = first; index < end; index++) {
-        const held = this.#indices[group][this.#slotOf(batch, group, row, index)];
-        if (held !== index) fail(`row ${row} sees key ${index} in group ${name}, where ${held < 0 ? 'nothing was written' : `key ${held} lies`}`);
+        const held = this.#positions[group][this.#slotOf(batch, group, row, index)];
+        if (held === index + ahead || held === STAYED) continue;
+        fail(`row ${row} sees key ${index} in group ${name}, where ${held < 0 ? 'nothing was written' : `the key of position ${held} lies`}`);
       }
     });
   }
 
+  /** `kv-rotate` */
+  rotate(batch: ForwardBatch): void {
+    this.spec.groups.forEach((_, group) => {
+      for (let row = 0; row < batch.numRows; row++) {
+        for (let token = batch.rowStart[row]; token < batch.rowStart[row + 1]; token++) {
+          const to = batch.slotMapping[group * batch.numTokens + token];
+          const from = this.#move(batch, group, row, batch.cacheIndex[token], to);
+          if (this.#positions[group][from] < 0) fail(`row ${row} turns key ${batch.cacheIndex[token]}, where nothing was written`);
+          this.#positions[group][to] += batch.positions[token];
+        }
+      }
+    });
+  }
+
+  /** `kv-compress`: which keys stay cannot be told here, so the first do, and those of the row's tokens. */
+  compress(batch: ForwardBatch, kept: Int32Array): void {
+    this.spec.groups.forEach((_, group) => {
+      for (let row = 0; row < batch.numRows; row++) {
+        const numTokens = batch.rowStart[row + 1] - batch.rowStart[row];
+        const numKeys = batch.cacheIndex[batch.rowStart[row + 1] - 1] + 1;
+        for (let i = 0; i < kept[2 * row]; i++) {
+          const to = this.#slotOf(batch, group, row, i);
+          this.#move(batch, group, row, i < kept[2 * row] - numTokens ? i : numKeys - kept[2 * row] + i, to);
+          this.#positions[group][to] = STAYED;
+        }
+        for (let i = kept[2 * row]; i < numKeys; i++) this.#positions[group][this.#slotOf(batch, group, row, i)] = -1;
+      }
+    });
+  }
+
+  /** @returns the slot that it came from */
+  #move(batch: ForwardBatch, group: number, row: number, index: number, to: number): number {
+    const from = this.#slotOf(batch, group, row, index);
+    this.#hashes[group][to] = this.#hashes[group][from];
+    this.#positions[group][to] = this.#positions[group][from];
+    return from;
+  }
+
   copyBlock(group: number, source: number, destination: number, numTokens: number): void {
     const { blockSize } = this.spec;
-    for (const array of [this.#hashes[group], this.#indices[group]]) {
+    for (const array of [this.#hashes[group], this.#positions[group]]) {
       array.copyWithin(destination * blockSize, source * blockSize, source * blockSize + numTokens);
     }
   }
 
-  /** Of each block its hashes, then its cache indices. */
+  /** Of each block its hashes, then its positions. */
   readBlocks(blocks: Int32Array): Uint8Array {
     const { blockSize } = this.spec;
     const words = new Int32Array(checkBlockBytes(this, blocks) / 4);
     for (let i = 0; i < blocks.length / 2; i++) {
       const start = blocks[2 * i + 1] * blockSize;
       words.set(this.#hashes[blocks[2 * i]].subarray(start, start + blockSize), 2 * i * blockSize);
-      words.set(this.#indices[blocks[2 * i]].subarray(start, start + blockSize), (2 * i + 1) * blockSize);
+      words.set(this.#positions[blocks[2 * i]].subarray(start, start + blockSize), (2 * i + 1) * blockSize);
     }
     return new Uint8Array(words.buffer);
   }
@@ -95,7 +138,7 @@ export class NullCache implements Cache {
     for (let i = 0; i < blocks.length / 2; i++) {
       const start = blocks[2 * i + 1] * blockSize;
       this.#hashes[blocks[2 * i]].set(words.subarray(2 * i * blockSize, (2 * i + 1) * blockSize), start);
-      this.#indices[blocks[2 * i]].set(words.subarray((2 * i + 1) * blockSize, (2 * i + 2) * blockSize), start);
+      this.#positions[blocks[2 * i]].set(words.subarray((2 * i + 1) * blockSize, (2 * i + 2) * blockSize), start);
     }
   }
 

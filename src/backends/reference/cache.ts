@@ -70,6 +70,25 @@ export class ReferenceCache implements Cache {
     this.#round(k, at, width, k, at);
   }
 
+  /** Stores all heads of one token's K alone. */
+  writeKey(group: number, layer: number, slot: number, k: Float32Array): void {
+    const { width, numKvHeads, k: stored } = this.#layers[group][layer];
+    const headDim = width / numKvHeads;
+    for (let i = 0; i < width; i += headDim) this.#round(k, i, headDim, stored, slot * width + i);
+  }
+
+  /** Copies a token's K and V of one layer, as stored. */
+  moveSlot(group: number, layer: number, from: number, to: number): void {
+    for (let head = 0; head < this.#layers[group][layer].numKvHeads; head++) this.moveHead(group, layer, head, from, to);
+  }
+
+  /** The same of one head. */
+  moveHead(group: number, layer: number, head: number, from: number, to: number): void {
+    const { k, v, width, numKvHeads } = this.#layers[group][layer];
+    const headDim = width / numKvHeads;
+    for (const array of [k, v]) array.copyWithin(to * width + head * headDim, from * width + head * headDim, from * width + (head + 1) * headDim);
+  }
+
   /** Copies the first `numTokens` tokens of a block, in all layers of its group. */
   copyBlock(group: number, source: number, destination: number, numTokens: number): void {
     for (const { k, v, width } of this.#layers[group]) {

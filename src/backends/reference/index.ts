@@ -13,6 +13,8 @@ import { gatedActivation } from './gated-activation.ts';
 import { gatherColumns } from './gather-columns.ts';
 import { headLinear } from './head-linear.ts';
 import type { ReferenceKernel } from './kernel.ts';
+import { kvCompress } from './kv-compress.ts';
+import { kvRotate } from './kv-rotate.ts';
 import { kvWrite } from './kv-write.ts';
 import { latentAttention } from './latent-attention.ts';
 import { latentWrite } from './latent-write.ts';
@@ -57,4 +59,6 @@ export const kernels = {
   'latent-write': latentWrite,
   'latent-attention': latentAttention,
   'gather-columns': gatherColumns,
+  'kv-rotate': kvRotate,
+  'kv-compress': kvCompress,
 } as const satisfies { [Name in OpName]: ReferenceKernel<Name> };

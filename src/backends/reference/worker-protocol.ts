@@ -89,7 +89,7 @@ export function errorAnswer(id: number, thrown: unknown): Answer {
 
 /** The used part of a batch in arrays of its own: cloning an array clones all of the buffer behind it. */
 export function packBatch(batch: ForwardBatch, numGroups: number, numPositionAxes: number): ForwardBatch {
-  const { numTokens, numRows, numLogitRows, numCopies, maxBlocks, ancestors } = batch;
+  const { numTokens, numRows, numLogitRows, numCopies, maxBlocks, ancestors, kept } = batch;
   return {
     numTokens,
     numRows,
@@ -106,6 +106,7 @@ export function packBatch(batch: ForwardBatch, numGroups: number, numPositionAxe
     copies: batch.copies.slice(0, 4 * numCopies),
     numCopies,
     ...(ancestors === undefined ? {} : { ancestors: { start: ancestors.start.slice(0, numTokens + 1), slots: ancestors.slots.slice() } }),
+    ...(kept === undefined ? {} : { kept: kept.slice(0, 2 * numRows) }),
   };
 }
 

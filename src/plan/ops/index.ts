@@ -14,6 +14,8 @@ import { expertLinear } from './expert-linear.ts';
 import { gatedActivation } from './gated-activation.ts';
 import { gatherColumns } from './gather-columns.ts';
 import { headLinear } from './head-linear.ts';
+import { kvCompress } from './kv-compress.ts';
+import { kvRotate } from './kv-rotate.ts';
 import { kvWrite } from './kv-write.ts';
 import { latentAttention } from './latent-attention.ts';
 import { latentWrite } from './latent-write.ts';
@@ -59,6 +61,8 @@ export const ops = {
   'expert-linear': expertLinear,
   'expert-combine': expertCombine,
   'clamped-swiglu': clampedSwiglu,
+  'kv-rotate': kvRotate,
+  'kv-compress': kvCompress,
 } as const;
 
 export type OpName = keyof typeof ops;
