@@ -10,6 +10,11 @@ namespace millrace::cpu {
 namespace {
 
 constexpr auto kSpin = std::chrono::microseconds(50);
+constexpr int64_t kAlone = 3000;  // nanoseconds
+
+int64_t nanoseconds() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 inline void pauseCpu() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -56,6 +61,23 @@ void WorkerPool::run(int64_t numTiles, Tile tile, void* context) {
     for (int64_t i = 0; i < numTiles; i++) tile(context, i, 0);
     return;
   }
+  Recent& recent = recentOf(tile, numTiles);
+  const bool isKnown = recent.tile == tile && recent.numTiles == numTiles;
+  const int64_t start = nanoseconds();
+  if (isKnown && recent.nanoseconds < kAlone) {
+    for (int64_t i = 0; i < numTiles; i++) tile(context, i, 0);
+  } else {
+    share(numTiles, tile, context);
+  }
+  recent = Recent{tile, numTiles, nanoseconds() - start};
+}
+
+WorkerPool::Recent& WorkerPool::recentOf(Tile tile, int64_t numTiles) {
+  const uint64_t key = reinterpret_cast<uintptr_t>(tile) + static_cast<uint64_t>(numTiles) * 0x9e3779b97f4a7c15u;
+  return recent_[(key * 0x9e3779b97f4a7c15u) >> 56];
+}
+
+void WorkerPool::share(int64_t numTiles, Tile tile, void* context) {
   tile_ = tile;
   context_ = context;
   numTiles_ = numTiles;

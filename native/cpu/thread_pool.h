@@ -3,6 +3,9 @@
 // A job is published by raising `generation_`; workers that are awake enter it, take tiles from one atomic counter, and leave. run() closes the
 // job and waits only for workers that entered, so a sleeping or late worker never delays a small op. Waiting is by spinning for at most kSpin,
 // then by condition variable: on a shared machine, spinning without bound costs more than it wins.
+//
+// A job that lately took less than kAlone is done by the caller alone: handing it out, and the caches' exchange of what it reads and writes, costs more than
+// half of it. How long a job takes is remembered by its code and number of tiles.
 #pragma once
 
 #include <atomic>
@@ -27,6 +30,16 @@ class WorkerPool final : public ThreadPool {
   void run(int64_t numTiles, Tile tile, void* context) override;
 
  private:
+  // What a kind of job lately took.
+  struct Recent {
+    Tile tile = nullptr;
+    int64_t numTiles = 0;
+    int64_t nanoseconds = 0;
+  };
+  static constexpr size_t kRecent = 256;
+
+  Recent& recentOf(Tile tile, int64_t numTiles);
+  void share(int64_t numTiles, Tile tile, void* context);
   void work(int worker);
   void takeTiles(int worker);
   bool enter(uint64_t& seen);
@@ -49,6 +62,7 @@ class WorkerPool final : public ThreadPool {
   std::atomic<int> sleepers_{0};
   std::atomic<bool> callerSleeps_{false};
   std::vector<std::thread> workers_;
+  Recent recent_[kRecent];  // of run() alone; a place for each kind of job, taken over by the next of the same place
 };
 
 }  // namespace millrace::cpu

@@ -11,6 +11,8 @@ export type PeakKind = 'int8' | 'bf16' | 'f32';
 /** A program, and the batches to run it with. */
 export interface KernelProgram {
   readonly op: OpName;
+  /** How it is called where it is not that op alone. */
+  readonly label?: string;
   /** Of weights, or of K and V; empty where there are neither. */
   readonly format: string;
   readonly plan: Plan;
@@ -270,6 +272,64 @@ export function elementwiseProgram(
       weightShare: 0,
       operations: 0,
     })),
+  };
+}
+
+/** All nodes of a decoder of 24 layers, so small that there is next to nothing to compute: what handing work out costs in a step. */
+export function tinyStepProgram(rows: readonly number[]): KernelProgram {
+  const [layers, hidden, inner, headDim] = [24, 64, 128, 32];
+  const builder = new PlanBuilder({ formatOf: () => 'q8_0', activationFor: () => 'int8-group32' });
+  const norm = { epsilon: 1e-6, weightOffset: 0, groupWidth: hidden };
+  const frequencies = builder.constant(
+    'f',
+    Float32Array.from({ length: headDim / 2 }, (_, j) => 10000 ** ((-2 * j) / headDim)),
+  );
+  builder.cacheGroup({ name: 'full', kind: 'full', numLayers: layers, numKvHeads: 1, headDim });
+  let residual = builder.embeddings(hidden);
+  let normed = builder.map('rms-norm', 'norm', residual, { weights: [builder.vector('norm.weight', hidden)], attrs: norm });
+  const addNorm = (name: string, branch: Value): void => {
+    const [sum, out] = [builder.value(`${name}.sum`, 'tokens', hidden), builder.value(name, 'tokens', hidden)];
+    builder.emit('add-rms-norm', name, {
+      inputs: [residual, branch],
+      outputs: [sum, out],
+      weights: [builder.vector(`${name}.weight`, hidden)],
+      attrs: norm,
+    });
+    residual = sum;
+    normed = out;
+  };
+  for (let i = 0; i < layers; i++) {
+    const matrix = (name: string, outputs: number, inputs: number) => builder.matrix(`${name}${i}.weight`, outputs, inputs);
+    const qkv = builder.linear(`qkv${i}`, normed, matrix('qkv', hidden + 2 * headDim, hidden));
+    const [q, k, v] = [0, hidden, hidden + headDim].map((offset, j) => builder.view(`qkv${i}.${j}`, qkv, offset, j === 0 ? hidden : headDim));
+    const rotated = builder.value(`q${i}`, 'tokens', hidden);
+    const rope = { headDim, rotaryDim: headDim, style: 'half', magnitude: 1, group: 0, layer: i } as const;
+    builder.emit('rope-kv-write', `rope${i}`, { inputs: [q, k, v], outputs: [rotated], constants: [frequencies], attrs: rope });
+    const attended = builder.value(`attended${i}`, 'tokens', hidden);
+    const attrs = { group: 0, layer: i, numHeads: hidden / headDim, headDim, scale: headDim ** -0.5, softCap: 0, window: 0 };
+    builder.emit('attention', `attention${i}`, { inputs: [rotated], outputs: [attended], attrs });
+    addNorm(`ffn_norm${i}`, builder.linear(`o${i}`, attended, matrix('o', hidden, hidden)));
+    const both = builder.linear(`gate_up${i}`, normed, matrix('gate_up', 2 * inner, hidden));
+    const gated = builder.value(`gated${i}`, 'tokens', inner);
+    const halves = [builder.view(`gate${i}`, both, 0, inner), builder.view(`up${i}`, both, inner, inner)];
+    builder.emit('gated-activation', `gated${i}`, { inputs: halves, outputs: [gated], attrs: { function: 'silu' } });
+    addNorm(`norm${i}`, builder.linear(`down${i}`, gated, matrix('down', hidden, inner)));
+  }
+  return {
+    op: 'linear',
+    label: 'step of 24 tiny layers',
+    format: 'q8_0',
+    plan: builder.build('step', { out: normed }),
+    maxTokens: Math.max(...rows),
+    cache: {
+      groups: [{ name: 'full', kind: 'full', numLayers: layers, numKvHeads: 1, headDim, numBlocks: Math.max(...rows) }],
+      blockSize: BLOCK_SIZE,
+      dtype: 'bf16',
+    },
+    count: 1,
+    peak: null,
+    activation: null,
+    runs: rows.map((count) => ({ rows: String(count), batch: cachedBatch(count, 1, 16), fill: wave, bytes: 0, weightShare: 0, operations: 0 })),
   };
 }
 

@@ -108,12 +108,18 @@ async function runProgram(described: KernelProgram, { backend, weightsFor }: Ker
   }
 }
 
-function rowOf({ op, format, count, peak, activation }: KernelProgram, run: KernelRun, kernel: string, weightBytes: number, milliseconds: number) {
+function rowOf(
+  { op, label = op, format, count, peak, activation }: KernelProgram,
+  run: KernelRun,
+  kernel: string,
+  weightBytes: number,
+  milliseconds: number,
+) {
   const seconds = milliseconds / 1000 / count;
   return {
-    op,
+    op: label,
     format,
-    kernel,
+    kernel: label === op ? kernel : '',
     activation,
     rows: run.rows,
     peak,
@@ -155,7 +161,17 @@ export function kernelsText({ backend, limits, rows }: KernelReport): string {
   for (const row of rows) {
     const share = row.share === null ? '' : `${(100 * row.share).toFixed(0)} %`;
     const gops = row.gopPerSecond === 0 ? '' : row.gopPerSecond.toFixed(0);
-    table.push([row.op, row.format, row.rows, row.microseconds.toFixed(1), row.gbPerSecond.toFixed(1), gops, share, row.limit ?? '', row.kernel]);
+    table.push([
+      row.op,
+      row.format,
+      row.rows,
+      row.microseconds.toFixed(1),
+      row.gbPerSecond === 0 ? '' : row.gbPerSecond.toFixed(1),
+      gops,
+      share,
+      row.limit ?? '',
+      row.kernel,
+    ]);
   }
   return lines.join('\n') + textTable(table, 'llrrrrrll');
 }

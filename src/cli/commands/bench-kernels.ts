@@ -3,7 +3,7 @@ import os from 'node:os';
 import { Command } from 'commander';
 import { createNativeBackend } from '../../backends/native/native-backend.ts';
 import { MillraceError } from '../../base/errors.ts';
-import { attentionProgram, elementwiseProgram, expertProgram, type KernelProgram, linearProgram } from '../../bench/kernel-jobs.ts';
+import { attentionProgram, elementwiseProgram, expertProgram, type KernelProgram, linearProgram, tinyStepProgram } from '../../bench/kernel-jobs.ts';
 import { benchKernels, kernelsText } from '../../bench/kernels.ts';
 import { kvDtypes } from '../../kv/layout.ts';
 import { activationFor } from '../../models/activation.ts';
@@ -17,7 +17,7 @@ import { atLeast, withDefaults } from './bench-flags.ts';
 
 /** Formats that models come in; `--formats all` times every other too. */
 const COMMON = 'f32,f16,bf16,q8_0,int8_g128,q4_0,int4_g32,int4_g128,q4_k,q5_k,q6_k,mxfp4,fp8_g128,nf4';
-const OPS = ['linear', 'expert-linear', 'attention', 'elementwise'] as const;
+const OPS = ['linear', 'expert-linear', 'attention', 'elementwise', 'step'] as const;
 
 const kernelFlags: readonly FlagDeclaration[] = [
   { name: 'ops', flag: 'ops', kind: 'string', env: null, default: OPS.join(','), placeholder: 'OP,OP', meaning: 'which ops to time' },
@@ -132,6 +132,7 @@ function programsOf(flags: KernelFlags): KernelProgram[] {
           .filter((format) => ['bf16', 'q8_0', 'q4_0', 'q4_k', 'mxfp4'].includes(format))
           .map((format) => expertProgram(format, activation(format), flags.rows)),
       );
+    else if (op === 'step') programs.push(tinyStepProgram([1, 16]));
     else if (op === 'attention') programs.push(...(Object.keys(kvDtypes) as (keyof typeof kvDtypes)[]).map(attentionProgram));
     else
       for (const each of ['rms-norm', 'add-rms-norm', 'gated-activation', 'rope'] as const)
