@@ -173,6 +173,14 @@ describe('a JSON Schema as a grammar', () => {
     for (const text of ['0.2', '0', '3', '3.0', '-1', '0.2499', '1e2']) expect(accepts(grammar, text), text).toBe(false);
   });
 
+  test('the first colon and the first comma of a text decide whether spaces stand behind the others', () => {
+    const grammar = compile({ type: 'object', additionalProperties: { type: 'array', items: { type: 'integer' } } });
+    for (const text of ['{"a": [1, 2], "b": [3, 4]}', '{"a":[1,2],"b":[3,4]}', '{"a": [1,2],"b": [3,4]}', '{"a":[1, 2], "b":[3]}'])
+      expect(accepts(grammar, text), text).toBe(true);
+    for (const text of ['{"a": [1, 2],"b": [3]}', '{"a": [1], "b":[3]}', '{"a":[1,2], "b":[3]}', '{"a":  [1]}', '{"a" :[1]}'])
+      expect(accepts(grammar, text), text).toBe(false);
+  });
+
   test('texts are compact, with one space after a colon or a comma unless asked without', () => {
     const schema = { type: 'object', properties: { a: { type: 'array', items: { type: 'null' } } }, required: ['a'], additionalProperties: false };
     expect(accepts(compile(schema), '{"a": [null, null]}')).toBe(true);
