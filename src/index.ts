@@ -12,6 +12,7 @@ export type { LogitsProcessor, StopPredicate } from './engine/logits-stage.ts';
 export type { DeepPartial, ObjectOptions, ObjectSchema, ObjectStream, StandardSchema, ValueOf } from './engine/object.ts';
 export type {
   Admission,
+  BeamScore,
   FinishReason,
   GenerationChoice,
   GenerationDelta,

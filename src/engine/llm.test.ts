@@ -20,6 +20,16 @@ test('one bad prompt among many rejects them all and leaves nothing running', as
   expect(engine.stats()).toMatchObject({ numRunning: 0, numWaiting: 0, kvBlocksReferenced: 0 });
 });
 
+test('a beam search gives as many continuations as beams, best first, or the best n of them', async () => {
+  await using llm = new LLM(await nullEngine());
+  const { choices } = await llm.beamSearch('abc', { maxTokens: 5 });
+  expect(choices.map(({ tokenIds }) => tokenIds.length)).toEqual([5, 5, 5, 5]);
+  const scores = choices.map(({ beam }) => beam?.score ?? NaN);
+  expect(scores).toEqual([...scores].sort((a, b) => b - a));
+  const best = await llm.beamSearch('abc', { maxTokens: 5, beamWidth: 4, n: 1 });
+  expect(best.choices).toEqual([choices[0]]);
+});
+
 test('leaving the scope closes the engine', async () => {
   const engine = await nullEngine();
   {

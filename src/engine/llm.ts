@@ -8,6 +8,8 @@ import { generateObject, type ObjectOptions, type ObjectSchema, type ObjectStrea
 import type { GenerationResult, RequestStream } from './request-stream.ts';
 import { chatWithTools, type ToolAnswer, type ToolChatOptions } from './tool-loop.ts';
 
+const DEFAULT_BEAMS = 4;
+
 /** Text, or token ids. */
 export type Prompt = string | ArrayLike<number>;
 
@@ -50,6 +52,15 @@ export class LLM implements AsyncDisposable {
       for (const stream of streams) stream.abort();
       throw error;
     });
+  }
+
+  /**
+   * The likeliest continuations of a prompt, best first, each with `beam.score`: as many as beams, or `n`. Beams are 4 unless `beamWidth` says otherwise.
+   * @throws SAMPLING_PARAM_INVALID for parameters that shape draws
+   */
+  beamSearch(prompt: Prompt, params: Omit<SamplingParams, 'useBeamSearch' | 'bestOf'> = {}, options: GenerateOptions = {}): RequestStream {
+    const { beamWidth = Math.max(DEFAULT_BEAMS, params.n ?? 1) } = params;
+    return this.engine.generate(inputOf(prompt), { n: beamWidth, ...params, beamWidth, useBeamSearch: true }, options);
   }
 
   /** Answers a conversation with tools, which are run here until the model answers without them. */

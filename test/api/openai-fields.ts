@@ -136,6 +136,45 @@ function choiceCases({ path, body, textOf }: OpenAiEndpoint): Case[] {
       assert.deepEqual([told.choices.length, told.usage.completion_tokens], [1, 72]);
       await api.refused(path, body({ best_of: 3, stream: true }), 'REQUEST_INVALID', 'best_of');
     }),
+    one(
+      'use_beam_search',
+      'the `n` likeliest hypotheses, best first, with their scores; refused with `stream` and with what shapes draws',
+      async (api) => {
+        const search = { use_beam_search: true, temperature: 0, max_tokens: 6, ignore_eos: true };
+        const { choices } = (await api.ok(path, body({ ...search, n: 3 }))).body;
+        const scores = choices.map((choice: Json) => choice.beam_score);
+        assert.deepEqual(
+          scores,
+          [...scores].sort((a, b) => b - a),
+        );
+        assert.deepEqual(
+          scores,
+          choices.map((choice: Json) => Math.fround(choice.cumulative_logprob / 6)),
+        );
+        assert.equal(new Set(choices.map(textOf)).size, 3);
+        await api.refused(path, body({ ...search, stream: true }), 'REQUEST_INVALID', 'use_beam_search');
+        await api.refused(path, body({ ...search, temperature: 0.5 }), 'SAMPLING_PARAM_INVALID', 'temperature');
+      },
+    ),
+    one('beam_width', 'more hypotheses than are answered: none is worse than without', async (api) => {
+      const search = { use_beam_search: true, temperature: 0, max_tokens: 6, ignore_eos: true };
+      const narrow = (await api.ok(path, body(search))).body.choices;
+      const wide = (await api.ok(path, body({ ...search, beam_width: 5 }))).body.choices;
+      assert.deepEqual([narrow.length, wide.length], [1, 1]);
+      assert.ok(wide[0].beam_score >= narrow[0].beam_score);
+      await api.refused(path, body({ ...search, n: 3, beam_width: 2 }), 'SAMPLING_PARAM_INVALID', 'beam_width');
+    }),
+    one('length_penalty', 'scores are sums divided by the length to this power', async (api) => {
+      const search = { use_beam_search: true, temperature: 0, max_tokens: 6, ignore_eos: true, length_penalty: 2 };
+      const [choice] = (await api.ok(path, body(search))).body.choices;
+      assert.equal(choice.beam_score, Math.fround(choice.cumulative_logprob / 36));
+    }),
+    one('early_stopping', 'given to the engine; `never` and booleans, nothing else', async (api) => {
+      const search = { use_beam_search: true, temperature: 0, max_tokens: 4, n: 2 };
+      const { params } = await api.generate(path, body({ ...search, early_stopping: 'never' }));
+      assert.equal(params.earlyStopping, 'never');
+      await api.refused(path, body({ ...search, early_stopping: 'often' }), 'REQUEST_INVALID', 'early_stopping');
+    }),
     one('prompt_logprobs', 'one record a token of the prompt, null for the first; refused with `stream`', async (api) => {
       const { body: told } = await api.ok(path, body({ prompt_logprobs: 2, max_tokens: 1 }));
       const places = told.prompt_logprobs ?? told.choices[0].prompt_logprobs;

@@ -98,7 +98,6 @@ test.each(refusals)('%s is refused with one clear error', async (_title, path, b
 const notYet: readonly [field: string, path: string, value: unknown][] = [
   ['response_format', chat, { type: 'yaml' }],
   ['guided_json', chat, {}],
-  ['use_beam_search', plain, true],
   ['suffix', plain, 'the end'],
   ['chat_template', chat, '{{ messages }}'],
 ];

@@ -85,7 +85,7 @@ export function readCompletion(body: CompletionBody, limits: ServerLimits): Gene
   }
   const prompts = readPrompts(body.prompt);
   limit('prompt', prompts.length, limits.prompts, 'prompts');
-  limit('n', prompts.length * Math.max(body.n ?? 1, body.best_of ?? 1), limits.choices, 'choices in all (prompts times n)');
+  limit('n', prompts.length * Math.max(body.n ?? 1, body.best_of ?? 1, body.beam_width ?? 1), limits.choices, 'choices in all (prompts times n)');
   const addSpecialTokens = body.add_special_tokens ?? true;
   return {
     toolUse: noTools,
@@ -176,6 +176,12 @@ function readSampling(body: SamplingBody & { readonly stream?: boolean | null },
   if (body.stream === true && (body.best_of ?? 1) > (body.n ?? 1)) {
     throw new MillraceError('REQUEST_INVALID', { message: 'best_of is decided at the end, so it excludes "stream": true.', param: 'best_of' });
   }
+  if (body.stream === true && body.use_beam_search === true) {
+    throw new MillraceError('REQUEST_INVALID', {
+      message: 'A beam search is decided at the end, so it excludes "stream": true.',
+      param: 'use_beam_search',
+    });
+  }
   const given = <T>(value: T | null | undefined): T | undefined => value ?? undefined;
   if (body.stream === true && typeof body.prompt_logprobs === 'number') {
     throw new MillraceError('REQUEST_INVALID', { message: 'prompt_logprobs excludes "stream": true.', param: 'prompt_logprobs' });
@@ -198,6 +204,10 @@ function readSampling(body: SamplingBody & { readonly stream?: boolean | null },
     skipSpecialTokens: given(body.skip_special_tokens),
     n: given(body.n),
     bestOf: given(body.best_of),
+    useBeamSearch: given(body.use_beam_search),
+    beamWidth: given(body.beam_width),
+    lengthPenalty: given(body.length_penalty),
+    earlyStopping: given(body.early_stopping),
     typicalP: given(body.typical_p),
     topNSigma: given(body.top_n_sigma),
     xtcProbability: given(body.xtc_probability),

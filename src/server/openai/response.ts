@@ -110,6 +110,8 @@ export function isSilent(delta: GenerationDelta, shape: ResponseShape): boolean 
 }
 
 /** The extensions that end a choice: what stopped it, and the seed that repeats it. */
-export function endOfChoice(choice: GenerationChoice | GenerationDelta, seed: number): { stop_reason: string | number | null; seed: number } {
-  return { stop_reason: choice.stopReason, seed };
+export function endOfChoice(choice: GenerationChoice | GenerationDelta, seed: number): object {
+  const beam = 'beam' in choice ? choice.beam : undefined;
+  const scores = beam === undefined ? {} : { cumulative_logprob: beam.cumulativeLogprob, beam_score: beam.score };
+  return { stop_reason: choice.stopReason, seed, ...scores };
 }

@@ -88,6 +88,13 @@ const samplingFields = {
   skip_special_tokens: optional(flag, 'Leave special tokens out of the text (default true).'),
   n: optional(integer, 'Independent continuations.'),
   best_of: optional(integer, 'Continuations generated, of which the `n` likeliest per token are answered; not with `stream`. Default: `n`.'),
+  use_beam_search: optional(flag, 'Search for the likeliest continuations; the `n` best are answered, best first, at the end; not with `stream`.'),
+  beam_width: optional(integer, 'With `use_beam_search`: hypotheses followed side by side. Default: `best_of`, or else `n`.'),
+  length_penalty: optional(number, 'With `use_beam_search`: scores are divided by the length to this power (default 1).'),
+  early_stopping: optional(
+    Type.Union([Type.Boolean(), Type.Literal('never')]),
+    'With `use_beam_search`: `true` ends it when `beam_width` hypotheses have ended, `"never"` when none can get better, `false` (default) when none looks like it.',
+  ),
   logprob_token_ids: optional(Type.Array(integer, { maxItems: 1024 }), 'Tokens whose log probabilities stand behind the alternatives.'),
   prompt_logprobs: optional(integer, 'Log probabilities of the prompt, with this many alternatives, 0 to 20; not with `stream`.'),
   ...furtherSamplingFields,

@@ -29,7 +29,6 @@ const unsupportedFields: Readonly<Record<string, IsOff>> = {
   web_search_options: never,
   chat_template: never,
   suffix: falsy,
-  use_beam_search: falsy,
   prompt_embeds: never,
   thinking_token_budget: never,
   custom_logit_processor: never,
