@@ -1,4 +1,5 @@
 /** What the prefix cache costs in JavaScript: matching and remembering long prompts, the heap of a large tree, and how long it ever stops the event loop. */
+import { readFileSync } from 'node:fs';
 import { PerformanceObserver } from 'node:perf_hooks';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
@@ -27,9 +28,15 @@ export interface KvCacheReport extends KvCacheBenchOptions {
   /** Bytes that the cache with its full tree takes: objects and arrays. */
   readonly treeBytes: number;
   readonly numNodes: number;
+  /** A whole collection at a stroke, without the tree and with it: the worst that the collector could do for its sake. */
+  readonly collectMs: { readonly before: number; readonly withTree: number };
   /** While requests come and go in the full tree, each evicting others: time of a whole request, and of the longest pause of the garbage collector. */
   readonly requestMs: { readonly p50: number; readonly p99: number; readonly max: number };
   readonly gcPauseMs: { readonly count: number; readonly max: number };
+  /** What the longest request consists of: collecting garbage, being ready to run on a processor that others had (where the system says), and the rest. */
+  readonly longest: { readonly gcMs: number; readonly waitedMs: number; readonly ownMs: number };
+  /** Of all requests, the longest without the time that others had the processor: what the cache itself stops an event loop for. */
+  readonly longestOwnMs: number;
 }
 
 const REQUEST_TOKENS = 2048;
@@ -38,15 +45,26 @@ const NUM_REQUESTS = 2000;
 export async function benchKvCache(options: KvCacheBenchOptions): Promise<KvCacheReport> {
   const collect = garbageCollector();
   const long = measureLongPrompt(options);
-  collect();
+  const collectBefore = timed(collect);
   const before = usedBytes();
   const { kv, fill } = cacheOf(options);
   fill();
-  collect();
+  const collectMs = { before: collectBefore, withTree: timed(collect) };
   const treeBytes = usedBytes() - before;
   const { numNodes } = kv;
   const churned = await churn(kv);
-  return { ...options, ...long, treeBytes, numNodes, ...churned };
+  return { ...options, ...long, treeBytes, numNodes, collectMs, ...churned };
+}
+
+/** Milliseconds of the shortest of five runs: the others had company. */
+function timed(work: () => void): number {
+  let least = Infinity;
+  for (let i = 0; i < 5; i++) {
+    const startMs = performance.now();
+    work();
+    least = Math.min(least, performance.now() - startMs);
+  }
+  return least;
 }
 
 function measureLongPrompt({ promptTokens, blockSize, repetitions }: KvCacheBenchOptions) {
@@ -91,26 +109,47 @@ function cacheOf({ cachedTokens, blockSize }: KvCacheBenchOptions): { kv: KvCach
 }
 
 /** Requests in a full tree. */
-async function churn(kv: KvCache): Promise<Pick<KvCacheReport, 'requestMs' | 'gcPauseMs'>> {
-  const pauses: number[] = [];
+async function churn(kv: KvCache): Promise<Pick<KvCacheReport, 'requestMs' | 'gcPauseMs' | 'longest' | 'longestOwnMs'>> {
+  const pauses: { startTime: number; duration: number }[] = [];
   const observer = new PerformanceObserver((list) => {
-    for (const { duration } of list.getEntries()) pauses.push(duration);
+    for (const { startTime, duration } of list.getEntries()) pauses.push({ startTime, duration });
   });
   observer.observe({ entryTypes: ['gc'] });
-  const requests: number[] = [];
+  const requests: { startTime: number; duration: number; waitedMs: number }[] = [];
   for (let i = 0; i < NUM_REQUESTS; i++) {
     const ids = prompt(1_000_000 + i);
-    const startMs = performance.now();
+    const waitedBefore = waitedForProcessorMs();
+    const startTime = performance.now();
     serve(kv, ids);
-    requests.push(performance.now() - startMs);
+    const duration = performance.now() - startTime;
+    requests.push({ startTime, duration, waitedMs: Math.min(duration, waitedForProcessorMs() - waitedBefore) });
     if (i % 50 === 0) await nextTurn(); // entries of the observer come between turns
   }
   await nextTurn();
   observer.disconnect();
+  const times = requests.map(({ duration }) => duration);
+  const longest = requests.reduce((a, b) => (b.duration > a.duration ? b : a));
+  const gcMs = pauses.reduce((sum, pause) => sum + overlapMs(longest, pause), 0);
+  const { waitedMs, duration } = longest;
   return {
-    requestMs: { p50: percentile(requests, 50), p99: percentile(requests, 99), max: Math.max(...requests) },
-    gcPauseMs: { count: pauses.length, max: Math.max(0, ...pauses) },
+    requestMs: { p50: percentile(times, 50), p99: percentile(times, 99), max: duration },
+    gcPauseMs: { count: pauses.length, max: Math.max(0, ...pauses.map((pause) => pause.duration)) },
+    longest: { gcMs, waitedMs, ownMs: Math.max(0, duration - gcMs - waitedMs) },
+    longestOwnMs: Math.max(...requests.map((request) => request.duration - request.waitedMs)),
   };
+}
+
+function overlapMs(a: { startTime: number; duration: number }, b: { startTime: number; duration: number }): number {
+  return Math.max(0, Math.min(a.startTime + a.duration, b.startTime + b.duration) - Math.max(a.startTime, b.startTime));
+}
+
+/** Milliseconds that this thread was ready to run and had no processor; 0 where the system does not say. */
+function waitedForProcessorMs(): number {
+  try {
+    return Number(readFileSync('/proc/thread-self/schedstat', 'utf8').split(' ')[1]) / 1e6;
+  } catch {
+    return 0;
+  }
 }
 
 function newCache(numBlocks: number, blockSize: number): KvCache {
@@ -159,7 +198,7 @@ function garbageCollector(): () => void {
 
 export function kvCacheText(report: KvCacheReport): string {
   const ms = ({ median, min, max }: Spread) => `${median.toFixed(3)} ms (${min.toFixed(3)} to ${max.toFixed(3)})`;
-  const { promptTokens, cachedTokens, blockSize, treeBytes, numNodes, requestMs, gcPauseMs } = report;
+  const { promptTokens, cachedTokens, blockSize, treeBytes, numNodes, requestMs, gcPauseMs, longest } = report;
   const counted = (value: number) => value.toLocaleString('en-US');
   return [
     `prompt of ${counted(promptTokens)} tokens, blocks of ${blockSize}, median and range of ${report.repetitions}:`,
@@ -170,6 +209,9 @@ export function kvCacheText(report: KvCacheReport): string {
     `tree of ${counted(cachedTokens)} cached tokens: ${counted(numNodes)} nodes, ${(treeBytes / 1e6).toFixed(1)} MB of heap and arrays`,
     `${counted(NUM_REQUESTS)} requests of ${counted(REQUEST_TOKENS)} tokens in it, each evicting others:`,
     `  a request    p50 ${requestMs.p50.toFixed(3)} ms, p99 ${requestMs.p99.toFixed(3)} ms, longest ${requestMs.max.toFixed(2)} ms`,
+    `               the longest: ${longest.gcMs.toFixed(2)} ms collecting garbage, ${longest.waitedMs.toFixed(2)} waiting for a processor, ${longest.ownMs.toFixed(2)} the rest`,
+    `               longest without waiting for a processor ${report.longestOwnMs.toFixed(2)} ms`,
+    `  a whole collection at a stroke ${report.collectMs.before.toFixed(2)} ms without the tree, ${report.collectMs.withTree.toFixed(2)} ms with it`,
     `  collections  ${gcPauseMs.count}, longest pause ${gcPauseMs.max.toFixed(2)} ms`,
   ].join('\n');
 }
