@@ -89,6 +89,7 @@ try {
     model: folder,
     loadFormat: 'dummy',
     weightFormat: values['weight-format'] as 'q8_0',
+    backend: values.backend as 'auto',
     maxModelLen: 1024,
     kvCacheMemoryBytes: 1 << 29,
   } as const;

@@ -1,13 +1,15 @@
 /**
- * What masks cost at a vocabulary of 150,000 tokens, on schemas and instances of JSONSchemaBench: processor time of each row that is met for the
- * first time or again, as a request meets them. Also what building the vocabulary tree costs, once for each tokenizer.
+ * What masks cost at a vocabulary of 150,000 tokens, on schemas and instances of JSONSchemaBench: time of each row, met for the first time or again,
+ * as a request meets them; of each schema, the memory of what its outputs made it keep; and for how long building the vocabulary's trees, once for
+ * each tokenizer, holds up the event loop.
  *
  * npx tsx scripts/measure-masks.ts TOKENIZER_FOLDER [--stride 40] [--slowest 10]   (reads ../shared/data, or MILLRACE_SHARED)
  */
 import { parseArgs } from 'node:util';
+import { VocabularyLoader } from '../src/engine/load-vocabulary.ts';
 import { compileJsonSchema } from '../src/sampling/grammar/json-schema.ts';
 import { CompiledGrammar } from '../src/sampling/grammar/matcher.ts';
-import { VocabularyTrie } from '../src/sampling/grammar/vocabulary-trie.ts';
+import type { VocabularyTrie } from '../src/sampling/grammar/vocabulary-trie.ts';
 import { tokenizerFromFolder } from '../src/tokenizer/load-tokenizer.ts';
 import { benchSamples, inOrder } from '../test/grammar/schema-data.ts';
 
@@ -18,24 +20,34 @@ const { values, positionals } = parseArgs({
 const [folder] = positionals;
 if (folder === undefined) throw new Error('usage: npx tsx scripts/measure-masks.ts TOKENIZER_FOLDER');
 
-const spentUs = (from: NodeJS.CpuUsage) => {
-  const { user, system } = process.cpuUsage(from);
-  return user + system;
-};
-
 const tokenizer = await tokenizerFromFolder(folder);
 const { vocabSize } = tokenizer;
-const begin = process.cpuUsage();
-const trie = new VocabularyTrie(tokenizer, vocabSize, tokenizer.eosTokenIds);
-console.log(`vocabulary of ${vocabSize}: tree in ${(spentUs(begin) / 1000).toFixed(0)} ms`);
+const loader = new VocabularyLoader({ tokenizer, vocabSize, eosTokenIds: tokenizer.eosTokenIds });
+const begin = performance.now();
+let longestMs = 0;
+let trie: VocabularyTrie | null = null;
+const loading = loader.load().then((loaded) => {
+  trie = loaded;
+});
+for (let last = performance.now(); trie === null; ) {
+  await new Promise((resolve) => setImmediate(resolve));
+  const now = performance.now();
+  longestMs = Math.max(longestMs, now - last);
+  last = now;
+}
+await loading;
+const vocabulary = trie as VocabularyTrie;
+console.log(
+  `vocabulary of ${vocabSize}: trees in ${(performance.now() - begin).toFixed(0)} ms, the event loop held up for ${longestMs.toFixed(1)} ms at most`,
+);
 
 const rowUs: number[] = [];
 const slow: [us: number, where: string][] = [];
-const row = new Uint32Array(trie.numWords);
+const row = new Uint32Array(vocabulary.numWords);
 for (const { name, schema, tests } of benchSamples(Number(values.stride))) {
   let compiled: CompiledGrammar;
   try {
-    compiled = new CompiledGrammar(compileJsonSchema(schema, { compact: false }), trie);
+    compiled = new CompiledGrammar(compileJsonSchema(schema, { compact: false }), vocabulary);
   } catch {
     continue;
   }
@@ -48,9 +60,9 @@ for (const { name, schema, tests } of benchSamples(Number(values.stride))) {
       .replace(/([[{]) | ([\]}])/g, '$1$2');
     let read = '';
     for (const id of tokenizer.encode(text, { addSpecialTokens: false, parseSpecial: false })) {
-      const from = process.cpuUsage();
+      const from = performance.now();
       matcher.fillMask(row);
-      const us = spentUs(from);
+      const us = 1000 * (performance.now() - from);
       rowUs.push(us);
       if (us > 500) slow.push([us, `${name} after ${read.slice(-60)}`]);
       if (!matcher.accept(id)) break;
@@ -59,8 +71,9 @@ for (const { name, schema, tests } of benchSamples(Number(values.stride))) {
   }
 }
 rowUs.sort((a, b) => a - b);
-const at = (share: number) => rowUs[Math.floor(share * (rowUs.length - 1))];
+const at = (share: number) => rowUs[Math.floor(share * (rowUs.length - 1))].toFixed(0);
 console.log(`rows ${rowUs.length}: p50 ${at(0.5)} us, p90 ${at(0.9)}, p95 ${at(0.95)}, p99 ${at(0.99)}, p99.9 ${at(0.999)}, max ${at(1)}`);
 slow.sort((a, b) => b[0] - a[0]);
-for (const [us, where] of slow.slice(0, Number(values.slowest))) console.log(`${us} us ${where}`);
+for (const [us, where] of slow.slice(0, Number(values.slowest))) console.log(`${us.toFixed(0)} us ${where}`);
 await tokenizer.close();
+loader.close();

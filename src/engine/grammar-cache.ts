@@ -1,25 +1,20 @@
 /** Grammars of structured outputs, compiled once for all requests that ask for the same. */
 import { CompiledGrammar, type GrammarMatcher } from '../sampling/grammar/matcher.ts';
 import { type StructuredOutput, structuredOutputKey } from '../sampling/grammar/structured-output.ts';
-import { VocabularyTrie } from '../sampling/grammar/vocabulary-trie.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { GrammarCompiler } from './compile-grammar.ts';
+import { VocabularyLoader } from './load-vocabulary.ts';
 
 const MAX_GRAMMARS = 32;
 
 export class GrammarCache {
-  readonly #tokenizer: Tokenizer;
-  readonly #vocabSize: number;
-  readonly #eosTokenIds: readonly number[];
   /** Least recently asked for first. */
   readonly #grammars = new Map<string, Promise<CompiledGrammar>>();
   readonly #compiler = new GrammarCompiler();
-  #trie: VocabularyTrie | null = null;
+  readonly #vocabulary: VocabularyLoader;
 
-  constructor(tokenizer: Tokenizer, vocabSize: number, eosTokenIds: readonly number[]) {
-    this.#tokenizer = tokenizer;
-    this.#vocabSize = vocabSize;
-    this.#eosTokenIds = eosTokenIds;
+  constructor(tokenizer: Tokenizer, vocabSize: number, eosTokenIds: readonly number[], tagTokenIds: readonly number[] = []) {
+    this.#vocabulary = new VocabularyLoader({ tokenizer, vocabSize, eosTokenIds, tagTokenIds });
   }
 
   /** @returns a matcher at the beginning for each choice. @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED, GRAMMAR_TOO_LARGE */
@@ -38,17 +33,22 @@ export class GrammarCache {
 
   /** One that fails is forgotten: it is asked for again when somebody asks again. */
   #compiled(wanted: StructuredOutput, key: string): Promise<CompiledGrammar> {
-    const compiled = this.#compiler.compile(wanted, key.length).then((grammar) => {
-      this.#trie ??= new VocabularyTrie(this.#tokenizer, this.#vocabSize, this.#eosTokenIds);
-      return new CompiledGrammar(grammar, this.#trie);
-    });
+    const compiled = this.#compileWithVocabulary(wanted, key);
     compiled.catch(() => {
       if (this.#grammars.get(key) === compiled) this.#grammars.delete(key);
     });
     return compiled;
   }
 
+  async #compileWithVocabulary(wanted: StructuredOutput, key: string): Promise<CompiledGrammar> {
+    const vocabulary = this.#vocabulary.load();
+    vocabulary.catch(() => undefined); // a grammar that is refused is told of first
+    const grammar = await this.#compiler.compile(wanted, key.length);
+    return new CompiledGrammar(grammar, await vocabulary);
+  }
+
   close(): void {
+    this.#vocabulary.close();
     this.#compiler.close();
   }
 }

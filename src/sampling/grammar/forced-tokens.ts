@@ -7,10 +7,11 @@
  * All of it is a function of the state of the automaton and the vocabulary, never of how the state was reached.
  */
 import type { Automaton, State } from './automaton.ts';
-import { type ByteTree, nodeBehind, type VocabularyTrie } from './vocabulary-trie.ts';
+import type { ByteTree } from './vocabulary-tables.ts';
+import { nodeBehind, type VocabularyTrie } from './vocabulary-trie.ts';
 
 /** Bytes of a span that are looked at: more than enough to know its first token. */
-const MAX_SPAN = 192;
+const MAX_SPAN = 96;
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 const span = new Uint8Array(MAX_SPAN);
 
@@ -33,8 +34,9 @@ export function forcedTokenOf(state: State, automaton: Automaton, trie: Vocabula
 
 /** Whether a token may follow that holds the whole span and more. */
 function canReachBeyond(bytes: Uint8Array, end: State, automaton: Automaton, trie: VocabularyTrie): boolean {
-  if (bytes.length >= trie.maxTokenBytes) return false;
-  return [trie.plain, trie.rest, trie.controls].some((tree) => {
+  if (bytes.length >= trie.tables.maxTokenBytes) return false;
+  const { plain, rest, controls } = trie.tables;
+  return [plain, rest, controls].some((tree) => {
     const node = nodeBehind(tree, bytes);
     return node >= 0 && hasTokenBelow(tree, node, end, automaton);
   });

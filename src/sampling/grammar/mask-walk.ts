@@ -1,7 +1,7 @@
 /** One walk down the tree of a vocabulary beside the automaton, cut where a byte may not follow. */
 import type { Automaton, State } from './automaton.ts';
 import { mayAllFollow } from './runs.ts';
-import { BEYOND_ASCII, type ByteTree, MAX_PLAIN, type VocabularyTrie } from './vocabulary-trie.ts';
+import { BEYOND_ASCII, type ByteTree, MAX_PLAIN, type VocabularyTables } from './vocabulary-tables.ts';
 
 /** First bytes of characters of more than one. */
 const LEAD = 0xc2;
@@ -39,10 +39,10 @@ export function walk(tree: ByteTree, start: State, automaton: Automaton, mask: U
  * The mask of the tokens of plain characters. Where whole branches lead on alike they are taken at once; where most first bytes may follow, all
  * tokens are taken and those that may not follow are taken away.
  */
-export function walkPlain({ plain, plainBelow, kindsBelow, plainMasks, numWords }: VocabularyTrie, start: State, automaton: Automaton): Uint32Array {
+export function walkPlain({ plain, plainBelow, kindsBelow, plainMasks }: VocabularyTables, start: State, automaton: Automaton): Uint32Array {
   const { byte, depth, next, tokenStart, tokens, numNodes } = plain;
   const takesAway = allowsMost(plain, start);
-  const mask = takesAway ? plainMasks[MAX_PLAIN].slice() : new Uint32Array(numWords);
+  const mask = takesAway ? plainMasks[MAX_PLAIN].slice() : new Uint32Array(plainMasks[0].length);
   path[0] = start;
   for (let n = 0; n < numNodes; ) {
     const d = depth[n];

@@ -4,7 +4,8 @@ import { forcedTokenOf } from './forced-tokens.ts';
 import type { Grammar } from './grammar.ts';
 import { walk, walkPlain } from './mask-walk.ts';
 import { isPlainExact } from './runs.ts';
-import { MAX_PLAIN, type VocabularyTrie } from './vocabulary-trie.ts';
+import { MAX_PLAIN } from './vocabulary-tables.ts';
+import type { VocabularyTrie } from './vocabulary-trie.ts';
 
 /** How many tokens can be taken back. */
 const MAX_ROLLBACK = 64;
@@ -47,8 +48,8 @@ export class CompiledGrammar {
     if (state.mask !== null) return state.mask;
     const { trie, automaton } = this;
     const mask = this.#plainTokens(state);
-    walk(trie.rest, state, automaton, mask);
-    if (automaton.grammar.hasControls) walk(trie.controls, state, automaton, mask);
+    walk(trie.tables.rest, state, automaton, mask);
+    if (automaton.grammar.hasControls) walk(trie.tables.controls, state, automaton, mask);
     if (state.isAccepting) for (const id of trie.eosTokenIds) mask[id >>> 5] |= 1 << (id & 31);
     automaton.keepMask(state, mask);
     return mask;
@@ -57,10 +58,10 @@ export class CompiledGrammar {
   /** The tokens of plain characters that may follow. */
   #plainTokens(state: State): Uint32Array {
     const { trie, automaton } = this;
-    const { plainMasks } = trie;
+    const { plainMasks } = trie.tables;
     if (state.numPlain >= MAX_PLAIN) return plainMasks[MAX_PLAIN].slice();
     if (isPlainExact(state, automaton)) return plainMasks[state.numPlain].slice();
-    return walkPlain(trie, state, automaton);
+    return walkPlain(trie.tables, state, automaton);
   }
 }
 

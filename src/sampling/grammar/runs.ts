@@ -1,7 +1,7 @@
 /** How far a text can go on without the automaton looking at its characters one by one: what lets a mask take many tokens at once. */
 import type { Automaton, State } from './automaton.ts';
 import { plainBeyondAscii, utf8Sequences } from './code-points.ts';
-import { BEYOND_ASCII, byteKinds, MAX_PLAIN } from './vocabulary-trie.ts';
+import { BEYOND_ASCII, byteKinds, MAX_PLAIN } from './vocabulary-tables.ts';
 
 /** States that one search looks at; more are left to the walk. */
 const MAX_SEARCHED = 64;

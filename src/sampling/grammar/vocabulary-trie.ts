@@ -1,87 +1,74 @@
-/** The tokens of a vocabulary as a tree over their bytes, in flat arrays: made once per tokenizer, walked for every new mask. */
+/** The vocabulary that masks are made for: its tokens as trees over their bytes, and what grammars ask of its tokenizer. */
 import type { Tokenizer } from '../../tokenizer/tokenizer.ts';
-import { includes, plainCodePoints } from './code-points.ts';
+import { type ByteTree, buildTables, MAX_TOKEN_BYTES, TAG_BYTE, type VocabularyTables, type VocabularyTokens } from './vocabulary-tables.ts';
 
-/** Nodes in depth-first order, children by byte. */
-export interface ByteTree {
-  readonly numNodes: number;
-  readonly byte: Uint8Array;
-  /** 1 for the first byte of a token. */
-  readonly depth: Uint8Array;
-  /** First node behind the node's descendants. */
-  readonly next: Int32Array;
-  /** Tokens that end at node n: `tokens[tokenStart[n] .. tokenStart[n + 1])`. */
-  readonly tokenStart: Int32Array;
-  readonly tokens: Int32Array;
+const MAX_TAG_ID = 0xffffff;
+/** Tokens that are read from the tokenizer at a time. */
+const TOKENS_AT_ONCE = 4096;
+
+/** How a grammar spells a tag token: `TAG_BYTE` and the id, high byte first. */
+export function tagBytes(id: number): Uint8Array {
+  return Uint8Array.of(TAG_BYTE, id >>> 16, (id >>> 8) & 0xff, id & 0xff);
 }
 
-/** Tokens that are plain characters only, at most so many, count as plain. */
-export const MAX_PLAIN = 64;
-/** Longer tokens are never allowed under a grammar. */
-const MAX_TOKEN_BYTES = 255;
+export interface VocabularyOptions {
+  readonly tokenizer: Tokenizer;
+  /** Ids of the model, which may be more than the tokenizer's. */
+  readonly vocabSize: number;
+  /** Allowed where the text may end, and nowhere else. */
+  readonly eosTokenIds: readonly number[];
+  /** Tokens that are tags of a format, such as `<think>`: never text, allowed where a grammar names them. */
+  readonly tagTokenIds?: readonly number[];
+}
 
 export class VocabularyTrie {
   /** Ids that a row of a mask has bits for. */
   readonly vocabSize: number;
   readonly numWords: number;
-  /** The tokens of plain characters: most of a vocabulary. */
-  readonly plain: ByteTree;
-  /** `[plain.numNodes]`: plain characters that a token below a node still has at most. */
-  readonly plainBelow: Uint8Array;
-  /** `[plain.numNodes]`: kinds of the bytes below a node, as a set of `byteKinds`. */
-  readonly kindsBelow: Int32Array;
-  /** `[MAX_PLAIN + 1]`: masks of the tokens of at most so many plain characters. */
-  readonly plainMasks: readonly Uint32Array[];
-  /** Those with a control character: no JSON holds one. */
-  readonly controls: ByteTree;
-  /** All other tokens. */
-  readonly rest: ByteTree;
+  readonly tables: VocabularyTables;
   readonly eosTokenIds: readonly number[];
-  /** Bytes of the longest token. */
-  readonly maxTokenBytes: number;
   readonly #tokenizer: Tokenizer;
   readonly #excluded: ReadonlySet<number>;
+  readonly #tags: ReadonlySet<number>;
 
-  /**
-   * @param vocabSize ids of the model, which may be more than the tokenizer's
-   * @param eosTokenIds allowed where the text may end, and nowhere else
-   */
-  constructor(tokenizer: Tokenizer, vocabSize: number, eosTokenIds: readonly number[]) {
+  /** @param tables of this vocabulary, where another thread has built them */
+  constructor(
+    tokenizer: Tokenizer,
+    vocabSize: number,
+    eosTokenIds: readonly number[],
+    tagTokenIds: readonly number[] = [],
+    tables: VocabularyTables | null = null,
+  ) {
+    const options = { tokenizer, vocabSize, eosTokenIds, tagTokenIds };
     this.#tokenizer = tokenizer;
     this.vocabSize = vocabSize;
     this.numWords = Math.ceil(vocabSize / 32);
     this.eosTokenIds = eosTokenIds.filter((id) => id < vocabSize);
-    const ofLength: number[][] = Array.from({ length: MAX_PLAIN + 1 }, () => []);
-    const excluded = new Set([...eosTokenIds, ...tokenizer.specialTokenIds]);
-    this.#excluded = excluded;
-    let maxTokenBytes = 0;
-    const plain: Token[] = [];
-    const controls: Token[] = [];
-    const rest: Token[] = [];
-    for (let id = 0; id < Math.min(vocabSize, tokenizer.vocabSize); id++) {
-      const bytes = tokenizer.tokenBytes(id);
-      if (bytes.length === 0 || bytes.length > MAX_TOKEN_BYTES || excluded.has(id)) continue;
-      maxTokenBytes = Math.max(maxTokenBytes, bytes.length);
-      const numPlain = countPlain(bytes);
-      if (numPlain <= MAX_PLAIN) {
-        plain.push({ id, bytes });
-        ofLength[numPlain].push(id);
-      } else if (bytes.some((byte) => byte < 0x20)) controls.push({ id, bytes });
-      else rest.push({ id, bytes });
-    }
-    this.plain = byteTree(plain);
-    this.plainBelow = charactersBelow(this.plain);
-    this.kindsBelow = kindsBelow(this.plain);
-    this.plainMasks = cumulativeMasks(ofLength, this.numWords);
-    this.controls = byteTree(controls);
-    this.rest = byteTree(rest);
-    this.maxTokenBytes = maxTokenBytes;
+    this.#tags = tagsOf(options);
+    this.#excluded = excludedOf(options);
+    this.tables = tables ?? buildTables(allTokens(options));
+  }
+
+  /**
+   * Reads the tokens a few thousand at a time.
+   * @param build makes the tables of them, on whichever thread
+   * @param turn waits until others have had the thread
+   */
+  static async load(
+    options: VocabularyOptions,
+    build: (tokens: VocabularyTokens) => Promise<VocabularyTables>,
+    turn: () => Promise<unknown>,
+  ): Promise<VocabularyTrie> {
+    const reading = readTokens(options);
+    let read = reading.next();
+    for (; read.done !== true; read = reading.next()) await turn();
+    const { tokenizer, vocabSize, eosTokenIds, tagTokenIds } = options;
+    return new VocabularyTrie(tokenizer, vocabSize, eosTokenIds, tagTokenIds, await build(read.value));
   }
 
   /** Whether masks may allow the token. */
   isUsable(id: number): boolean {
-    const { length } = this.tokenBytes(id);
-    return id < this.vocabSize && length > 0 && length <= MAX_TOKEN_BYTES && !this.#excluded.has(id);
+    return id < this.vocabSize && isReadable(this.#tokenizer.tokenBytes(id)) && !this.#excluded.has(id);
   }
 
   /** Ids of a text in the middle of others, nothing added. */
@@ -91,32 +78,61 @@ export class VocabularyTrie {
 
   /** What a grammar reads for a token. */
   tokenBytes(id: number): Uint8Array {
-    return this.#tokenizer.tokenBytes(id);
+    return this.#tags.has(id) ? tagBytes(id) : this.#tokenizer.tokenBytes(id);
+  }
+
+  isTag(id: number): boolean {
+    return this.#tags.has(id);
   }
 }
 
-interface Token {
-  readonly id: number;
-  readonly bytes: Uint8Array;
+/** Whether a grammar may read it as text. No UTF-8 holds the byte that begins a tag: tokens of bytes must not be put together to one. */
+function isReadable(token: Uint8Array): boolean {
+  return token.length > 0 && token.length <= MAX_TOKEN_BYTES && !token.includes(TAG_BYTE);
 }
 
-const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+function tagsOf({ tagTokenIds = [], vocabSize }: VocabularyOptions): ReadonlySet<number> {
+  return new Set(tagTokenIds.filter((id) => id < Math.min(vocabSize, MAX_TAG_ID)));
+}
 
-/** Characters of a token that has only plain ones, else Infinity. */
-function countPlain(bytes: Uint8Array): number {
-  let isAscii = true;
-  for (const byte of bytes) {
-    if (byte < 0x20 || byte === 0x22 || byte === 0x5c || byte === 0x7f) return Number.POSITIVE_INFINITY;
-    if (byte > 0x7f) isAscii = false;
+function excludedOf(options: VocabularyOptions): ReadonlySet<number> {
+  return new Set([...options.eosTokenIds, ...options.tokenizer.specialTokenIds, ...tagsOf(options)]);
+}
+
+function allTokens(options: VocabularyOptions): VocabularyTokens {
+  const reading = readTokens(options);
+  let read = reading.next();
+  while (read.done !== true) read = reading.next();
+  return read.value;
+}
+
+function* readTokens(options: VocabularyOptions): Generator<void, VocabularyTokens> {
+  const { tokenizer, vocabSize } = options;
+  const excluded = excludedOf(options);
+  const tags = tagsOf(options);
+  const numIds = Math.min(vocabSize, tokenizer.vocabSize);
+  const ids = new Int32Array(numIds + tags.size);
+  const starts = new Int32Array(ids.length + 1);
+  let bytes = new Uint8Array(16 * ids.length);
+  let numTokens = 0;
+  const add = (id: number, token: Uint8Array) => {
+    const start = starts[numTokens];
+    if (start + token.length > bytes.length) {
+      const wider = new Uint8Array(2 * bytes.length + token.length);
+      wider.set(bytes);
+      bytes = wider;
+    }
+    bytes.set(token, start);
+    ids[numTokens++] = id;
+    starts[numTokens] = start + token.length;
+  };
+  for (let id = 0; id < numIds; id++) {
+    const token = tokenizer.tokenBytes(id);
+    if (isReadable(token) && !excluded.has(id)) add(id, token);
+    if (id % TOKENS_AT_ONCE === TOKENS_AT_ONCE - 1) yield;
   }
-  if (isAscii) return bytes.length;
-  if ((bytes[0] & 0xc0) === 0x80) return Number.POSITIVE_INFINITY;
-  try {
-    const found = Array.from(decoder.decode(bytes));
-    return found.every((character) => includes(plainCodePoints, character.codePointAt(0) ?? 0)) ? found.length : Number.POSITIVE_INFINITY;
-  } catch {
-    return Number.POSITIVE_INFINITY; // part of a character
-  }
+  for (const id of tags) add(id, tagBytes(id));
+  return { numWords: Math.ceil(vocabSize / 32), ids: ids.slice(0, numTokens), starts: starts.slice(0, numTokens + 1), bytes };
 }
 
 /** The node behind these bytes, or -1. */
@@ -132,79 +148,4 @@ export function nodeBehind({ byte, depth, next, numNodes }: ByteTree, bytes: Uin
     end = next[found];
   }
   return found;
-}
-
-function byteTree(tokens: Token[]): ByteTree {
-  tokens.sort((a, b) => Buffer.compare(a.bytes, b.bytes) || a.id - b.id);
-  const capacity = tokens.reduce((sum, { bytes }) => sum + bytes.length, 0);
-  const byte = new Uint8Array(capacity);
-  const depth = new Uint8Array(capacity);
-  const next = new Int32Array(capacity);
-  const tokenStart = new Int32Array(capacity + 1);
-  const open = new Int32Array(MAX_TOKEN_BYTES + 1);
-  let numOpen = 0;
-  let numNodes = 0;
-  let before: Uint8Array = new Uint8Array(0);
-  for (const [i, { bytes }] of tokens.entries()) {
-    let shared = 0;
-    while (shared < before.length && shared < bytes.length && before[shared] === bytes[shared]) shared++;
-    while (numOpen > shared) next[open[--numOpen]] = numNodes;
-    for (let at = shared; at < bytes.length; at++, numNodes++) {
-      open[numOpen++] = numNodes;
-      byte[numNodes] = bytes[at];
-      depth[numNodes] = at + 1;
-      // those on the way to a token begin where it begins: only its last byte holds it
-      tokenStart[numNodes] = i;
-    }
-    before = bytes;
-  }
-  while (numOpen > 0) next[open[--numOpen]] = numNodes;
-  tokenStart[numNodes] = tokens.length;
-  return {
-    numNodes,
-    byte: byte.slice(0, numNodes),
-    depth: depth.slice(0, numNodes),
-    next: next.slice(0, numNodes),
-    tokenStart: tokenStart.slice(0, numNodes + 1),
-    tokens: Int32Array.from(tokens, ({ id }) => id),
-  };
-}
-
-/** Sets of plain characters that patterns tell apart, one bit each. Those of more than one byte have the last one. */
-export const byteKinds: readonly string[] = [
-  ...['ghijklmnopqrstuvwxyz', 'abcdef', 'GHIJKLMNOPQRSTUVWXYZ', 'ABCDEF', '0123456789'],
-  ...['()', '[]', '{}', '<>', '^`'],
-  ..." _-./:,+@=#%&?!';*~$|",
-];
-export const BEYOND_ASCII = 1 << 31;
-
-function kindsBelow({ numNodes, byte, next }: ByteTree): Int32Array {
-  const kindOf = new Int32Array(256).fill(BEYOND_ASCII);
-  for (const [kind, characters] of byteKinds.entries()) for (const character of characters) kindOf[character.charCodeAt(0)] = 1 << kind;
-  const below = new Int32Array(numNodes);
-  for (let n = numNodes - 1; n >= 0; n--)
-    for (let child = n + 1; child < next[n]; child = next[child]) below[n] |= below[child] | kindOf[byte[child]];
-  return below;
-}
-
-/** Mask k has the ids of lists 0 to k; equal masks are one array. */
-function cumulativeMasks(ofLength: readonly (readonly number[])[], numWords: number): Uint32Array[] {
-  let mask = new Uint32Array(numWords);
-  return ofLength.map((ids) => {
-    if (ids.length > 0) mask = mask.slice();
-    for (const id of ids) mask[id >>> 5] |= 1 << (id & 31);
-    return mask;
-  });
-}
-
-function charactersBelow({ numNodes, byte, next }: ByteTree): Uint8Array {
-  const below = new Uint8Array(numNodes);
-  // children lie behind their parent
-  for (let n = numNodes - 1; n >= 0; n--) {
-    for (let child = n + 1; child < next[n]; child = next[child]) {
-      const begins = (byte[child] & 0xc0) === 0x80 ? 0 : 1;
-      below[n] = Math.max(below[n], below[child] + begins);
-    }
-  }
-  return below;
 }
