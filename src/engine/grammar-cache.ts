@@ -1,4 +1,6 @@
 /** Grammars of structured outputs, compiled once for all requests that ask for the same. */
+import { KeptMemory } from '../sampling/grammar/kept-memory.ts';
+import { grammarLimits } from '../sampling/grammar/limits.ts';
 import { CompiledGrammar, type GrammarMatcher } from '../sampling/grammar/matcher.ts';
 import { type StructuredOutput, structuredOutputKey } from '../sampling/grammar/structured-output.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -12,6 +14,7 @@ export class GrammarCache {
   readonly #grammars = new Map<string, Promise<CompiledGrammar>>();
   readonly #compiler = new GrammarCompiler();
   readonly #vocabulary: VocabularyLoader;
+  readonly #memory = new KeptMemory(grammarLimits.keptBytes);
 
   constructor(tokenizer: Tokenizer, vocabSize: number, eosTokenIds: readonly number[], tagTokenIds: readonly number[] = []) {
     this.#vocabulary = new VocabularyLoader({ tokenizer, vocabSize, eosTokenIds, tagTokenIds });
@@ -25,6 +28,10 @@ export class GrammarCache {
     this.#grammars.set(key, compiled);
     for (const oldest of this.#grammars.keys()) {
       if (this.#grammars.size <= MAX_GRAMMARS) break;
+      void this.#grammars.get(oldest)?.then(
+        ({ automaton }) => this.#memory.release(automaton),
+        () => undefined,
+      );
       this.#grammars.delete(oldest);
     }
     const shared = await compiled;
@@ -44,7 +51,7 @@ export class GrammarCache {
     const vocabulary = this.#vocabulary.load();
     vocabulary.catch(() => undefined); // a grammar that is refused is told of first
     const grammar = await this.#compiler.compile(wanted, key.length);
-    return new CompiledGrammar(grammar, await vocabulary);
+    return new CompiledGrammar(grammar, await vocabulary, this.#memory);
   }
 
   close(): void {

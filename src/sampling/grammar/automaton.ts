@@ -3,6 +3,7 @@
  * following a known byte from a known state is two array reads.
  */
 import { EDGE_BYTES, EDGE_CALL, EDGE_EMPTY, EDGE_SPACING, type Grammar } from './grammar.ts';
+import { KeptMemory } from './kept-memory.ts';
 import { grammarLimits, tooLarge } from './limits.ts';
 import type { Runs } from './runs.ts';
 
@@ -27,6 +28,8 @@ class Frame {
   }
 }
 
+/** What a state takes, about, beside its places and its mask. */
+const STATE_BYTES = 1000;
 /** Values of `Frame.spacing`: two places. */
 const NUM_SPACINGS = 16;
 
@@ -103,11 +106,13 @@ export class Automaton {
   /** The bottom of the stack for each spacing. */
   readonly #roots: readonly Frame[];
   #numFrames = 0;
-  #maskBytes = 0;
+  readonly #memory: KeptMemory;
   readonly #start: State;
 
-  constructor(grammar: Grammar) {
+  /** @param memory counts what is kept here, other grammars' too where they share it */
+  constructor(grammar: Grammar, memory = new KeptMemory(grammarLimits.keptBytes)) {
     this.grammar = grammar;
+    this.#memory = memory;
     this.#roots = Array.from({ length: NUM_SPACINGS }, (_, spacing) => new Frame(this.#numFrames++, -1, 0, null, spacing));
     this.#start = this.#close([grammar.ruleStart[0]], [this.#roots[0]]) as State;
   }
@@ -143,20 +148,15 @@ export class Automaton {
     return next;
   }
 
-  /** Counts a mask; beyond the limit all that is known is dropped, and found again as it is needed. */
   keepMask(state: State, mask: Uint32Array): void {
-    this.#maskBytes += mask.byteLength;
-    if (this.#maskBytes > grammarLimits.maskBytes) {
-      this.#forget();
-      this.#maskBytes = mask.byteLength;
-    }
+    this.#memory.grow(this, mask.byteLength);
     state.mask = mask;
   }
 
-  #forget(): void {
+  /** Drops all that is known; it is found again as it is needed. */
+  forget(): void {
     this.#states = new Map();
     for (const root of this.#roots) root.children.clear();
-    this.#maskBytes = 0;
     // what the start leads to would keep all of it alive
     if (this.#start !== undefined) {
       this.#start.targets.fill(undefined, 1);
@@ -223,7 +223,11 @@ export class Automaton {
     const key = keys.join();
     const known = this.#states.get(key);
     if (known !== undefined) return known;
-    if (this.#states.size >= grammarLimits.states) this.#forget();
+    if (this.#states.size >= grammarLimits.states) {
+      this.#memory.release(this);
+      this.forget();
+    }
+    this.#memory.grow(this, STATE_BYTES + 16 * nodes.length);
     const kept: number[] = [];
     for (let i = 0; i < nodes.length; i++) {
       for (let e = grammar.edgeStart[nodes[i]]; e < grammar.edgeStart[nodes[i] + 1]; e++) {

@@ -24,8 +24,8 @@ export const grammarLimits = {
   states: 8_192,
   /** Milliseconds that a worker may compile one grammar. */
   compileMs: 30_000,
-  /** Bytes of masks kept at a time. */
-  maskBytes: 64 << 20,
+  /** Bytes of states and masks that all grammars of an engine keep at a time. */
+  keptBytes: 128 << 20,
 } as const;
 
 /** @param culprit what is too large, as the user wrote it */

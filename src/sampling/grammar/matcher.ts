@@ -2,6 +2,7 @@
 import { Automaton, type State } from './automaton.ts';
 import { forcedTokenOf } from './forced-tokens.ts';
 import type { Grammar } from './grammar.ts';
+import type { KeptMemory } from './kept-memory.ts';
 import { walk, walkPlain } from './mask-walk.ts';
 import { isPlainExact } from './runs.ts';
 import { MAX_PLAIN } from './vocabulary-tables.ts';
@@ -15,8 +16,9 @@ export class CompiledGrammar {
   readonly automaton: Automaton;
   readonly trie: VocabularyTrie;
 
-  constructor(grammar: Grammar, trie: VocabularyTrie) {
-    this.automaton = new Automaton(grammar);
+  /** @param memory shared with other grammars, see `Automaton` */
+  constructor(grammar: Grammar, trie: VocabularyTrie, memory?: KeptMemory) {
+    this.automaton = new Automaton(grammar, memory);
     this.trie = trie;
   }
 
