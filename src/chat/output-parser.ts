@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import type { CallSink, OutputEvent } from './output-events.ts';
 import { type Marker, OutputReader, type Parsing } from './output-reader.ts';
-import type { ReasoningFormat } from './reasoning.ts';
+import { type ReasoningFormat, tagsOf } from './reasoning.ts';
 import type { CallContext, ToolCallFormat, ToolDefinition } from './tool-calls/format.ts';
 
 /** Formats and tokens for a tokenizer: made once, shared by parsers. */
@@ -23,6 +23,8 @@ export interface OutputParserOptions {
   readonly tools?: readonly ToolDefinition[];
   /** Calls reported at most; later ones are left out. */
   readonly maxCalls?: number;
+  /** The output is calls or text, decided at its beginning: tags in the text are text. */
+  readonly isEither?: boolean;
   /** For tests: ids of calls. */
   readonly drawId?: () => string;
 }
@@ -35,7 +37,7 @@ export interface MarkerPosition {
 
 export function outputFormats(tokenizer: Tokenizer, reasoning: ReasoningFormat | null, toolCalls: ToolCallFormat | null): OutputFormats {
   const markers = new Map<number, Marker>();
-  const tags = [...(toolCalls?.tokenTags ?? []), ...(reasoning === null ? [] : (reasoning.tokenTags ?? [reasoning.open, reasoning.close]))];
+  const tags = [...(toolCalls?.tokenTags ?? []), ...(reasoning === null ? [] : tagsOf(reasoning))];
   for (const spelling of tags) {
     const id = tokenizer.tokenId(spelling);
     if (id !== undefined) markers.set(id, { spelling, isSpecial: tokenizer.specialTokenIds.has(id) });
@@ -84,16 +86,20 @@ export class OutputParser {
     return this.#sink.take();
   }
 
-  *#parse({ beginsInReasoning = false, tools = [] }: OutputParserOptions): Parsing<void> {
+  *#parse({ beginsInReasoning = false, tools = [], isEither = false }: OutputParserOptions): Parsing<void> {
     const { reasoning, toolCalls } = this.#formats;
     const reader = this.#reader;
     const sink = this.#sink;
     const parseOutput = toolCalls?.parseOutput ?? (toolCalls === null ? reasoning?.parseOutput : undefined);
-    if (parseOutput !== undefined) return yield* this.#parseChannels(parseOutput);
+    if (parseOutput !== undefined) return yield* this.#parseChannels(parseOutput, beginsInReasoning);
     if (reasoning !== null) yield* this.#parseReasoning(reasoning, beginsInReasoning);
     else this.reasoningState = 'none';
     const context: CallContext = { reader, sink, tools: new Map(tools.map((tool) => [tool.name, tool])) };
     if (toolCalls?.parseStart !== undefined) yield* toolCalls.parseStart(context);
+    if (isEither && !(yield* this.#beginsWithCall(context))) {
+      yield* reader.until([], (text) => sink.content(text));
+      return;
+    }
     for (;;) {
       const tag = yield* reader.until(toolCalls?.openTags ?? [], (text) => sink.content(text));
       if (tag === null || toolCalls === null) return;
@@ -101,14 +107,25 @@ export class OutputParser {
     }
   }
 
+  /** Reads a call if the answer begins with one; no white space stands before it. */
+  *#beginsWithCall(context: CallContext): Parsing<boolean> {
+    const { toolCalls } = this.#formats;
+    for (const tag of toolCalls?.openTags ?? []) {
+      if (!(yield* this.#reader.acceptTag(tag))) continue;
+      yield* toolCalls?.parse(context, tag) ?? [];
+      return true;
+    }
+    return false;
+  }
+
   /** All of the output is in messages: the first end of reasoning is what counts as such. */
-  *#parseChannels(parse: NonNullable<ToolCallFormat['parseOutput']>): Parsing<void> {
+  *#parseChannels(parse: NonNullable<ToolCallFormat['parseOutput']>, beginsInReasoning: boolean): Parsing<void> {
     const onReasoning = (state: 'open' | 'closed') => {
       if (this.reasoningState === 'closed') return;
       this.reasoningState = state;
       if (state === 'closed') this.reasoningEnd = this.#reader.consumed;
     };
-    yield* parse({ reader: this.#reader, sink: this.#sink, onReasoning });
+    yield* parse({ reader: this.#reader, sink: this.#sink, onReasoning, beginsInReasoning });
     if (this.reasoningState === 'unknown') this.reasoningState = 'none';
   }
 

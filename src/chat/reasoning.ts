@@ -28,6 +28,11 @@ export const reasoningFormats: readonly ReasoningFormat[] = [
   { name: 'seed', open: '<seed:think>', close: '</seed:think>' },
 ];
 
+/** All its tags that may be tokens. */
+export function tagsOf({ open, close, tokenTags }: ReasoningFormat): readonly string[] {
+  return tokenTags ?? [open, close];
+}
+
 /** The format that a chat template knows of, by its text; null when there is none. */
 export function reasoningFormatOf(template: string): ReasoningFormat | null {
   const told = reasoningFormats.find((format) => format.isTaughtBy?.(template) === true);

@@ -1,4 +1,5 @@
 import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
+import type { HeldCalls } from '../chat/output-outline.ts';
 import type { TierStats } from '../kv/tiers/tier.ts';
 import type { SamplingParams } from '../sampling/params.ts';
 import type { PacingReport } from '../scheduler/pacing.ts';
@@ -38,6 +39,8 @@ export interface GenerateOptions {
    * string reaches across one.
    */
   readonly markerTokenIds?: ReadonlySet<number>;
+  /** Tools whose calls are held to the syntax of their format and to their schemas. */
+  readonly calls?: HeldCalls | undefined;
   /** Change the logits of each place, in this order, before anything else of sampling. */
   readonly logitsProcessors?: readonly LogitsProcessor[] | undefined;
   /** Ends a choice behind the token after which it first says true; the token and its text are part of the output. */

@@ -1,11 +1,11 @@
 /** A request in progress: its stream, its choices, its times. */
-import type { GrammarMatcher } from '../sampling/grammar/matcher.ts';
 import type { Request } from '../scheduler/request.ts';
 import type { IncrementalDetokenizer } from '../tokenizer/detokenizer.ts';
 import type { StopStringMatcher } from '../tokenizer/stop-strings.ts';
 import type { BeamOutput } from './beam-output.ts';
 import type { FinishedRequest } from './engine.ts';
 import type { GenerationStream } from './generation-stream.ts';
+import type { HeldOutput } from './held-output.ts';
 import type { LogitsProcessor, StopPredicate } from './logits-stage.ts';
 import type { RequestSampling } from './request-sampling.ts';
 
@@ -18,8 +18,8 @@ export interface Choice {
   readonly stops: StopStringMatcher;
   /** Tokens that are told apart from text. */
   readonly markerTokenIds: ReadonlySet<number>;
-  /** Where a structured output stands, or null. */
-  readonly grammar: GrammarMatcher | null;
+  /** Where it stands in its grammar and its budget of reasoning; null without either. */
+  readonly held: HeldOutput | null;
   readonly logitsProcessors: readonly LogitsProcessor[];
   readonly stopWhen: StopPredicate | null;
   /** What `stopWhen` is shown; kept for it alone. */

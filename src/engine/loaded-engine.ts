@@ -11,7 +11,6 @@ import { KvCache } from '../kv/kv-cache.ts';
 import { namespaceOf } from '../kv/namespace.ts';
 import type { TierStack } from '../kv/tiers/tier-stack.ts';
 import type { Plan } from '../plan/plan.ts';
-import type { GrammarMatcher } from '../sampling/grammar/matcher.ts';
 import { type ResolvedSamplingParams, resolveSamplingParams, type SamplingParams } from '../sampling/params.ts';
 import { type PolicyName, policies } from '../scheduler/policies/index.ts';
 import { Request, type RequestOptions } from '../scheduler/request.ts';
@@ -26,10 +25,11 @@ import { BlockMover } from './block-mover.ts';
 import type { Engine, EngineStats, FinishedRequest, GenerateInput, GenerateOptions, ModelInfo, RequestReport } from './engine.ts';
 import { Generation } from './generation.ts';
 import { GenerationStream } from './generation-stream.ts';
-import { GrammarCache } from './grammar-cache.ts';
+import type { HeldOutput } from './held-output.ts';
 import { type InputParts, lastTokens, promptTokenIds } from './input.ts';
 import { EngineLoop, type LogitsListener } from './loop.ts';
 import { OutputStage } from './output.ts';
+import { OutputHolder } from './output-holder.ts';
 import { PrefixTransfer } from './prefix-transfer.ts';
 import { requestSampling } from './request-sampling.ts';
 import type { RequestStream } from './request-stream.ts';
@@ -144,7 +144,7 @@ export class LoadedEngine implements Engine {
   readonly #output: OutputStage;
   readonly #mover: BlockMover | null;
   readonly #loop: EngineLoop;
-  readonly #grammars: GrammarCache;
+  readonly #holder: OutputHolder;
   readonly #retention: RetentionPrograms;
   readonly #listeners = new Set<(event: FinishedRequest) => void>();
   /** Streams whose prompt is still being prepared. */
@@ -163,7 +163,7 @@ export class LoadedEngine implements Engine {
     this.#clock = parts.clock ?? realClock;
     this.#input = { tokenizer: parts.tokenizer, chatTemplate: parts.chatTemplate, vocabSize: parts.model.vocabSize };
     this.#eosTokenIds = parts.eosTokenIds ?? parts.tokenizer.eosTokenIds;
-    this.#grammars = new GrammarCache(parts.tokenizer, parts.model.vocabSize, this.#eosTokenIds);
+    this.#holder = new OutputHolder(parts.tokenizer, parts.model, this.#eosTokenIds);
     const { groups, blockSize } = cache.spec;
     const { enablePrefixCaching, evictionPolicy = 'lru', prefixTtlSeconds = DEFAULT_TTL_SECONDS } = limits;
     const eviction = evictionPolicies[evictionPolicy]({ ttlMs: prefixTtlSeconds * 1000 });
@@ -296,7 +296,7 @@ export class LoadedEngine implements Engine {
   async #close(): Promise<void> {
     const reason = new MillraceError('ENGINE_CLOSED', 'The engine was closed while the request was running.');
     for (const stream of this.#arriving) stream.abort(reason);
-    this.#grammars.close();
+    this.#holder.close();
     this.#output.failAll(reason, this.#clock.nowMs());
     await this.#loop.stop();
     await this.#mover?.close();
@@ -324,7 +324,8 @@ export class LoadedEngine implements Engine {
       drawSeed: () => this.#drawSeed(),
     });
     const scheduling = schedulingOf(options, generation.startMs);
-    const matchers = params.structuredOutput === null ? [] : await this.#matchers(generation, prompt.length, params, scheduling);
+    const isHeld = params.structuredOutput !== null || params.thinkingTokenBudget !== null || options.calls !== undefined;
+    const held = isHeld ? await this.#hold(generation, input, prompt, params, options, scheduling) : [];
     this.#refuseWhenClosed();
     if (stream.isDone) return;
     const { logitsProcessors = [], stopWhen = null } = options;
@@ -340,7 +341,7 @@ export class LoadedEngine implements Engine {
       first ??= request;
       const sampling = requestSampling(request, this.#eosTokenIds, this.tokenizer, this.model.vocabSize);
       request.wantsPromptRows = choice === 0 && params.promptLogprobs !== null && prompt.length > 1;
-      request.waitsForSample = sampling.waitsForSample || params.structuredOutput !== null || logitsProcessors.length > 0;
+      request.waitsForSample = sampling.waitsForSample || (held[choice] ?? null) !== null || logitsProcessors.length > 0;
       generation.choices.push({
         request,
         generation,
@@ -348,7 +349,7 @@ export class LoadedEngine implements Engine {
         detokenizer: new IncrementalDetokenizer(this.tokenizer, { skipSpecialTokens: params.skipSpecialTokens, promptTokenIds: prompt }),
         stops: new StopStringMatcher(params.stop, { includeStop: params.includeStopStringInOutput }),
         markerTokenIds: options.markerTokenIds ?? noTokens,
-        grammar: matchers[choice] ?? null,
+        held: held[choice] ?? null,
         logitsProcessors,
         stopWhen,
         written: { tokenIds: [], text: '' },
@@ -365,16 +366,18 @@ export class LoadedEngine implements Engine {
   }
 
   /** While its grammar is compiled a request waits in no line, and is reported here. */
-  async #matchers(
+  async #hold(
     { stream, startMs }: Generation,
-    promptTokens: number,
-    { structuredOutput, bestOf }: ResolvedSamplingParams,
+    input: GenerateInput,
+    prompt: Int32Array,
+    params: ResolvedSamplingParams,
+    { calls = null }: { calls?: GenerateOptions['calls'] | null },
     { tenant = '', priority = 0 }: Pick<RequestOptions, 'tenant' | 'priority'>,
-  ): Promise<GrammarMatcher[]> {
-    if (structuredOutput === null) return [];
-    this.#compiling.set(stream, { id: stream.requestId, tenant, priority, promptTokens, startMs });
+  ): Promise<readonly (HeldOutput | null)[]> {
+    const constraint = this.#holder.constraintOf(input, prompt, params, calls);
+    if (constraint !== null) this.#compiling.set(stream, { id: stream.requestId, tenant, priority, promptTokens: prompt.length, startMs });
     try {
-      return await this.#grammars.matchers(structuredOutput, bestOf);
+      return await this.#holder.hold(constraint, prompt, params.thinkingTokenBudget, params.bestOf);
     } finally {
       this.#compiling.delete(stream);
     }

@@ -1,9 +1,9 @@
 /** Masks of structured outputs: worked out on this thread while the backend runs the forward pass of the same step, then handed to its sampler (S2). */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { HostStage } from '../backends/backend.ts';
-import type { GrammarMatcher } from '../sampling/grammar/matcher.ts';
 import type { Request } from '../scheduler/request.ts';
 import type { ScheduledBatch } from '../scheduler/scheduled-batch.ts';
+import type { HeldOutput } from './held-output.ts';
 
 /** A mask takes far less; one that takes this long is a fault of ours, and ends the step. */
 const DEADLINE_MS = 30_000;
@@ -12,15 +12,15 @@ const TURN_MS = 5;
 
 /** What one request's output is held to. */
 export interface OutputRules {
-  readonly grammar: GrammarMatcher | null;
+  readonly held: Pick<HeldOutput, 'isFree' | 'fillMask'> | null;
   readonly allowed: Uint32Array | null;
 }
 
 export class MaskStage implements HostStage {
   readonly needsLogits = false;
   readonly deadlineMs = DEADLINE_MS;
-  /** Matcher of each logit row, null where anything may follow. */
-  readonly #matchers: readonly (GrammarMatcher | null)[];
+  /** What each logit row is held to, null where anything may follow. */
+  readonly #held: readonly OutputRules['held'][];
   /** Bits of what each row may be at all, null where it is not said. */
   readonly #allowed: readonly (Uint32Array | null)[];
   /** Rows whose output must not end yet where it may go on. */
@@ -29,12 +29,12 @@ export class MaskStage implements HostStage {
   #masks: Promise<Uint32Array> | null = null;
 
   constructor(
-    matchers: readonly (GrammarMatcher | null)[],
+    held: readonly OutputRules['held'][],
     numWords: number,
     withholdsEnd: readonly boolean[] = [],
     allowed: readonly (Uint32Array | null)[] = [],
   ) {
-    this.#matchers = matchers;
+    this.#held = held;
     this.#allowed = allowed;
     this.#withholdsEnd = withholdsEnd;
     this.#numWords = numWords;
@@ -42,21 +42,21 @@ export class MaskStage implements HostStage {
 
   /** @returns null when no row of the step is held to a grammar or a list of ids */
   static of(batch: ScheduledBatch, rulesOf: (request: Request) => OutputRules, vocabSize: number): MaskStage | null {
-    const matchers: (GrammarMatcher | null)[] = [];
+    const heldRows: OutputRules['held'][] = [];
     const allowed: (Uint32Array | null)[] = [];
     const withholdsEnd: boolean[] = [];
     for (let row = 0; row < batch.numRows; row++) {
       const { params, numOutputTokens } = batch.requests[row];
       for (let i = 0; i < batch.numLogitRows[row]; i++) {
-        const { grammar, allowed: bits } = rulesOf(batch.requests[row]);
-        matchers.push(grammar);
+        const { held, allowed: bits } = rulesOf(batch.requests[row]);
+        heldRows.push(held?.isFree === true ? null : held);
         allowed.push(bits);
         withholdsEnd.push(params.ignoreEos || numOutputTokens + i < params.minTokens);
       }
     }
-    for (let i = 0; i < batch.totalPromptRows; i++) matchers.push(null);
-    const isFree = matchers.every((matcher) => matcher === null) && allowed.every((bits) => bits === null);
-    return isFree ? null : new MaskStage(matchers, Math.ceil(vocabSize / 32), withholdsEnd, allowed);
+    for (let i = 0; i < batch.totalPromptRows; i++) heldRows.push(null);
+    const isFree = heldRows.every((held) => held === null) && allowed.every((bits) => bits === null);
+    return isFree ? null : new MaskStage(heldRows, Math.ceil(vocabSize / 32), withholdsEnd, allowed);
   }
 
   /** Begins when the backend has been given the step, or at the latest when it asks. */
@@ -72,14 +72,14 @@ export class MaskStage implements HostStage {
   async #fill(): Promise<Uint32Array> {
     // by the next turn the backend has really begun
     await nextTurn();
-    const masks = new Uint32Array(this.#matchers.length * this.#numWords);
+    const masks = new Uint32Array(this.#held.length * this.#numWords);
     let turnMs = performance.now();
-    for (const [row, matcher] of this.#matchers.entries()) {
+    for (const [row, held] of this.#held.entries()) {
       const words = masks.subarray(row * this.#numWords, (row + 1) * this.#numWords);
-      if (matcher === null) words.fill(0xffffffff);
+      if (held === null) words.fill(0xffffffff);
       else {
         try {
-          matcher.fillMask(words, this.#withholdsEnd[row] ?? false);
+          held.fillMask(words, this.#withholdsEnd[row] ?? false);
         } catch {
           words.fill(0); // nothing may follow: this row fails, and no other
         }

@@ -2,6 +2,9 @@
 import type { Static, TSchema } from 'typebox';
 import { MillraceError } from '../base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
+import type { OutputEvent } from '../chat/output-events.ts';
+import { type OutputFormats, OutputParser, outputFormats } from '../chat/output-parser.ts';
+import { beginsInReasoning, reasoningFormatNamed } from '../chat/reasoning.ts';
 import type { SamplingParams } from '../sampling/params.ts';
 import type { Engine, GenerateInput } from './engine.ts';
 import { parsePartialJson } from './partial-json.ts';
@@ -68,11 +71,19 @@ export interface ObjectStream<S extends ObjectSchema> extends PromiseLike<ValueO
 export function streamObject<S extends ObjectSchema>(engine: Engine, options: ObjectOptions<S>): ObjectStream<S> {
   const { schema, params = {}, signal } = options;
   const structuredOutput = { json: jsonSchemaOf(schema) };
-  const stream = engine.generate(inputOf(options), { ...params, structuredOutput }, signal === undefined ? {} : { signal });
+  const reading = new AnswerReading(engine, options.messages !== undefined);
+  const stream = engine.generate(
+    inputOf(options),
+    { ...params, structuredOutput },
+    {
+      markerTokenIds: reading.markerTokenIds,
+      ...(signal === undefined ? {} : { signal }),
+    },
+  );
   // asked for at once, and only once: a Standard Schema may do what it likes with the value
   let whole: Promise<ValueOf<S>> | null = null;
   const value = () => {
-    whole ??= Promise.resolve(stream).then(({ choices }) => finished(schema, choices[0]));
+    whole ??= Promise.resolve(stream).then(({ choices, promptTokenIds }) => finished(schema, choices[0], reading.textOf(promptTokenIds, choices[0])));
     return whole;
   };
   return {
@@ -82,8 +93,10 @@ export function streamObject<S extends ObjectSchema>(engine: Engine, options: Ob
     async *[Symbol.asyncIterator]() {
       let text = '';
       let last = '';
+      const { promptTokenIds } = await stream.admitted;
+      const parser = reading.parser(promptTokenIds);
       for await (const delta of stream) {
-        text += delta.text;
+        text += contentOf(parser.push(delta.text, delta.markers));
         const partial = parsePartialJson(text);
         const said = JSON.stringify(partial);
         if (partial === undefined || said === last) continue;
@@ -95,6 +108,37 @@ export function streamObject<S extends ObjectSchema>(engine: Engine, options: Ob
   };
 }
 
+/** Tells the answer from the reasoning before it, in a conversation. */
+class AnswerReading {
+  readonly #engine: Engine;
+  readonly #formats: OutputFormats;
+
+  constructor(engine: Engine, isChat: boolean) {
+    const name = isChat ? (engine.model.outputFormats?.reasoning ?? null) : null;
+    this.#engine = engine;
+    this.#formats = outputFormats(engine.tokenizer, reasoningFormatNamed(name), null);
+  }
+
+  get markerTokenIds(): ReadonlySet<number> {
+    return new Set(this.#formats.markers.keys());
+  }
+
+  parser(promptTokenIds: Int32Array): OutputParser {
+    const { reasoning } = this.#formats;
+    const tail = reasoning === null ? '' : this.#engine.tokenizer.decode(promptTokenIds.slice(-16), { skipSpecialTokens: false });
+    return new OutputParser(this.#formats, { beginsInReasoning: reasoning !== null && beginsInReasoning(reasoning, tail) });
+  }
+
+  textOf(promptTokenIds: Int32Array, { text, markers = [] }: GenerationChoice): string {
+    const parser = this.parser(promptTokenIds);
+    return contentOf([...parser.push(text, markers), ...parser.end()]);
+  }
+}
+
+function contentOf(events: readonly OutputEvent[]): string {
+  return events.map((event) => (event.type === 'content' ? event.text : '')).join('');
+}
+
 /**
  * @throws OUTPUT_INCOMPLETE when `maxTokens` came before the end or the schema's own checks refuse the value; GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED,
  *   GRAMMAR_TOO_LARGE for the schema; what generating throws
@@ -103,7 +147,7 @@ export function generateObject<S extends ObjectSchema>(engine: Engine, options: 
   return Promise.resolve().then(() => streamObject(engine, options));
 }
 
-async function finished<S extends ObjectSchema>(schema: S, { text, finishReason, stopReason }: GenerationChoice): Promise<ValueOf<S>> {
+async function finished<S extends ObjectSchema>(schema: S, { finishReason, stopReason }: GenerationChoice, text: string): Promise<ValueOf<S>> {
   if (finishReason !== 'stop' || stopReason !== null) {
     throw new MillraceError('OUTPUT_INCOMPLETE', {
       message: 'The output ended before the value was complete.',

@@ -1,7 +1,6 @@
 /** From a step's tokens to text in the callers' hands: detokenise, look for an end, push, finish. */
 import type { StepResult } from '../backends/backend.ts';
 import { MillraceError } from '../base/errors.ts';
-import type { GrammarMatcher } from '../sampling/grammar/matcher.ts';
 import { shapingFields } from '../sampling/shaping.ts';
 import type { Request } from '../scheduler/request.ts';
 import type { CommittedBatch, ScheduledBatch } from '../scheduler/scheduled-batch.ts';
@@ -9,6 +8,7 @@ import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { BeamOutput } from './beam-output.ts';
 import type { FinishedRequest } from './engine.ts';
 import type { Choice, Generation } from './generation.ts';
+import type { HeldOutput } from './held-output.ts';
 import { type LogitsProcessor, userFunctionFailed } from './logits-stage.ts';
 import type { OutputRules } from './mask-stage.ts';
 import type { RequestSampling } from './request-sampling.ts';
@@ -64,7 +64,7 @@ export class OutputStage {
 
   rulesOf(request: Request): OutputRules {
     const choice = this.#choices.get(request);
-    return { grammar: choice?.grammar ?? null, allowed: choice?.sampling.allowed ?? null };
+    return { held: choice?.held ?? null, allowed: choice?.sampling.allowed ?? null };
   }
 
   processorsOf(request: Request): readonly LogitsProcessor[] {
@@ -77,7 +77,8 @@ export class OutputStage {
     for (let row = 0; row < batch.numRows; row++) {
       for (let i = 0; i < batch.numLogitRows[row]; i++) {
         const state = result.corrupted[logitRow + i];
-        if (state !== 0) this.failRequest(batch.requests[row], corruption(state, batch.requests[row]), nowMs);
+        if (state !== 0)
+          this.failRequest(batch.requests[row], corruption(state, this.#choices.get(batch.requests[row])?.held?.hasGrammar ?? false), nowMs);
       }
       logitRow += batch.numLogitRows[row];
     }
@@ -154,10 +155,10 @@ export class OutputStage {
    * allows nothing else in their places, so that they are what one step each would have drawn.
    */
   #jumpForward(choice: Choice, nowMs: number): Ending | null {
-    const { grammar, request } = choice;
+    const { held, request } = choice;
     // log probabilities come from logits of each place; ends that are still forbidden are the sampler's business
     if (
-      grammar === null ||
+      held === null ||
       !this.#parts.jumpForward ||
       choice.sampling.numLogprobs >= 0 ||
       choice.sampling.forbidsJumps ||
@@ -165,7 +166,7 @@ export class OutputStage {
     )
       return null;
     for (let i = 0; i < MAX_JUMP && choice.numTokens >= request.params.minTokens; i++) {
-      const tokenId = forcedToken(grammar);
+      const tokenId = forcedToken(held);
       if (tokenId < 0) return null;
       this.#parts.scheduler.extend(request, tokenId);
       this.#parts.counters.jumpForwardTokens++;
@@ -206,7 +207,7 @@ export class OutputStage {
     const { request, generation } = choice;
     const { params } = request;
     this.#countToken(choice, nowMs);
-    choice.grammar?.accept(tokenId);
+    choice.held?.accept(tokenId);
     let ending = choice.numTokens > params.minTokens ? this.#endToken(request, tokenId) : null;
     let text = '';
     const isMarker = ending === null && choice.markerTokenIds.has(tokenId);
@@ -221,7 +222,7 @@ export class OutputStage {
       }
     }
     // a text to which nothing can be added has ended, whether or not the model has an end token
-    if (ending === null && choice.grammar?.isFinished === true) ending = { finishReason: 'stop', stopReason: null };
+    if (ending === null && choice.held?.isFinished === true) ending = { finishReason: 'stop', stopReason: null };
     if (ending === null && choice.numTokens >= params.maxTokens) ending = { finishReason: 'length', stopReason: null };
     generation.stream.push(request.choice, tokenId, text, logprob, isMarker);
     return ending ?? this.#askCaller(choice, tokenId, text, nowMs);
@@ -288,9 +289,9 @@ export class OutputStage {
 }
 
 /** A grammar that cannot say it is asked again, and fails, where its mask is made. */
-function forcedToken(grammar: GrammarMatcher): number {
+function forcedToken(held: HeldOutput): number {
   try {
-    return grammar.forcedToken;
+    return held.forcedToken;
   } catch {
     return -1;
   }
@@ -315,8 +316,8 @@ function tokenLogprob(result: StepResult, logitRow: number, topLogprobs: number,
   return { tokenId: result.tokenIds[logitRow], logprob: result.logprobs[logitRow], top, ...(numWanted === 0 ? {} : { wanted }) };
 }
 
-function corruption(state: number, { params }: Request): MillraceError {
-  if (state === 2 && params.structuredOutput !== null) {
+function corruption(state: number, hasGrammar: boolean): MillraceError {
+  if (state === 2 && hasGrammar) {
     return new MillraceError('GRAMMAR_TOO_LARGE', {
       message: 'The structured output cannot go on: no token of the vocabulary may follow, or too many readings are open.',
       param: 'structured_outputs',

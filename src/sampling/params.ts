@@ -77,6 +77,8 @@ export interface SamplingParams {
   logprobs?: boolean | undefined;
   /** Alternatives reported per token, 0 to 20. */
   topLogprobs?: number | undefined;
+  /** Tokens of reasoning at most, its tags not counted: then its end is forced. 0: none. Null: no bound. */
+  thinkingTokenBudget?: number | null | undefined;
   /** Holds the whole output to a schema, a pattern, a list of texts or a grammar. With `minTokens` or `ignoreEos` it goes on where it may. */
   structuredOutput?: StructuredOutput | null | undefined;
 }
@@ -126,6 +128,7 @@ export const samplingDefaults = {
   lengthPenalty: 1,
   earlyStopping: false as EarlyStopping,
   truncatePromptTokens: null as number | null,
+  thinkingTokenBudget: null as number | null,
   stop: [] as readonly string[],
   stopTokenIds: [] as readonly number[],
   includeStopStringInOutput: false,
@@ -165,6 +168,7 @@ const ranges: Partial<Record<keyof SamplingParams, Range>> = {
   mirostatEta: { min: 0, max: 1 },
   dynatempRange: { min: 0, max: 100 },
   dynatempExponent: { min: 0, max: 100 },
+  thinkingTokenBudget: { min: 0, max: 2 ** 31 - 1, integer: true },
   promptLogprobs: { min: 0, max: MAX_TOP_LOGPROBS, integer: true },
   bestOf: { min: 1, max: MAX_N, integer: true },
   beamWidth: { min: 1, max: MAX_N, integer: true },

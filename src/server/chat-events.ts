@@ -28,10 +28,12 @@ export async function* chatEvents(
 ): AsyncGenerator<OutputEvent | ChatEnd, void, undefined> {
   const request = readChatCompletion({ ...body, n: 1 }, defaultLimits);
   const reading = new ChatReading({ engine }, request);
-  const [input] = request.inputs;
+  const { markerTokenIds, calls, request: held } = reading.generating;
+  const [input] = held.inputs;
   if (input === undefined) return;
-  const stream = engine.generate(input, request.params, {
-    markerTokenIds: reading.markerTokenIds,
+  const stream = engine.generate(input, held.params, {
+    markerTokenIds,
+    calls,
     ...(signal === undefined ? {} : { signal }),
   });
   try {

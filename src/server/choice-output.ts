@@ -1,8 +1,10 @@
 import type { OutputEvent } from '../chat/output-events.ts';
+import { type HeldCalls, tagTokens } from '../chat/output-outline.ts';
 import { type OutputFormats, OutputParser, outputFormats } from '../chat/output-parser.ts';
+import { SyntaxWriter } from '../chat/output-syntax.ts';
 import { beginsInReasoning, reasoningFormatNamed } from '../chat/reasoning.ts';
 import { forcedCall } from '../chat/tool-calls/forced.ts';
-import type { ToolDefinition } from '../chat/tool-calls/format.ts';
+import type { ToolCallFormat, ToolDefinition } from '../chat/tool-calls/format.ts';
 import { toolCallFormatNamed } from '../chat/tool-calls/index.ts';
 import type { GenerationChoice, GenerationDelta } from '../engine/request-stream.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
@@ -19,41 +21,49 @@ export interface ToolUse {
   readonly forced: readonly ToolDefinition[] | null;
   /** The request names the tool, so that a call is no news. */
   readonly isNamed?: boolean;
+  /** Calls that the model makes by itself are held to the schemas of the tools, too. */
+  readonly isStrict?: boolean;
 }
 
 export const noTools: ToolUse = { tools: [], allowsMany: true, forced: null };
 
-/** How the outputs of one conversation are read: shared by its choices. */
+/** How the outputs of one conversation are held and read: shared by its choices. */
 export class ChatReading {
   readonly formats: OutputFormats;
   readonly tokenizer: Tokenizer;
+  /** What is to be generated. */
+  readonly generating: { readonly request: GenerationRequest; readonly markerTokenIds: ReadonlySet<number>; readonly calls?: HeldCalls };
   readonly #use: ToolUse;
+  readonly #isEither: boolean;
 
   /**
    * @param isChat false for a plain continuation, which is text and nothing else
    * @throws NOT_SUPPORTED when there are tools and nobody knows how the model writes calls
    */
-  constructor({ engine }: Pick<ServedModel, 'engine'>, { toolUse: use, params }: Pick<GenerationRequest, 'toolUse' | 'params'>, isChat = true) {
+  constructor({ engine }: Pick<ServedModel, 'engine'>, request: GenerationRequest, isChat = true) {
+    const { toolUse: use, params } = request;
     const names = engine.model.outputFormats;
     const own = use.tools.length === 0 ? null : toolCallFormatNamed(names?.toolCalls ?? null);
-    const toolCalls = use.forced === null ? own : forcedCall(use.forced).format;
-    if (use.tools.length > 0 && toolCalls === null) {
+    if (use.tools.length > 0 && use.forced === null && own === null) {
       throw notSupported('tools', "The model's chat template teaches no format of tool calls that is known here: tool use");
     }
-    // A schema that holds the whole output leaves no room for reasoning.
-    const readsReasoning = isChat && !params.structuredOutput;
+    const calls = own === null ? null : heldCalls(use, own, params.structuredOutput ?? null, engine.tokenizer);
+    // without a format of its own that can be held, a schema of the whole output forces the call
+    const forced = use.forced === null || calls !== null ? null : forcedCall(use.forced);
     this.tokenizer = engine.tokenizer;
-    this.formats = outputFormats(engine.tokenizer, readsReasoning ? reasoningFormatNamed(names?.reasoning ?? null) : null, toolCalls);
+    this.formats = outputFormats(engine.tokenizer, isChat ? reasoningFormatNamed(names?.reasoning ?? null) : null, forced?.format ?? own);
     this.#use = use;
+    this.#isEither = calls?.mode === 'instead';
+    this.generating = {
+      request: forced === null ? request : { ...request, params: { ...params, structuredOutput: { json: forced.schema } } },
+      markerTokenIds: new Set(this.formats.markers.keys()),
+      ...(calls === null ? {} : { calls }),
+    };
   }
 
   /** Whether the request named the tool that is called. */
   get isNamed(): boolean {
     return this.#use.isNamed ?? false;
-  }
-
-  get markerTokenIds(): ReadonlySet<number> {
-    return new Set(this.formats.markers.keys());
   }
 
   /** One for each choice. */
@@ -63,10 +73,22 @@ export class ChatReading {
     const parser = new OutputParser(this.formats, {
       beginsInReasoning: reasoning !== null && beginsInReasoning(reasoning, tail),
       tools: this.#use.tools,
+      isEither: this.#isEither,
       ...(this.#use.allowsMany ? {} : { maxCalls: 1 }),
     });
     return new ChoiceOutput(parser, this);
   }
+}
+
+/** @returns null where calls are not held in the format's own syntax */
+function heldCalls(use: ToolUse, format: ToolCallFormat, answer: object | null, tokenizer: Tokenizer): HeldCalls | null {
+  const { tools, forced, allowsMany, isStrict = false } = use;
+  if (forced !== null) {
+    const canHold = format.callSyntax(new SyntaxWriter(tagTokens(tokenizer)), forced, allowsMany) !== null;
+    return canHold ? { format, tools: forced, allowsMany, mode: 'required' } : null;
+  }
+  if (answer !== null) return { format, tools, allowsMany, mode: 'instead' };
+  return isStrict ? { format, tools, allowsMany, mode: 'within' } : null;
 }
 
 /** One choice as it is read: what its text means, and how much of it was reasoning. */

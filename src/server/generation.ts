@@ -1,5 +1,6 @@
 import type { FastifyReply } from 'fastify';
 import { invariant, MillraceError } from '../base/errors.ts';
+import type { HeldCalls } from '../chat/output-outline.ts';
 import type { GenerateOptions } from '../engine/engine.ts';
 import type { Admission, GenerationResult, RequestStream } from '../engine/request-stream.ts';
 import { type Dialect, openAi } from './dialect.ts';
@@ -27,6 +28,8 @@ export interface Generation {
   readonly id?: string;
   /** Prefix of the response id, such as `chatcmpl`. */
   readonly idPrefix: string;
+  /** Tools whose calls are held to their schemas. */
+  readonly calls?: HeldCalls;
   /** Tokens that the format wants apart from the text. */
   readonly markerTokenIds?: ReadonlySet<number>;
   /** Called once, after every prompt was admitted. */
@@ -113,6 +116,7 @@ export async function begin(generation: Generation, exchange: Exchange, signal: 
       signal,
       requestId: exchange.generationId(generation.idPrefix, index, request.inputs.length),
       ...(generation.markerTokenIds === undefined ? {} : { markerTokenIds: generation.markerTokenIds }),
+      ...(generation.calls === undefined ? {} : { calls: generation.calls }),
     }),
   );
   try {

@@ -145,6 +145,12 @@ function toolCases(): Case[] {
         await api.refused(path, body({ ...asked, tools: [{ type: 'function', function: { name: '' } }] }), 'REQUEST_INVALID');
       },
     ),
+    one('tools[].function.strict', 'calls are held to the schemas of their tools', async (api) => {
+      const strict = { ...weather, function: { ...weather.function, strict: true } };
+      const { options } = await api.generate(path, body({ ...asked, tools: [strict] }));
+      assert.deepEqual([options?.calls?.mode, options?.calls?.tools.map(({ name }) => name)], ['within', ['get_weather']]);
+      assert.equal((await api.generate(path, body({ ...asked, tools: [weather] }))).options?.calls, undefined);
+    }),
     one('tools[].function.description', 'reaches a template that shows it', async (api) => {
       assert.match(await prompt(api, { tools: [weather] }), /\[tool Tells the weather\.\]/);
     }),

@@ -87,6 +87,11 @@ function promptCases(at: string, shown: Shown): Case[] {
       assert.doesNotMatch(await shown(api, { tools: [weather], tool_choice: { type: 'none' } }), /get_weather/);
       await api.refused(at, given({ tools: [weather], tool_choice: { type: 'tool', name: 'x' } }), 'REQUEST_INVALID');
     }),
+    one('thinking.budget_tokens', 'bounds the thinking, and there is none when it is disabled', async (api) => {
+      const { params } = await api.generate(path, body({ thinking: { type: 'enabled', budget_tokens: 1024 } }));
+      assert.equal(params.thinkingTokenBudget, 1024);
+      assert.equal((await api.generate(path, body({ thinking: { type: 'disabled' } }))).params.thinkingTokenBudget, 0);
+    }),
     one(['thinking', 'thinking.type'], 'opens, or does not open, the reasoning of a template that knows it', async (api) => {
       assert.match(await shown(api, { thinking: { type: 'enabled', budget_tokens: 1024 } }), /<think>\n$/);
       assert.doesNotMatch(await shown(api, { thinking: { type: 'disabled' } }), /<think>/);

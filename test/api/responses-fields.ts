@@ -68,6 +68,10 @@ export const responsesCases: readonly Case[] = [
     assert.match(textOf((await api.ok(path, body({ text: { format }, max_output_tokens: 100 }))).body), /^\{"n": ?\d\}$/);
     await api.refused(path, body({ text: { format: { type: 'yaml' } } }), 'NOT_SUPPORTED');
   }),
+  one('reasoning.max_tokens', 'bounds the reasoning', async (api) => {
+    const { params } = await api.generate(path, body({ reasoning: { max_tokens: 4 } }));
+    assert.equal(params.thinkingTokenBudget, 4);
+  }),
   one(['reasoning', 'reasoning.effort'], 'reaches a template that knows it', async (api) => {
     assert.match(await prompt(api, { reasoning: { effort: 'low' } }), /\[effort low\]/);
   }),
@@ -161,6 +165,10 @@ function toolCases(): Case[] {
         await api.refused(path, body({ tools: [{ type: 'web_search' }] }), 'NOT_SUPPORTED', 'tools[0].type');
       },
     ),
+    one('tools[].strict', 'calls are held to the schemas of their tools', async (api) => {
+      const { options } = await api.generate(path, body({ ...asked, tools: [{ ...weather, strict: true }] }));
+      assert.equal(options?.calls?.mode, 'within');
+    }),
     one('tool_choice', 'a name holds the answer to a call; `none` hides the tools', async (api) => {
       const { body: told } = await api.ok(path, body({ ...asked, tools: [timer, weather], tool_choice: { type: 'function', name: 'set_timer' } }));
       assert.equal(calls(told)[0].name, 'set_timer');

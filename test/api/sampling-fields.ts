@@ -80,6 +80,8 @@ const effects: Readonly<Record<string, Effect>> = {
     shows: 'none of the texts comes',
     expect: (tokens, _control, { engine }) => assert.doesNotMatch(` ${engine.tokenizer.decode(tokens)}`, /[ ](the|a|was)\b/),
   },
+  thinking_token_budget: { param: 'thinkingTokenBudget', value: 5, shows: 'the engine is given it', expect: () => {} },
+  thinking_budget: { param: 'thinkingTokenBudget', value: 5, shows: 'the engine is given it', expect: () => {} },
   seed: changes('seed', 77),
   logit_bias: {
     param: 'logitBias',
@@ -127,6 +129,8 @@ export const furtherFields = [
     'dynatemp_exponent',
     'allowed_token_ids',
     'bad_words',
+    'thinking_token_budget',
+    'thinking_budget',
   ],
 ];
 export const openAiSampling = [

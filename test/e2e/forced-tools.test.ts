@@ -31,6 +31,8 @@ const tools: OpenAI.ChatCompletionTool[] = Object.entries(schemas).map(([name, p
   type: 'function',
   function: { name, parameters },
 }));
+/** The template opens reasoning, which random weights would hardly end. */
+const thinking = { thinking_token_budget: 3 };
 const messages: OpenAI.ChatCompletionMessageParam[] = [{ role: 'user', content: 'Go.' }];
 
 let serving: Serving;
@@ -50,7 +52,7 @@ function check(name: string, args: unknown): void {
 test('a required call is one of the tools, with arguments of its schema, whole and streamed', async () => {
   const names = new Set<string>();
   for (let seed = 1; seed <= 6; seed++) {
-    const request = { model: 'any', messages, tools, tool_choice: 'required', seed, max_tokens: 100 } as const;
+    const request = { model: 'any', messages, tools, tool_choice: 'required', seed, max_tokens: 100, ...thinking } as const;
     const { choices } = await serving.client.chat.completions.create(request);
     const [choice] = choices;
     expect([choice!.finish_reason, choice!.message.content]).toEqual(['tool_calls', null]);
@@ -69,7 +71,15 @@ test('a required call is one of the tools, with arguments of its schema, whole a
 
 test('a named call is that tool', async () => {
   const tool_choice = { type: 'function', function: { name: 'size' } } as const;
-  const { choices } = await serving.client.chat.completions.create({ model: 'any', messages, tools, tool_choice, seed: 1, max_tokens: 100 });
+  const { choices } = await serving.client.chat.completions.create({
+    model: 'any',
+    messages,
+    tools,
+    tool_choice,
+    seed: 1,
+    max_tokens: 100,
+    ...thinking,
+  });
   expect(choices[0]!.finish_reason).toBe('stop');
   const [call] = choices[0]!.message.tool_calls!;
   if (call!.type === 'function') check('size', JSON.parse(call!.function.arguments));
@@ -86,6 +96,7 @@ test('Messages and Responses force calls as well', async () => {
     messages: [{ role: 'user', content: 'Go.' }],
     tools: given,
     tool_choice,
+    thinking: { type: 'disabled' },
   });
   expect(message).toMatchObject({ stop_reason: 'tool_use', content: [{ type: 'tool_use', name: 'count', input: { count: expect.any(Number) } }] });
   const response = await serving.client.responses.create({
@@ -94,8 +105,12 @@ test('Messages and Responses force calls as well', async () => {
     max_output_tokens: 100,
     tools: Object.entries(schemas).map(([name, parameters]) => ({ type: 'function', name, parameters, strict: true })),
     tool_choice: { type: 'function', name: 'count' },
+    ...thinking,
   });
-  expect(response.output).toMatchObject([{ type: 'function_call', name: 'count', arguments: expect.stringMatching(/^\{"count": ?\d\}$/) }]);
+  expect(response.output).toMatchObject([
+    { type: 'reasoning' },
+    { type: 'function_call', name: 'count', arguments: expect.stringMatching(/^\{"count": ?\d\}$/) },
+  ]);
 });
 
 test('a tool whose schema cannot be held is refused when it is forced', async () => {
@@ -109,11 +124,19 @@ test('a tool whose schema cannot be held is refused when it is forced', async ()
   await expect(refused).rejects.toMatchObject({ status: 400, code: expect.stringMatching(/^GRAMMAR_/) });
 });
 
-test('an output that a schema holds is the answer, even when the prompt has opened the reasoning', async () => {
+test('an output that a schema holds is the answer behind the reasoning that the prompt has opened', async () => {
   const response_format = { type: 'json_schema', json_schema: { name: 'count', schema: count } } as const;
-  const { choices, usage } = await serving.client.chat.completions.create({ model: 'any', messages, response_format, max_tokens: 100, seed: 1 });
+  const { choices, usage } = await serving.client.chat.completions.create({
+    model: 'any',
+    messages,
+    response_format,
+    max_tokens: 100,
+    seed: 1,
+    ...thinking,
+  });
   check('count', JSON.parse(choices[0]!.message.content!));
-  expect(usage!.completion_tokens_details!.reasoning_tokens).toBe(0);
+  // its three tokens and, a byte each, the tag that was forced behind them
+  expect(usage!.completion_tokens_details!.reasoning_tokens).toBeGreaterThanOrEqual(3 + '</think>'.length);
   const free = await serving.client.chat.completions.create({ model: 'any', messages, max_tokens: 5, seed: 1 });
   expect(free.usage!.completion_tokens_details!.reasoning_tokens).toBe(free.usage!.completion_tokens);
 });

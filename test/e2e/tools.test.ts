@@ -127,7 +127,6 @@ describe('a model that writes Hermes calls and thinks', () => {
     [{ tool_choice: 'required', tools: [] }, 'tool_choice', 'REQUEST_INVALID'],
     [{ tool_choice: { type: 'function', function: { name: 'other' } } }, 'tool_choice', 'REQUEST_INVALID'],
     [{ tool_choice: { type: 'allowed_tools' } }, 'tool_choice', 'NOT_SUPPORTED'],
-    [{ tool_choice: 'required', response_format: { type: 'json_object' } }, 'tools', 'NOT_SUPPORTED'],
     [{ tool_choice: 'perhaps' }, 'tool_choice', 'REQUEST_INVALID'],
     [{ tool_choice: 7 }, 'tool_choice', 'REQUEST_INVALID'],
     [{ tools: [{ type: 'function' }] }, 'tools[0].function', 'REQUEST_INVALID'],

@@ -1,6 +1,18 @@
 /** Calls written as a JSON object: `{"name": ..., "arguments": {...}}`. */
 import type { Parsing } from '../output-reader.ts';
-import type { CallContext } from './format.ts';
+import { argumentsSchema, either, json, type Syntax, type SyntaxWriter, sequence } from '../output-syntax.ts';
+import type { CallContext, ToolDefinition } from './format.ts';
+
+/** One object that calls one of these tools. @param key what holds the arguments */
+export function callObjects(
+  write: SyntaxWriter,
+  tools: readonly ToolDefinition[],
+  { before = '', after = '', key = 'arguments' }: { readonly before?: string; readonly after?: string; readonly key?: string },
+): Syntax {
+  const one = (tool: ToolDefinition) =>
+    sequence(write.text(`${before}{"name": ${JSON.stringify(tool.name)}, "${key}": `), json(argumentsSchema(tool)), write.text(`}${after}`));
+  return either(...tools.map(one));
+}
 
 export interface CallObjectRules {
   /** Take nothing for a call that is not one for certain: only tools of the request, only keys of a call. */

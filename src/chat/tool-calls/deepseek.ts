@@ -1,5 +1,6 @@
 import type { Parsing } from '../output-reader.ts';
-import type { CallContext, ToolCallFormat } from './format.ts';
+import { argumentsSchema, either, json, repeat, type Syntax, type SyntaxWriter, sequence } from '../output-syntax.ts';
+import type { CallContext, ToolCallFormat, ToolDefinition } from './format.ts';
 
 const listOpen = '<｜tool▁calls▁begin｜>';
 const listClose = '<｜tool▁calls▁end｜>';
@@ -13,6 +14,11 @@ export const deepseek: ToolCallFormat = {
   isTaughtBy: (template) => template.includes(listOpen),
   openTags: [listOpen],
   tokenTags: [listOpen, listClose, open, close, separator],
+  callSyntax(write, tools, many) {
+    const one = either(...tools.flatMap((tool) => callForms(write, tool)));
+    const more = many ? [repeat(sequence(either(write.text('\n'), write.text('')), one))] : [];
+    return sequence(write.text(listOpen), one, ...more, write.text(listClose));
+  },
   *parse(context) {
     const { reader } = context;
     for (;;) {
@@ -22,6 +28,15 @@ export const deepseek: ToolCallFormat = {
     }
   },
 };
+
+/** Models were taught the one or the other. */
+function callForms(write: SyntaxWriter, tool: ToolDefinition): Syntax[] {
+  const args = json(argumentsSchema(tool));
+  return [
+    sequence(write.text(`${open}function${separator}${tool.name}\n\`\`\`json\n`), args, write.text(`\n\`\`\`${close}`)),
+    sequence(write.text(`${open}${tool.name}${separator}`), args, write.text(close)),
+  ];
+}
 
 function* parseCall({ reader, sink }: CallContext): Parsing<boolean> {
   const first = yield* reader.textUntil([separator, close]);

@@ -1,4 +1,5 @@
 /** Calls that a request forces: a schema holds the whole output, so it has the same form whatever the model's own one is. */
+import { argumentsSchema } from '../output-syntax.ts';
 import { parseCallObject } from './call-object.ts';
 import type { ToolCallFormat, ToolDefinition } from './format.ts';
 
@@ -24,7 +25,13 @@ export function forcedCall(tools: readonly ToolDefinition[]): ForcedCall {
   return { schema: { anyOf: branches }, format: anyCall };
 }
 
-const formatFields = { isTaughtBy: () => false, openTags: [], tokenTags: [], *parse() {} } as const satisfies Partial<ToolCallFormat>;
+const formatFields = {
+  isTaughtBy: () => false,
+  openTags: [],
+  tokenTags: [],
+  *parse() {},
+  callSyntax: () => null,
+} as const satisfies Partial<ToolCallFormat>;
 
 const anyCall: ToolCallFormat = {
   ...formatFields,
@@ -44,11 +51,6 @@ function argumentsOf(toolName: string): ToolCallFormat {
       if (yield* reader.json((text) => sink.arguments(text))) sink.end();
     },
   };
-}
-
-/** Arguments are an object, whether the schema says so or not. */
-function argumentsSchema({ parameters = {} }: ToolDefinition): Schema {
-  return 'type' in parameters || '$ref' in parameters ? parameters : { ...parameters, type: 'object' };
 }
 
 /** A schema that stands deeper than it was written for: references into it begin at its new place. */

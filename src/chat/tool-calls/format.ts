@@ -1,6 +1,7 @@
 import type { ChannelContext } from '../harmony.ts';
 import type { CallSink } from '../output-events.ts';
 import type { OutputReader, Parsing } from '../output-reader.ts';
+import type { Syntax, SyntaxWriter } from '../output-syntax.ts';
 
 /** A tool of the request, as far as formats need to know it. */
 export interface ToolDefinition {
@@ -32,6 +33,15 @@ export interface ToolCallFormat {
   parseStart?(context: CallContext): Parsing<void>;
   /** Reads the whole output, its reasoning too, for formats in which all of it stands in messages of their own. */
   parseOutput?(context: ChannelContext): Parsing<void>;
+  /**
+   * Calls of these tools as a grammar: one, or with `many` any number from one on, as `parse` and its kin read them.
+   * @returns null where this format cannot hold a model to the schema of one of the tools
+   */
+  callSyntax(write: SyntaxWriter, tools: readonly ToolDefinition[], many: boolean): Syntax | null;
+  /** Calls may begin with this character where the answer begins, without a tag. */
+  readonly bareStart?: '{' | '[';
+  /** A whole answer in JSON could be taken for a call, or a call for one. */
+  readonly looksLikeJson?: boolean;
   /** An id for a call, in the form that the template wants back; without it, `call_` and 24 letters and digits. */
   readonly idLength?: number;
 }

@@ -1,5 +1,7 @@
-import type { ToolCallFormat } from './format.ts';
-import { ParameterWriter } from './parameters.ts';
+import { either, emptySyntax, optional, row, type Syntax, type SyntaxWriter, sequence } from '../output-syntax.ts';
+import type { ToolCallFormat, ToolDefinition } from './format.ts';
+import { parametersOf, taggedValue } from './parameter-syntax.ts';
+import { ParameterWriter, readValue } from './parameters.ts';
 
 const open = '<tool_call>';
 const close = '</tool_call>';
@@ -14,6 +16,10 @@ export const glm: ToolCallFormat = {
   isTaughtBy: (template) => template.includes(keyOpen) && template.includes(open),
   openTags: [open],
   tokenTags: [open, close, keyOpen, keyClose, valueOpen, valueClose],
+  callSyntax(write, tools, many) {
+    const forms = tools.map((tool) => callForm(write, tool));
+    return forms.includes(null) ? null : row(either(...(forms as Syntax[])), optional(write.text('\n')), many);
+  },
   *parse(context) {
     const { reader, sink } = context;
     reader.record();
@@ -24,12 +30,27 @@ export const glm: ToolCallFormat = {
     while (next.tag === keyOpen) {
       const key = yield* reader.textUntil([keyClose]);
       const between = yield* reader.textUntil([valueOpen]);
-      const value = yield* reader.textUntil([valueClose]);
+      if (key === null || between === null) return;
+      const value = yield* readValue(reader, valueClose, writer.takesText(key.text.trim()));
       next = yield* reader.textUntil([keyOpen, close]);
-      if (key === null || between === null || value === null) return;
-      writer.write(key.text.trim(), value.text);
+      if (value === null) return;
+      writer.write(key.text.trim(), value);
       if (next === null) return;
     }
     writer.end();
   },
 };
+
+/** With or without line breaks between, as versions of the model differ. */
+function callForm(write: SyntaxWriter, tool: ToolDefinition): Syntax | null {
+  const given = parametersOf(tool);
+  const gap = optional(write.text('\n'));
+  const forms = given?.map((parameter) => {
+    const value = taggedValue(parameter, valueClose, write);
+    if (value === null || parameter.name.trim() !== parameter.name || parameter.name === '') return null;
+    const before = write.text(`${keyOpen}${parameter.name}${keyClose}`);
+    const written = sequence(before, gap, write.text(valueOpen), value, write.text(valueClose), gap);
+    return parameter.isRequired ? written : either(written, emptySyntax);
+  });
+  return forms === undefined || forms.includes(null) ? null : sequence(write.text(open + tool.name), gap, ...(forms as Syntax[]), write.text(close));
+}

@@ -1,4 +1,5 @@
-import { parseCallObject } from './call-object.ts';
+import { row } from '../output-syntax.ts';
+import { callObjects, parseCallObject } from './call-object.ts';
 import type { ToolCallFormat } from './format.ts';
 
 const open = '<tool_call>';
@@ -10,6 +11,7 @@ export const hermes: ToolCallFormat = {
   isTaughtBy: (template) => template.includes(open) && template.includes('arguments'),
   openTags: [open],
   tokenTags: [open, close],
+  callSyntax: (write, tools, many) => row(callObjects(write, tools, { before: `${open}\n`, after: `\n${close}` }), write.text('\n'), many),
   *parse(context) {
     const { reader, sink } = context;
     reader.record();

@@ -1,5 +1,6 @@
 import { deepseek } from './deepseek.ts';
 import type { ToolCallFormat } from './format.ts';
+import { functionGemma, gemma4 } from './gemma.ts';
 import { glm } from './glm.ts';
 import { harmony } from './harmony.ts';
 import { hermes } from './hermes.ts';
@@ -8,15 +9,19 @@ import { llama3Json } from './llama3-json.ts';
 import { mistral } from './mistral.ts';
 import { pythonic } from './pythonic.ts';
 import { qwenXml } from './qwen-xml.ts';
+import { toolCode } from './tool-code.ts';
 
 /** Every format of tool calls. The first that a template teaches is taken, so the more telling ones come first. */
 export const toolCallFormats = [
   harmony,
+  functionGemma,
+  gemma4,
   mistral,
   deepseek,
   kimi,
   glm,
   pythonic,
+  toolCode,
   qwenXml,
   hermes,
   llama3Json,

@@ -1,3 +1,4 @@
+import { argumentsSchema, either, json, pattern, repeat, sequence } from '../output-syntax.ts';
 import type { ToolCallFormat } from './format.ts';
 
 const listOpen = '<|tool_calls_section_begin|>';
@@ -12,6 +13,13 @@ export const kimi: ToolCallFormat = {
   isTaughtBy: (template) => template.includes(listOpen),
   openTags: [listOpen],
   tokenTags: [listOpen, listClose, open, close, args],
+  callSyntax(write, tools, many) {
+    const forms = tools.map((tool) =>
+      sequence(write.text(`${open}functions.${tool.name}:`), pattern('[0-9]{1,3}'), write.text(args), json(argumentsSchema(tool)), write.text(close)),
+    );
+    const one = either(...forms);
+    return sequence(write.text(listOpen), one, ...(many ? [repeat(one)] : []), write.text(listClose));
+  },
   *parse({ reader, sink }) {
     for (;;) {
       const next = yield* reader.textUntil([open, listClose]);

@@ -1,5 +1,6 @@
 import type { Parsing } from '../output-reader.ts';
-import { parseCallObject } from './call-object.ts';
+import { row } from '../output-syntax.ts';
+import { callObjects, parseCallObject } from './call-object.ts';
 import type { CallContext, ToolCallFormat } from './format.ts';
 
 const pythonTag = '<|python_tag|>';
@@ -10,6 +11,9 @@ export const llama3Json: ToolCallFormat = {
   isTaughtBy: (template) => template.includes('"parameters": ') && template.includes('ipython'),
   openTags: [pythonTag],
   tokenTags: [pythonTag],
+  callSyntax: (write, tools, many) => row(callObjects(write, tools, { key: 'parameters' }), write.text('; '), many),
+  bareStart: '{',
+  looksLikeJson: true,
   parse: parseCalls,
   parseStart: parseCalls,
 };

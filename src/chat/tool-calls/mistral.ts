@@ -1,6 +1,19 @@
 import type { Parsing } from '../output-reader.ts';
-import { parseCallObject } from './call-object.ts';
-import type { CallContext, ToolCallFormat } from './format.ts';
+import {
+  argumentsSchema,
+  either,
+  emptySyntax,
+  json,
+  optional,
+  pattern,
+  repeat,
+  row,
+  type Syntax,
+  type SyntaxWriter,
+  sequence,
+} from '../output-syntax.ts';
+import { callObjects, parseCallObject } from './call-object.ts';
+import type { CallContext, ToolCallFormat, ToolDefinition } from './format.ts';
 
 const open = '[TOOL_CALLS]';
 const callId = '[CALL_ID]';
@@ -13,11 +26,22 @@ export const mistral: ToolCallFormat = {
   openTags: [open],
   tokenTags: [open, callId, args],
   idLength: 9,
+  callSyntax: (write, tools, many) => (write.isToken(args) ? namedSyntax(write, tools, many) : listSyntax(write, tools, many)),
   *parse(context) {
     const isList = (yield* context.reader.peekPastSpace()) === '[';
     yield* isList ? parseList(context) : parseNamed(context);
   },
 };
+
+function namedSyntax(write: SyntaxWriter, tools: readonly ToolDefinition[], many: boolean): Syntax {
+  const id = write.isToken(callId) ? optional(sequence(write.text(callId), pattern('[a-zA-Z0-9]{9}'))) : emptySyntax;
+  const one = either(...tools.map((tool) => sequence(write.text(open + tool.name), id, write.text(args), json(argumentsSchema(tool)))));
+  return many ? sequence(one, repeat(one)) : one;
+}
+
+function listSyntax(write: SyntaxWriter, tools: readonly ToolDefinition[], many: boolean): Syntax {
+  return sequence(write.text(`${open}[`), row(callObjects(write, tools, {}), write.text(', '), many), write.text(']'));
+}
 
 function* parseList(context: CallContext): Parsing<void> {
   const { reader, sink } = context;

@@ -1,5 +1,24 @@
 /** Arguments that a format writes as one text a parameter: back to JSON by the tool's schema. */
+import type { OutputReader, Parsing } from '../output-reader.ts';
 import type { CallContext } from './format.ts';
+
+/**
+ * A value and the tag behind it. Where it is no text it is read as JSON, in whose strings the tag is text.
+ * @returns null when the output ends before
+ */
+export function* readValue(reader: OutputReader, close: string, isText: boolean): Parsing<string | null> {
+  let value = '';
+  if (!isText) {
+    const first = yield* reader.peekPastSpace();
+    if (first === '{' || first === '[' || first === '"') {
+      reader.record();
+      yield* reader.json(() => undefined);
+      value = reader.recorded();
+    }
+  }
+  const rest = yield* reader.textUntil([close]);
+  return rest === null ? null : value + rest.text;
+}
 
 /** Writes the arguments object of one call, parameter by parameter. */
 export class ParameterWriter {
@@ -12,6 +31,12 @@ export class ParameterWriter {
     this.#sink = sink;
     this.#properties = typeof properties === 'object' && properties !== null ? (properties as Record<string, unknown>) : {};
     sink.start(toolName);
+  }
+
+  /** Whether a value of the parameter may be plain text. */
+  takesText(name: string): boolean {
+    const types = typesOf(Object.hasOwn(this.#properties, name) ? this.#properties[name] : undefined);
+    return types === null || types.has('string');
   }
 
   /** @param text as the model wrote it */

@@ -1,6 +1,8 @@
 import type { Parsing } from '../output-reader.ts';
+import { either, row, type Syntax, sequence } from '../output-syntax.ts';
 import type { CallContext, ToolCallFormat } from './format.ts';
 import { readPythonCalls } from './python-calls.ts';
+import { pythonCall } from './python-syntax.ts';
 
 const open = '<|tool_call_start|>';
 const close = '<|tool_call_end|>';
@@ -13,6 +15,13 @@ export const pythonic: ToolCallFormat = {
   isTaughtBy: (template) => template.includes(open) || template.includes('[func_name1(params_name1=params_value1'),
   openTags: [open, python],
   tokenTags: [open, close, python, pythonEnd],
+  callSyntax(write, tools, many) {
+    const calls = tools.map((tool) => pythonCall(write, tool));
+    if (calls.includes(null)) return null;
+    const [before, after] = write.isToken(open) ? [open, close] : write.isToken(python) ? [python, pythonEnd] : ['', ''];
+    return sequence(write.text(`${before}[`), row(either(...(calls as Syntax[])), write.text(', '), many), write.text(`]${after}`));
+  },
+  bareStart: '[',
   *parse(context, openTag) {
     const text = yield* read(context, [openTag === open ? close : pythonEnd]);
     if (!report(text, context, false)) context.sink.content(text);

@@ -1,6 +1,8 @@
 import type { Parsing } from '../output-reader.ts';
-import type { CallContext, ToolCallFormat } from './format.ts';
-import { ParameterWriter } from './parameters.ts';
+import { either, emptySyntax, row, type Syntax, type SyntaxWriter, sequence } from '../output-syntax.ts';
+import type { CallContext, ToolCallFormat, ToolDefinition } from './format.ts';
+import { parametersOf, taggedValue } from './parameter-syntax.ts';
+import { ParameterWriter, readValue } from './parameters.ts';
 
 const open = '<tool_call>';
 const close = '</tool_call>';
@@ -15,6 +17,10 @@ export const qwenXml: ToolCallFormat = {
   isTaughtBy: (template) => template.includes(functionOpen) && template.includes(parameterOpen),
   openTags: [open],
   tokenTags: [open, close],
+  callSyntax(write, tools, many) {
+    const forms = tools.map((tool) => callForm(write, tool));
+    return forms.includes(null) ? null : row(either(...(forms as Syntax[])), write.text('\n'), many);
+  },
   *parse(context) {
     const { reader, sink } = context;
     reader.record();
@@ -39,8 +45,21 @@ function* parseParameters(context: CallContext, name: string): Parsing<boolean> 
       return next.tag === functionClose;
     }
     const key = yield* reader.textUntil(['>']);
-    const value = yield* reader.textUntil([parameterClose]);
-    if (key === null || value === null) return false;
-    writer.write(key.text, value.text.replace(/^\n/, '').replace(/\n$/, ''));
+    if (key === null) return false;
+    const value = yield* readValue(reader, parameterClose, writer.takesText(key.text));
+    if (value === null) return false;
+    writer.write(key.text, value.replace(/^\n/, '').replace(/\n$/, ''));
   }
+}
+
+function callForm(write: SyntaxWriter, tool: ToolDefinition): Syntax | null {
+  const given = parametersOf(tool);
+  const forms = given?.map((parameter) => {
+    const value = taggedValue(parameter, parameterClose, write);
+    if (value === null || parameter.name.includes('>')) return null;
+    const written = sequence(write.text(`${parameterOpen}${parameter.name}>\n`), value, write.text(`\n${parameterClose}\n`));
+    return parameter.isRequired ? written : either(written, emptySyntax);
+  });
+  if (forms === undefined || forms.includes(null) || tool.name.includes('>')) return null;
+  return sequence(write.text(`${open}\n${functionOpen}${tool.name}>\n`), ...(forms as Syntax[]), write.text(`${functionClose}\n${close}`));
 }

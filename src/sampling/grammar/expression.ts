@@ -4,6 +4,8 @@ import type { CodePointSet } from './code-points.ts';
 export type Expression =
   /** One of these byte strings; shared beginnings cost nothing. */
   | { readonly kind: 'literals'; readonly literals: readonly Uint8Array[] }
+  /** One byte of these ranges, a character or not. */
+  | { readonly kind: 'bytes'; readonly ranges: readonly (readonly [low: number, high: number])[] }
   /** One character of a set in UTF-8. */
   | { readonly kind: 'characters'; readonly set: CodePointSet }
   | { readonly kind: 'sequence'; readonly parts: readonly Expression[] }
@@ -38,6 +40,8 @@ export type SpacingPlace = 0 | 1;
 const encoder = new TextEncoder();
 
 export const literal = (text: string): Expression => ({ kind: 'literals', literals: [encoder.encode(text)] });
+/** Exactly these bytes, which need not be text. */
+export const bytes = (exact: Uint8Array): Expression => ({ kind: 'literals', literals: [exact] });
 export const literals = (texts: Iterable<string>): Expression => ({ kind: 'literals', literals: Array.from(texts, (text) => encoder.encode(text)) });
 export const characters = (set: CodePointSet): Expression => ({ kind: 'characters', set });
 export const sequence = (...parts: readonly Expression[]): Expression => ({ kind: 'sequence', parts });

@@ -7,7 +7,7 @@
  * All of it is a function of the state of the automaton and the vocabulary, never of how the state was reached.
  */
 import type { Automaton, State } from './automaton.ts';
-import type { ByteTree } from './vocabulary-tables.ts';
+import { type ByteTree, TAG_BYTE } from './vocabulary-tables.ts';
 import { nodeBehind, type VocabularyTrie } from './vocabulary-trie.ts';
 
 /** Bytes of a span that are looked at: more than enough to know its first token. */
@@ -17,11 +17,12 @@ const span = new Uint8Array(MAX_SPAN);
 
 /** @returns the token that must follow, or -1 */
 export function forcedTokenOf(state: State, automaton: Automaton, trie: VocabularyTrie): number {
+  if (state.forcedByte === TAG_BYTE) return forcedTag(state, automaton, trie);
   let length = 0;
   let end = state;
   while (end.forcedByte >= 0 && length < MAX_SPAN) {
     const byte = end.forcedByte;
-    const next = automaton.next(end, byte);
+    const next = byte === TAG_BYTE ? null : automaton.next(end, byte); // no token reaches from text into a tag
     if (next === null) break;
     span[length++] = byte;
     end = next;
@@ -30,6 +31,18 @@ export function forcedTokenOf(state: State, automaton: Automaton, trie: Vocabula
   const bytes = span.slice(0, length);
   if (canReachBeyond(bytes, end, automaton, trie)) return -1;
   return firstToken(bytes, trie);
+}
+
+/** The tag token that must follow, or -1. */
+function forcedTag(state: State, automaton: Automaton, trie: VocabularyTrie): number {
+  let id = 0;
+  let at = automaton.next(state, TAG_BYTE);
+  for (let i = 0; i < 3 && at !== null; i++) {
+    if (at.forcedByte < 0) return -1;
+    id = (id << 8) | at.forcedByte;
+    at = automaton.next(at, at.forcedByte);
+  }
+  return at !== null && trie.isTag(id) ? id : -1;
 }
 
 /** Whether a token may follow that holds the whole span and more. */

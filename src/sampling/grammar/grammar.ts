@@ -119,6 +119,9 @@ export class GrammarBuilder {
       case 'characters':
         this.#compileCharacters(body, from, to);
         return;
+      case 'bytes':
+        for (const [low, high] of body.ranges) this.#bytes(from, low, high, to);
+        return;
       case 'sequence': {
         let at = from;
         for (const [i, part] of body.parts.entries()) {

@@ -116,11 +116,12 @@ export class GrammarMatcher {
   /** @returns false, and stays where it is, when the token may not follow. @throws GRAMMAR_TOO_LARGE */
   accept(tokenId: number): boolean {
     if (this.#hasEnded) return false;
-    if (this.#compiled.trie.eosTokenIds.includes(tokenId)) {
+    const { trie } = this.#compiled;
+    if (trie.eosTokenIds.includes(tokenId) && (this.#state.isAccepting || !trie.isTag(tokenId))) {
       this.#hasEnded = this.#state.isAccepting;
       return this.#hasEnded;
     }
-    const bytes = this.#compiled.trie.tokenBytes(tokenId);
+    const bytes = trie.tokenBytes(tokenId);
     const next = bytes.length === 0 ? null : this.#compiled.read(this.#state, bytes);
     if (next === null) return false;
     this.#states.push(next);

@@ -6,6 +6,7 @@ import { anyCodePoint, type CodePointSet, codePoints, complement } from './code-
 import {
   type AutomatonEdge,
   type AutomatonState,
+  bytes,
   characters,
   choice,
   type Expression,
@@ -22,6 +23,8 @@ import type { JsonSpelling } from './json-text.ts';
 import { grammarInvalid, grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
 import { patternExpression } from './regex.ts';
 import { isObject, type SchemaObject } from './schema-keywords.ts';
+import { TAG_BYTE } from './vocabulary-tables.ts';
+import { tagBytes } from './vocabulary-trie.ts';
 
 interface Tag {
   readonly begin: string;
@@ -40,6 +43,18 @@ export function compileStructuralTag(given: unknown, spelling: JsonSpelling): Gr
   return builder.build();
 }
 
+/**
+ * The form of a whole output, made by this program and not by its users: a format as above, in which `token` names a tag token by its id, `repeat`
+ * takes an element any number of times, `any_bytes` is free text that may end inside of a character, and `structures` stands for the older form.
+ * @throws as `compileStructuralTag`
+ */
+export function compileOutline(format: unknown, spelling: JsonSpelling): Grammar {
+  const builder = new GrammarBuilder();
+  const start = builder.addRule('outline');
+  builder.define(start, new TagReader(builder, spelling, true).format(asObject(format, 'outline'), 'outline', []));
+  return builder.build();
+}
+
 function parsed(text: string): unknown {
   try {
     return JSON.parse(text);
@@ -55,11 +70,13 @@ function invalid(what: string, path: string): Error {
 class TagReader {
   readonly #builder: GrammarBuilder;
   readonly #spelling: JsonSpelling;
+  readonly #isOutline: boolean;
   #depth = 0;
 
-  constructor(builder: GrammarBuilder, spelling: JsonSpelling) {
+  constructor(builder: GrammarBuilder, spelling: JsonSpelling, isOutline = false) {
     this.#builder = builder;
     this.#spelling = spelling;
+    this.#isOutline = isOutline;
   }
 
   structures({ structures, triggers }: SchemaObject): Expression {
@@ -117,7 +134,21 @@ class TagReader {
         return format.at_least_one === true ? all : optional(all);
       }
       default:
+        if (this.#isOutline) return this.#ofOutline(format, path, until);
         throw grammarUnsupported(`the structural tag's ${path} of type ${JSON.stringify(format.type ?? null)}`);
+    }
+  }
+
+  #ofOutline(format: SchemaObject, path: string, until: readonly string[]): Expression {
+    switch (format.type) {
+      case 'token':
+        return bytes(tagBytes(Number(format.id)));
+      case 'any_bytes':
+        return freeBytes(excludesOf(format.excludes, path));
+      case 'repeat':
+        return repeat(this.format(asObject(format.element, path), path, until), 0, Number.POSITIVE_INFINITY);
+      default:
+        return this.structures(format);
     }
   }
 
@@ -219,6 +250,25 @@ function freeText(strings: readonly (readonly [text: string, behind: Expression 
     return { isEnd: mode === 'any', edges };
   });
   return { kind: 'states', states: [...states, { isEnd: true, edges: [] }] };
+}
+
+/** Any bytes, whole characters or not, in which these strings do not occur. */
+function freeBytes(strings: readonly string[]): Expression {
+  const nodes = suffixTree(strings.map((text) => Buffer.from(text).toString('latin1')));
+  const states = nodes.map(({ next }): AutomatonState => {
+    const ranges: [low: number, high: number, target: number][] = [];
+    for (let byte = 0; byte < TAG_BYTE; byte++) {
+      const target = next.get(byte) ?? 0;
+      const last = ranges.at(-1);
+      if (last !== undefined && last[2] === target) last[1] = byte;
+      else ranges.push([byte, byte, target]);
+    }
+    const edges = ranges
+      .filter(([, , target]) => nodes[target].found < 0)
+      .map(([low, high, target]): AutomatonEdge => ({ label: { kind: 'bytes', ranges: [[low, high]] }, target }));
+    return { isEnd: true, edges };
+  });
+  return { kind: 'states', states };
 }
 
 interface SuffixNode {

@@ -6,7 +6,7 @@ import { type Grammar, GrammarBuilder } from './grammar.ts';
 import { compileAnyJson, compileJsonSchema } from './json-schema.ts';
 import { grammarInvalid, grammarLimits, tooLarge } from './limits.ts';
 import { patternExpression } from './regex.ts';
-import { compileStructuralTag } from './structural-tag.ts';
+import { compileOutline, compileStructuralTag } from './structural-tag.ts';
 
 /** Exactly one constraint; the whole output fulfils it. */
 export interface StructuredOutput {
@@ -22,19 +22,21 @@ export interface StructuredOutput {
   readonly grammar?: string | undefined;
   /** Free text with parts that are held to schemas, as vLLM and xgrammar write it: an object, or its text. */
   readonly structuralTag?: unknown;
+  /** The form of a whole output, reasoning and calls among it, as the engine makes it from the others: see `compileOutline`. */
+  readonly outline?: unknown;
   /** JSON without any white space; by default one space may follow each colon and comma. */
   readonly disableAnyWhitespace?: boolean | undefined;
 }
 
-const constraints = ['json', 'jsonObject', 'regex', 'choice', 'grammar', 'structuralTag'] as const;
+const constraints = ['json', 'jsonObject', 'regex', 'choice', 'grammar', 'structuralTag', 'outline'] as const;
 
 /** @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED, GRAMMAR_TOO_LARGE */
 export function compileStructuredOutput(wanted: StructuredOutput): Grammar {
-  const given = constraints.filter((name) => wanted[name] !== undefined && wanted[name] !== null);
+  const given = givenConstraints(wanted);
   if (given.length !== 1) {
     throw new MillraceError('GRAMMAR_INVALID', {
       message: 'A structured output takes one constraint.',
-      expected: `exactly one of ${constraints.join(', ')}`,
+      expected: `exactly one of ${constraints.filter((name) => name !== 'outline').join(', ')}`,
       received: given.length === 0 ? 'none' : given.join(' and '),
       param: 'structured_outputs',
     });
@@ -50,11 +52,22 @@ export function compileStructuredOutput(wanted: StructuredOutput): Grammar {
       return compileRegex(textOf(wanted.regex, 'regex'));
     case 'choice':
       return compileChoice(wanted.choice);
+    case 'outline':
+      return compileOutline(wanted.outline, spelling);
     case 'structuralTag':
       return compileStructuralTag(wanted.structuralTag, spelling);
     default:
       return compileGbnf(textOf(wanted.grammar, 'grammar'));
   }
+}
+
+function givenConstraints(wanted: StructuredOutput): (typeof constraints)[number][] {
+  return constraints.filter((name) => wanted[name] !== undefined && wanted[name] !== null);
+}
+
+/** Whether there is neither none nor several. */
+export function isOneConstraint(wanted: StructuredOutput): boolean {
+  return givenConstraints(wanted).length === 1;
 }
 
 /** A text by which equal constraints are known. @throws GRAMMAR_INVALID for what JSON cannot hold, GRAMMAR_TOO_LARGE */

@@ -32,9 +32,15 @@ export function chatOfPrompt({ model, messages, system, tools, tool_choice: choi
     model: model ?? null,
     ...(tools && tools.length > 0 ? { tools: tools.map(chatTool) } : {}),
     ...toolChoice(choice),
-    ...(thinking ? { chat_template_kwargs: { enable_thinking: thinking.type !== 'disabled' } } : {}),
+    ...(thinking ? readThinking(thinking) : {}),
     ...(continues ? { continue_final_message: true, add_generation_prompt: false } : {}),
   };
+}
+
+/** A budget holds for any model; whether it thinks at all is for its template to say. */
+function readThinking({ type, budget_tokens: budget }: NonNullable<PromptBody['thinking']>): Partial<ChatCompletionBody> {
+  if (type === 'disabled') return { chat_template_kwargs: { enable_thinking: false }, thinking_token_budget: 0 };
+  return { chat_template_kwargs: { enable_thinking: true }, thinking_token_budget: budget ?? null };
 }
 
 function systemMessages(system: PromptBody['system']): Message[] {

@@ -46,8 +46,8 @@ const promptFields = {
     '`auto`, `any`, `tool` with its `name`, or `none`; `disable_parallel_tool_use`.',
   ),
   thinking: optional(
-    Type.Object({ type: text }),
-    '`enabled`, `adaptive` or `disabled`, for templates that know `enable_thinking`; budgets are not enforced.',
+    Type.Object({ type: text, budget_tokens: optional(Type.Integer(), 'Tokens of thinking at most.') }),
+    '`enabled` with `budget_tokens`, `adaptive` or `disabled` (no thinking).',
   ),
 };
 

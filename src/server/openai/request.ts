@@ -1,6 +1,5 @@
 import { MillraceError } from '../../base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions, ContentPart } from '../../chat/messages.ts';
-import { forcedCall } from '../../chat/tool-calls/forced.ts';
 import type { GenerateInput, GenerateOptions } from '../../engine/engine.ts';
 import { MAX_TOP_LOGPROBS, type SamplingParams } from '../../sampling/params.ts';
 import { noTools, type ToolUse } from '../choice-output.ts';
@@ -47,9 +46,6 @@ const COMPLETION_MAX_TOKENS = 16;
 export function readChatCompletion(body: ChatCompletionBody, limits: ServerLimits): GenerationRequest {
   refuseUnsupported(body);
   const toolUse = readToolUse(body);
-  if (readStructuredOutput(body) !== undefined && (body.tools?.length ?? 0) > 0 && body.tool_choice !== 'none') {
-    throw notSupported('tools', 'A structured output beside tools that may be called');
-  }
   const topLogprobs = body.top_logprobs ?? 0;
   if (topLogprobs > 0 && body.logprobs !== true) {
     throw new MillraceError('REQUEST_INVALID', { message: 'top_logprobs wants "logprobs": true.', param: 'top_logprobs' });
@@ -59,7 +55,7 @@ export function readChatCompletion(body: ChatCompletionBody, limits: ServerLimit
     inputs: [{ messages: readMessages(body.messages, limits), template: { ...readTemplateOptions(body), ...offered(toolUse, body.tools) } }],
     params: {
       ...readSampling(body, limits),
-      structuredOutput: toolUse.forced === null ? readStructuredOutput(body) : { json: forcedCall(toolUse.forced).schema },
+      structuredOutput: toolUse.forced === null ? readStructuredOutput(body) : undefined,
       maxTokens: body.max_completion_tokens ?? body.max_tokens ?? undefined,
       logprobs: body.logprobs ?? undefined,
       topLogprobs: body.top_logprobs ?? undefined,
@@ -139,7 +135,9 @@ export function readTemplateOptions(body: ChatCompletionBody | TokenizeBody): Ch
     });
   }
   const documents = 'documents' in body ? body.documents : undefined;
-  const effort = 'reasoning_effort' in body && body.reasoning_effort ? effortVariables(body.reasoning_effort) : null;
+  const isOff = 'thinking_token_budget' in body && (body.thinking_token_budget ?? body.thinking_budget) === 0;
+  const given = 'reasoning_effort' in body && body.reasoning_effort ? effortVariables(body.reasoning_effort) : null;
+  const effort = isOff ? { ...given, enable_thinking: false } : given;
   return {
     addGenerationPrompt: continueFinalMessage ? false : (body.add_generation_prompt ?? true),
     continueFinalMessage,
@@ -226,8 +224,15 @@ function readSampling(body: SamplingBody & { readonly stream?: boolean | null },
     badWords: given(body.bad_words),
     logprobTokenIds: given(body.logprob_token_ids),
     promptLogprobs: given(body.prompt_logprobs),
+    thinkingTokenBudget: thinkingBudget(body),
     truncatePromptTokens: given(body.truncate_prompt_tokens),
   };
+}
+
+/** Without effort there is no reasoning, even where the template has opened it. */
+function thinkingBudget(body: SamplingBody & { readonly reasoning_effort?: string | null }): number | undefined {
+  const given = body.thinking_token_budget ?? body.thinking_budget ?? undefined;
+  return given === undefined && body.reasoning_effort === 'none' ? 0 : given;
 }
 
 function readScheduling(body: ChatCompletionBody | CompletionBody): Scheduling {

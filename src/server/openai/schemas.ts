@@ -36,6 +36,7 @@ const tool = Type.Object({
     name: Type.String({ minLength: 1, maxLength: 256 }),
     description: optional(text, 'What it does.'),
     parameters: optional(record, 'JSON Schema of the arguments.'),
+    strict: optional(flag, 'Hold its arguments to the schema.'),
   }),
 });
 
@@ -65,6 +66,8 @@ export const furtherSamplingFields = {
     Type.Array(Type.String({ maxLength: 4096 }), { maxItems: 1024 }),
     'Texts that must not come, each as at the start and as behind a space.',
   ),
+  thinking_token_budget: optional(integer, 'Tokens of reasoning at most, then its end is forced; 0: none.'),
+  thinking_budget: optional(integer, 'As `thinking_token_budget`.'),
   truncate_prompt_tokens: optional(integer, 'Keeps only this many of the last tokens of the prompt; -1: what fits.'),
 };
 
@@ -157,7 +160,10 @@ export const chatCompletionBody = Type.Object({
   chat_template_kwargs: optional(record, 'Extra variables for the chat template.'),
   reasoning_effort: optional(text, 'For templates that know `reasoning_effort`, or with `none` those that know `enable_thinking`.'),
   documents: optional(Type.Array(Type.Unknown()), 'Documents for templates that take them.'),
-  tools: optional(Type.Array(tool, { maxItems: 1024 }), 'Functions that the model may call. `strict` is not enforced yet.'),
+  tools: optional(
+    Type.Array(tool, { maxItems: 1024 }),
+    'Functions that the model may call. With `strict` of one the arguments of all are held to their schemas.',
+  ),
   tool_choice: optional(
     Type.Unknown(),
     '`none` (tools are not shown to the model), `auto`, `required`, or `{"type": "function", "function": {"name"}}`.',

@@ -8,9 +8,10 @@ import { notSupported } from './unsupported.ts';
 /** What a chat may call, and what it must. @throws REQUEST_INVALID, NOT_SUPPORTED */
 export function readToolUse({ tools, tool_choice: given, parallel_tool_calls: allowsMany }: ChatCompletionBody): ToolUse {
   const definitions = (tools ?? []).map(({ function: { name, parameters } }): ToolDefinition => ({ name, ...(parameters ? { parameters } : {}) }));
+  const isStrict = (tools ?? []).some(({ function: { strict } }) => strict === true);
   const choice = given ?? 'auto';
   if (choice === 'none') return noTools;
-  const use = { tools: definitions, allowsMany: allowsMany ?? true, forced: null };
+  const use = { tools: definitions, allowsMany: allowsMany ?? true, forced: null, isStrict };
   if (choice === 'auto') return use;
   if (choice !== 'required' && typeof choice !== 'object') throw invalidChoice('"none", "auto", "required" or a function');
   if (definitions.length === 0) throw invalidChoice('tools to choose from');
@@ -18,7 +19,7 @@ export function readToolUse({ tools, tool_choice: given, parallel_tool_calls: al
   const name = nameOf(choice);
   const chosen = definitions.find((tool) => tool.name === name);
   if (chosen === undefined) throw invalidChoice('the name of one of the tools');
-  return { ...use, forced: [chosen], isNamed: true };
+  return { ...use, forced: [chosen], isNamed: true, allowsMany: false };
 }
 
 function nameOf(choice: object): unknown {

@@ -30,7 +30,6 @@ const unsupportedFields: Readonly<Record<string, IsOff>> = {
   chat_template: never,
   suffix: falsy,
   prompt_embeds: never,
-  thinking_token_budget: never,
   custom_logit_processor: never,
   logits_processors: empty,
   lora_path: never,

@@ -32,7 +32,8 @@ export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
     cache_salt: body.cache_salt ?? null,
     ...furtherSampling(body),
     ...(format && format.type !== 'text' ? { response_format: responseFormat(format) } : {}),
-    ...(reasoning?.effort ? { chat_template_kwargs: { reasoning_effort: reasoning.effort } } : {}),
+    ...(reasoning?.effort ? { reasoning_effort: reasoning.effort } : {}),
+    ...(typeof reasoning?.max_tokens === 'number' ? { thinking_token_budget: reasoning.max_tokens } : {}),
   };
 }
 
@@ -109,9 +110,14 @@ function required(value: string | null | undefined, param: string, mayBeEmpty = 
   throw new MillraceError('REQUEST_INVALID', { message: `The field ${param} is missing.`, param });
 }
 
-function chatTool({ type, name, description, parameters }: NonNullable<ResponsesBody['tools']>[number], index: number) {
+function chatTool({ type, name, description, parameters, strict }: NonNullable<ResponsesBody['tools']>[number], index: number) {
   if (type !== 'function') throw notSupported(`tools[${index}].type`, `A tool of type ${JSON.stringify(type)}`);
-  const shown = { name: required(name, `tools[${index}].name`), ...(description ? { description } : {}), ...(parameters ? { parameters } : {}) };
+  const shown = {
+    name: required(name, `tools[${index}].name`),
+    ...(description ? { description } : {}),
+    ...(parameters ? { parameters } : {}),
+    ...(strict ? { strict } : {}),
+  };
   return { type: 'function' as const, function: shown };
 }
 

@@ -32,6 +32,7 @@ const tool = Type.Object({
   name: optional(Type.String({ minLength: 1, maxLength: 256 }), 'Of a function.'),
   description: optional(text, 'What it does.'),
   parameters: optional(record, 'JSON Schema of the arguments.'),
+  strict: optional(flag, 'Hold the arguments to the schema.'),
 });
 
 export const responsesBody = Type.Object({
@@ -42,14 +43,20 @@ export const responsesBody = Type.Object({
   max_output_tokens: optional(integer, 'Tokens to generate at most; clamped to the context.'),
   temperature: optional(number, '0 is greedy.'),
   top_p: optional(number, 'Smallest set of tokens with this probability.'),
-  tools: optional(Type.Array(tool, { maxItems: 1024 }), 'Functions that the model may call; `strict` is not enforced yet.'),
+  tools: optional(
+    Type.Array(tool, { maxItems: 1024 }),
+    'Functions that the model may call; with `strict` of one the arguments of all are held to their schemas.',
+  ),
   tool_choice: optional(Type.Unknown(), 'As of the chat completions.'),
   parallel_tool_calls: optional(flag, 'Several calls in one turn (default true); else the first is reported.'),
   text: optional(
     Type.Object({ format: optional(Type.Object({ type: text }), 'Format.') }),
     '`format`: as `response_format` of the chat completions.',
   ),
-  reasoning: optional(Type.Object({ effort: optional(text, 'Effort.') }), '`effort`, for templates that know `reasoning_effort`.'),
+  reasoning: optional(
+    Type.Object({ effort: optional(text, 'Effort.'), max_tokens: optional(integer, 'Budget.') }),
+    '`effort` as `reasoning_effort` of the chat completions; `max_tokens` as `thinking_token_budget`.',
+  ),
   metadata: optional(record, 'Given back.'),
   user: optional(Type.Unknown(), 'Ignored.'),
   cache_salt: optional(Type.String({ minLength: 1, maxLength: 1024 }), 'As of the chat completions.'),

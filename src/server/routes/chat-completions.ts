@@ -19,9 +19,8 @@ export const chatCompletions = post(['/v1/chat/completions'], 'Answers a convers
     {
       model,
       modelName: body.model || (model.names[0] ?? ''),
-      request,
       idPrefix: 'chatcmpl',
-      markerTokenIds: reading.markerTokenIds,
+      ...reading.generating,
       format: (head, [conversation]) => new ChatResponse(head, conversation, reading),
     },
     call,

@@ -21,10 +21,9 @@ export const messages = inDialect(
       {
         model,
         modelName: body.model || (model.names[0] ?? ''),
-        request,
         idPrefix: 'msg',
         dialect: anthropic,
-        markerTokenIds: reading.markerTokenIds,
+        ...reading.generating,
         format: (head, [conversation]) => new MessageResponse(head, conversation, reading),
       },
       call,

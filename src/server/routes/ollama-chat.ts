@@ -23,10 +23,9 @@ export const ollamaChat = inDialect(
       {
         model,
         modelName,
-        request,
         idPrefix: 'ollama',
         dialect: ollama,
-        markerTokenIds: reading.markerTokenIds,
+        ...reading.generating,
         format: (head, [conversation]) => new OllamaResponse(head, conversation, reading, 'message'),
       },
       call,

@@ -24,10 +24,9 @@ export const ollamaGenerate = inDialect(
       {
         model,
         modelName,
-        request,
         idPrefix: 'ollama',
         dialect: ollama,
-        markerTokenIds: reading.markerTokenIds,
+        ...reading.generating,
         format: (head, [prompt]) => new OllamaResponse(head, prompt, reading, 'response'),
       },
       call,

@@ -53,11 +53,10 @@ function prepare(call: Call<ResponsesBody>, isStored: boolean, onFormat: (format
   const generation: Prepared['generation'] = {
     model,
     modelName: body.model || (model.names[0] ?? ''),
-    request,
     id,
     idPrefix: 'resp',
     dialect: responsesDialect,
-    markerTokenIds: reading.markerTokenIds,
+    ...reading.generating,
     format: (head, [conversation]) => {
       const format = new ResponsesResponse(head, conversation, reading, body, session);
       onFormat(format);
