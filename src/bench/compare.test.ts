@@ -1,8 +1,10 @@
+import { execFile } from 'node:child_process';
 import { chmodSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
-import { type ComparePhases, compareEngines, compareMarkdown, programEngine } from './compare.ts';
+import { promisify } from 'node:util';
+import { expect, test, vi } from 'vitest';
+import { besideBusy, type ComparePhases, compareEngines, compareMarkdown, keptMarkdown, programEngine } from './compare.ts';
 import { batchedRates, llamaCppEngine } from './llama-cpp.ts';
 import type { OfflineResult } from './offline.ts';
 
@@ -52,6 +54,24 @@ test('engines run in turn, and the table has medians, ranges and ratios to each 
   expect(lines).toContain('| ours / a | 2.00 | 2.00 |');
   expect(lines).toContain('| ours / b | 2.50 | 1.25 |');
   expect(lines).toContain('| ours / best peer | 2.00 | 1.25 |');
+});
+
+test('busy processes stand beside an engine only while it is measured, and the share that it keeps is shown', async () => {
+  const others = async (): Promise<number> =>
+    (await promisify(execFile)('ps', ['--ppid', String(process.pid), '-o', 'args='])).stdout.split('for (;;);').length - 1;
+  let seen = 0;
+  const engine = {
+    name: 'ours',
+    isOurs: true,
+    measure: async () => {
+      seen = await others();
+      return [result('prefill', 512, seen === 0 ? 100 : 60)];
+    },
+  };
+  const report = await compareEngines([engine, besideBusy(engine, 2)], phases, 1);
+  expect(seen).toBe(2);
+  expect(keptMarkdown(report, 2)).toContain('| ours | 60 % |');
+  await vi.waitFor(async () => expect(await others()).toBe(0));
 });
 
 test('an engine that fails is named and the others keep their figures', async () => {

@@ -130,6 +130,37 @@ function cellText(cell: ComparedCell | undefined): string {
   return cell.rounds.length < 2 ? shown(cell.median) : `${shown(cell.median)} (${shown(cell.min)} to ${shown(cell.max)})`;
 }
 
+/** Processes that compute without end while `work` runs. */
+export async function besideBusyProcesses<T>(count: number, work: () => Promise<T>): Promise<T> {
+  const busy = Array.from({ length: count }, () => spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' }));
+  try {
+    return await work();
+  } finally {
+    for (const child of busy) child.kill('SIGKILL');
+  }
+}
+
+/** The same engine with `count` busy processes beside it. */
+export function besideBusy(engine: ComparedEngine, count: number): ComparedEngine {
+  return { ...engine, name: besideName(engine.name, count), measure: (phases) => besideBusyProcesses(count, () => engine.measure(phases)) };
+}
+
+export function besideName(name: string, count: number): string {
+  return `${name}, ${count} busy beside`;
+}
+
+/** Markdown: what share of its throughput each engine keeps with the busy processes beside it. */
+export function keptMarkdown({ columns, engines }: CompareReport, count: number): string {
+  const lines = [`| share kept | ${columns.join(' | ')} |`, `|${' --- |'.repeat(columns.length + 1)}`];
+  for (const { name, cells } of engines) {
+    const beside = engines.find((each) => each.name === besideName(name, count));
+    if (beside === undefined) continue;
+    const kept = columns.map((column) => beside.cells[column]?.median / cells[column]?.median);
+    lines.push(`| ${[name, ...kept.map((share) => (Number.isFinite(share) ? `${(100 * share).toFixed(0)} %` : ''))].join(' | ')} |`);
+  }
+  return lines.join('\n');
+}
+
 /** An engine behind a program that takes the flags of `millrace bench offline` and prints its JSON report. */
 export function programEngine(name: string, command: readonly string[], isOurs = false): ComparedEngine {
   return {

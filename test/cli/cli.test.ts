@@ -188,6 +188,31 @@ test('inspect shows model, memory, reasons, and format, activation and kernel of
   expect(report.nodes[1]).toMatchObject({ node: 'layers.0.q', activation: 'bf16', weights: [{ format: 'q8_0', sizeBytes: (64 * 64 * 34) / 32 }] });
 });
 
+test('bench load opens the engine as often as asked and prints seconds and weights', async () => {
+  const engine = fakeEngine({ tokenMs: 1 });
+  const { stdout, code } = await cli(['bench', 'load', '/m', '--repetitions', '3'], { engine });
+  expect(code).toBe(0);
+  expect(stdout).toMatch(
+    /GB of weights in \d+\.\d\d s \(.*repacking included\nloads in order: \d+\.\d\d, \d+\.\d\d, \d+\.\d\d s; first token after \d+ ms more/,
+  );
+  const report = JSON.parse((await cli(['bench', 'load', '/m', '--repetitions', '2', '--json'], { engine })).stdout);
+  expect(report.seconds).toHaveLength(2);
+  expect(report.weightBytes).toBeGreaterThan(0);
+});
+
+test('bench compare refuses what it cannot run', async () => {
+  const compare = (...more: string[]) => cli(['bench', 'compare', '/m.gguf', ...more]);
+  expect((await compare('--only', 'nobody')).stderr).toContain('one of Millrace');
+  expect((await compare('--peer', 'x')).stderr).toContain('NAME=WORDS');
+  expect((await compare('--output-len', '1')).stderr).toContain('at least 2');
+});
+
+test('bench kernels names ops and formats that there are', async () => {
+  expect((await cli(['bench', 'kernels', '--formats', 'q9_0'])).stderr).toContain('q8_0');
+  expect((await cli(['bench', 'kernels', '--ops', 'nothing'])).stderr).toContain('attention');
+  expect((await cli(['bench', 'kernels', '--regions', '0'])).stderr).toContain('at least 1');
+});
+
 test('bench offline prints rates of prefill and decode, and the same as JSON', async () => {
   const args = [
     'bench',

@@ -3,7 +3,15 @@ import { writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { Command } from 'commander';
 import { MillraceError } from '../../base/errors.ts';
-import { type ComparedEngine, type ComparePhases, compareEngines, compareMarkdown, programEngine } from '../../bench/compare.ts';
+import {
+  besideBusy,
+  type ComparedEngine,
+  type ComparePhases,
+  compareEngines,
+  compareMarkdown,
+  keptMarkdown,
+  programEngine,
+} from '../../bench/compare.ts';
 import { llamaCppEngine } from '../../bench/llama-cpp.ts';
 import type { CliContext } from '../context.ts';
 import { addFlags, type FlagDeclaration, readFlags } from '../flags.ts';
@@ -34,6 +42,14 @@ const compareFlags: readonly FlagDeclaration[] = [
     env: null,
     placeholder: 'NAME=FLAGS',
     meaning: 'this engine once more, with flags of bench offline; may be repeated',
+  },
+  {
+    name: 'busy',
+    flag: 'busy',
+    kind: 'integer',
+    env: null,
+    default: 0,
+    meaning: 'measure each engine also with so many busy processes beside it, and show what it keeps',
   },
   { name: 'only', flag: 'only', kind: 'strings', env: null, placeholder: 'NAME', meaning: 'only this engine; may be repeated' },
   { name: 'rounds', flag: 'rounds', kind: 'integer', env: null, default: 3, meaning: 'fresh processes of each engine' },
@@ -80,9 +96,11 @@ async function runCompare(context: CliContext, command: Command, model: string):
   atLeast(2, { 'output-len': outputLen });
   const engines = chosen(allEngines(model, readFlags(command, compareFlags)), values.only as readonly string[] | undefined);
   const phases: ComparePhases = { threads, inputLen, batchSizes, decodeInputLen, outputLen, depths, repetitions };
-  const report = await compareEngines(engines, phases, rounds, { onProgress: (text) => context.stderr.write(`${text}\n`) });
+  const busy = Number(values.busy);
+  const beside = busy > 0 ? engines.flatMap((engine) => [engine, besideBusy(engine, busy)]) : engines;
+  const report = await compareEngines(beside, phases, rounds, { onProgress: (text) => context.stderr.write(`${text}\n`) });
   const machine = `${os.cpus()[0]?.model ?? 'unknown processor'}, ${os.cpus().length} cores, Node ${process.versions.node}; ${rounds} rounds, ${threads} threads`;
-  context.stdout.write(`${model}; ${machine}\n\n${compareMarkdown(report)}\n`);
+  context.stdout.write(`${model}; ${machine}\n\n${compareMarkdown(report)}\n${busy > 0 ? `\n${keptMarkdown(report, busy)}\n` : ''}`);
   if (values.json !== undefined) writeFileSync(String(values.json), `${JSON.stringify({ model, machine, ...report }, null, 2)}\n`);
   if (report.failures.length > 0) throw new MillraceError('INTERNAL', { message: 'Some engines did not finish.', hint: 'the table names them' });
 }

@@ -18,6 +18,7 @@ import { Progress } from '../progress.ts';
 import { benchCompareCommand } from './bench-compare.ts';
 import { atLeast, withDefaults } from './bench-flags.ts';
 import { benchKernelsCommand } from './bench-kernels.ts';
+import { benchLoadCommand } from './bench-load.ts';
 
 const offlineFlags: readonly FlagDeclaration[] = [
   {
@@ -166,6 +167,7 @@ export function benchCommand(context: CliContext): Command {
     .addCommand(serve)
     .addCommand(cache)
     .addCommand(step)
+    .addCommand(benchLoadCommand(context))
     .addCommand(benchKernelsCommand(context))
     .addCommand(benchCompareCommand(context));
 }
