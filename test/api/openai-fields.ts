@@ -203,6 +203,12 @@ function schedulingCases({ path, body }: OpenAiEndpoint): Case[] {
       const answer = await api.refused(path, body({ deadline_ms: 1, max_tokens: 900, ignore_eos: true }), 'DEADLINE_EXCEEDED');
       assert.equal(answer.status, 503);
     }),
+    one('kv_cache', 'reaches the engine, which shares nothing of the request', async (api) => {
+      const { options, result } = await api.generate(path, body({ kv_cache: { sinks: 2, window: 32 } }));
+      assert.deepEqual(options.kvCache, { sinks: 2, window: 32 });
+      assert.equal(result.usage.cachedTokens, 0);
+      await api.refused(path, body({ kv_cache: { window: 0 } }), 'REQUEST_INVALID');
+    }),
     one('cache_salt', 'only requests with an equal one share prefixes', async (api) => {
       const cached = async (cache_salt: string | undefined) => {
         const long = 'Once upon a time there was a little girl who liked to read books in the garden behind the house. '.repeat(3);

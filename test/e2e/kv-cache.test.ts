@@ -29,7 +29,12 @@ const text = 'A beginning that is long enough to fill some blocks of the cache, 
 
 interface Answer {
   choices: { text?: string; message?: { content: string } }[];
-  usage: { prompt_tokens: number; prompt_tokens_details?: { cached_tokens: number }; input_tokens_details?: { cached_tokens: number } };
+  usage: {
+    prompt_tokens: number;
+    completion_tokens: number;
+    prompt_tokens_details?: { cached_tokens: number };
+    input_tokens_details?: { cached_tokens: number };
+  };
 }
 
 async function ask(serving: Serving, more: object = {}, where = '/v1/completions'): Promise<{ cached: number; prompt: number; text: string }> {
@@ -58,6 +63,25 @@ test.each(['/v1/completions', '/v1/chat/completions', '/v1/responses'])('cache_s
     const again = await ask(serving, salt, where);
     expect(again.cached).toBeGreaterThan(50);
     expect(again.text).toBe(first[0].text);
+  }
+});
+
+test('kv_cache: an output goes on past the context behind a window, a long prompt is compressed, and what cannot be is refused by name', async () => {
+  await using serving = await serve(await load({ maxModelLen: 128 }));
+  const send = (fields: object) => serving.post('/v1/completions', { prompt: 'Once upon a time', temperature: 0, ignore_eos: true, ...fields });
+  const endless = (await (await send({ max_tokens: 300, kv_cache: { sinks: 4, window: 64 } })).json()) as Answer;
+  expect(endless.usage.completion_tokens).toBe(300);
+  const long = 'The mill stood by the river and sang. '.repeat(3);
+  const compressed = (await (
+    await send({ prompt: long, max_tokens: 4, kv_cache: { compress_prompt: 40, observation_window: 8, kernel: null } })
+  ).json()) as Answer;
+  expect(compressed.usage.prompt_tokens).toBeGreaterThan(40);
+  expect(compressed.usage.completion_tokens).toBe(4);
+  expect(compressed.usage.prompt_tokens_details?.cached_tokens).toBe(0);
+  for (const kv_cache of [{ window: 1e6 }, { window: 64, compress_prompt: 64 }, { windows: 64 }, { window: 'all' }, 5]) {
+    const response = await send({ kv_cache });
+    expect(response.status).toBe(400);
+    expect((await errorOf(response)).param).toMatch(/^kv_cache/);
   }
 });
 

@@ -1,6 +1,6 @@
 import { MillraceError } from '../../base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions, ContentPart } from '../../chat/messages.ts';
-import type { GenerateInput, GenerateOptions } from '../../engine/engine.ts';
+import type { GenerateInput, GenerateOptions, RequestKvCache } from '../../engine/engine.ts';
 import { MAX_TOP_LOGPROBS, type SamplingParams } from '../../sampling/params.ts';
 import { noTools, type ToolUse } from '../choice-output.ts';
 import type { ServerLimits } from '../options.ts';
@@ -37,7 +37,9 @@ export interface GenerationRequest {
 }
 
 /** When a request should run, and for whom. */
-export type Scheduling = Pick<GenerateOptions, 'priority' | 'deadlineMs' | 'targetFirstTokenMs' | 'cacheSalt'> & { readonly user: string };
+export type Scheduling = Pick<GenerateOptions, 'priority' | 'deadlineMs' | 'targetFirstTokenMs' | 'cacheSalt' | 'kvCache'> & {
+  readonly user: string;
+};
 
 /** OpenAI's default of the older endpoint. */
 const COMPLETION_MAX_TOKENS = 16;
@@ -241,9 +243,16 @@ function readScheduling(body: ChatCompletionBody | CompletionBody): Scheduling {
     deadlineMs: body.deadline_ms ?? undefined,
     targetFirstTokenMs: body.target_first_token_ms ?? undefined,
     cacheSalt: body.cache_salt ?? undefined,
+    kvCache: body.kv_cache ? readKvCache(body.kv_cache) : undefined,
     // OpenAI's clients send a text; anything else has always been ignored
     user: typeof body.user === 'string' ? body.user.slice(0, 256) : '',
   };
+}
+
+/** Fields that are there, one by one: an unknown one is the engine's to refuse. */
+function readKvCache(asked: NonNullable<CompletionBody['kv_cache']>): RequestKvCache {
+  const given = Object.entries(asked).filter(([, value]) => value !== null && value !== undefined);
+  return Object.fromEntries(given.map(([name, value]) => [name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()), value]));
 }
 
 function readLogitBias(bias: SamplingBody['logit_bias'], limits: ServerLimits): Readonly<Record<number, number>> | undefined {

@@ -118,6 +118,16 @@ const commonFields = {
     Type.String({ minLength: 1, maxLength: 1024 }),
     'Only requests with an equal one share prefixes in the KV cache, so that nobody can tell from the time of an answer what others have asked.',
   ),
+  kv_cache: optional(
+    Type.Object({
+      sinks: optional(integer, 'With `window`: first tokens that stay, in whole blocks; default 4.'),
+      window: optional(integer, 'Tokens that each one sees before it. The output may then be longer than the context.'),
+      compress_prompt: optional(integer, 'Keys that stay of a longer prompt, for each KV head those that its last tokens attend to most.'),
+      observation_window: optional(integer, 'With `compress_prompt`: those last tokens, which stay too; 1 to 256, default 32.'),
+      kernel: optional(integer, 'With `compress_prompt`: neighbours over which attention is pooled, odd; default 7.'),
+    }),
+    'Lossy: the request does not keep all of its keys (docs/kv-cache.md). Either `window` or `compress_prompt`; shares no prefixes.',
+  ),
   target_first_token_ms: optional(number, 'Milliseconds by which the first token is wanted; `--scheduling-policy deadline` goes by it.'),
 };
 
