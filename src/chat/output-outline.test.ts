@@ -1,15 +1,13 @@
 /** Outputs held to their form: what a grammar allows is what the parser reads back, whatever is drawn, in every format. */
 import Ajv2020 from 'ajv/dist/2020.js';
 import { describe, expect, test } from 'vitest';
-import { type AssembledOutput, assemble } from '../../test/fixtures/output-events.ts';
+import { type AssembledOutput, readTokens } from '../../test/fixtures/output-events.ts';
 import { TaggedTokenizer } from '../../test/fixtures/tagged-tokenizer.ts';
 import { CompiledGrammar, type GrammarMatcher } from '../sampling/grammar/matcher.ts';
 import { compileStructuredOutput } from '../sampling/grammar/structured-output.ts';
 import { VocabularyTrie } from '../sampling/grammar/vocabulary-trie.ts';
-import { IncrementalDetokenizer } from '../tokenizer/detokenizer.ts';
-import type { OutputEvent } from './output-events.ts';
 import { type HeldCalls, type OutlineParts, outputOutline, tagTokens } from './output-outline.ts';
-import { OutputParser, outputFormats } from './output-parser.ts';
+import { outputFormats } from './output-parser.ts';
 import { reasoningFormatNamed, reasoningFormats, tagsOf } from './reasoning.ts';
 import type { ToolDefinition } from './tool-calls/format.ts';
 import { toolCallFormats } from './tool-calls/index.ts';
@@ -94,22 +92,7 @@ type Output = AssembledOutput & { readonly state: string };
 function read({ reasoning, isOpen, calls }: OutlineParts, tokenizer: TaggedTokenizer, ids: readonly number[], size: number): Output {
   const formats = outputFormats(tokenizer, reasoning, calls?.format ?? null);
   const options = { beginsInReasoning: isOpen, tools: calls?.tools ?? [], isEither: calls?.mode === 'instead', drawId: () => 'id' };
-  const parser = new OutputParser(formats, options);
-  const detokenizer = new IncrementalDetokenizer(tokenizer, {});
-  const events: OutputEvent[] = [];
-  for (let at = 0; at < ids.length; at += size) {
-    let text = '';
-    const markers: { at: number; tokenId: number }[] = [];
-    for (const id of ids.slice(at, at + size)) {
-      if (formats.markers.has(id)) {
-        text += detokenizer.flush();
-        markers.push({ at: text.length, tokenId: id });
-      } else text += detokenizer.push(id);
-    }
-    events.push(...parser.push(text, markers));
-  }
-  events.push(...parser.push(detokenizer.flush()), ...parser.end());
-  return { ...assemble(events), state: parser.reasoningState };
+  return readTokens(formats, options, tokenizer, ids, size);
 }
 
 /** With tags that are tokens, and with tags that are text; harmony exists only with tokens. */

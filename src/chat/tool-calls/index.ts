@@ -4,11 +4,12 @@ import { functionGemma, gemma4 } from './gemma.ts';
 import { glm } from './glm.ts';
 import { harmony } from './harmony.ts';
 import { hermes } from './hermes.ts';
+import { apriel, nemotron } from './json-list.ts';
 import { kimi } from './kimi.ts';
 import { llama3Json } from './llama3-json.ts';
 import { mistral } from './mistral.ts';
 import { pythonic } from './pythonic.ts';
-import { qwenXml } from './qwen-xml.ts';
+import { qwenXml, seedXml } from './qwen-xml.ts';
 import { toolCode } from './tool-code.ts';
 
 /** Every format of tool calls. The first that a template teaches is taken, so the more telling ones come first. */
@@ -22,7 +23,10 @@ export const toolCallFormats = [
   glm,
   pythonic,
   toolCode,
+  seedXml,
   qwenXml,
+  apriel,
+  nemotron,
   hermes,
   llama3Json,
 ] as const satisfies readonly ToolCallFormat[];

@@ -12,8 +12,9 @@ import {
   type SyntaxWriter,
   sequence,
 } from '../output-syntax.ts';
-import { callObjects, parseCallObject } from './call-object.ts';
+import { callObjects } from './call-object.ts';
 import type { CallContext, ToolCallFormat, ToolDefinition } from './format.ts';
+import { parseCallList } from './json-list.ts';
 
 const open = '[TOOL_CALLS]';
 const callId = '[CALL_ID]';
@@ -29,7 +30,7 @@ export const mistral: ToolCallFormat = {
   callSyntax: (write, tools, many) => (write.isToken(args) ? namedSyntax(write, tools, many) : listSyntax(write, tools, many)),
   *parse(context) {
     const isList = (yield* context.reader.peekPastSpace()) === '[';
-    yield* isList ? parseList(context) : parseNamed(context);
+    yield* isList ? parseCallList(context) : parseNamed(context);
   },
 };
 
@@ -41,21 +42,6 @@ function namedSyntax(write: SyntaxWriter, tools: readonly ToolDefinition[], many
 
 function listSyntax(write: SyntaxWriter, tools: readonly ToolDefinition[], many: boolean): Syntax {
   return sequence(write.text(`${open}[`), row(callObjects(write, tools, {}), write.text(', '), many), write.text(']'));
-}
-
-function* parseList(context: CallContext): Parsing<void> {
-  const { reader, sink } = context;
-  reader.record();
-  yield* reader.accept('[');
-  do {
-    const outcome = yield* parseCallObject(context);
-    const text = reader.recorded();
-    if (outcome === 'none') sink.content(text);
-    if (outcome !== 'called') return;
-    reader.record();
-  } while (yield* reader.accept(','));
-  yield* reader.accept(']');
-  reader.recorded();
 }
 
 /** The name ends at a tag, or where the arguments begin. */

@@ -1,6 +1,7 @@
 /** Arguments that a format writes as one text a parameter: back to JSON by the tool's schema. */
 import type { OutputReader, Parsing } from '../output-reader.ts';
 import type { CallContext } from './format.ts';
+import { readPythonValue } from './python-calls.ts';
 
 /**
  * A value and the tag behind it. Where it is no text it is read as JSON, in whose strings the tag is text.
@@ -64,7 +65,9 @@ function jsonOf(text: string, schema: unknown): string {
     if (typeof value !== 'string' && types?.has('string') && !types.has(typeName(value))) return JSON.stringify(text);
     return trimmed;
   } catch {
-    return JSON.stringify(text);
+    // dictionaries and lists as Python prints them, where nothing else can be meant
+    const value = types !== null && !types.has('string') ? readPythonValue(trimmed) : undefined;
+    return JSON.stringify(typeof value === 'object' && value !== null && types?.has(typeName(value)) ? value : text);
   }
 }
 

@@ -15,6 +15,16 @@ export function readPythonCalls(text: string): PythonCall[] | null {
   }
 }
 
+/** @returns undefined when the text is not one literal from end to end */
+export function readPythonValue(text: string): unknown {
+  try {
+    return new PythonReader(text).literal();
+  } catch (thrown) {
+    if (thrown instanceof SyntaxError) return undefined;
+    throw thrown;
+  }
+}
+
 const MAX_DEPTH = 100;
 const escapes: Readonly<Record<string, string>> = {
   n: '\n',
@@ -47,6 +57,13 @@ class PythonReader {
     this.#skip();
     if (this.#at < this.#text.length) throw new SyntaxError('more text');
     return calls;
+  }
+
+  literal(): unknown {
+    const value = this.#value();
+    this.#skip();
+    if (this.#at < this.#text.length) throw new SyntaxError('more text');
+    return value;
   }
 
   #call(): PythonCall {
