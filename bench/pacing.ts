@@ -3,8 +3,8 @@
  *
  *   npx tsx bench/pacing.ts [MODEL] [--target-itl-ms T] [--requests N] [--concurrency N] [--max-num-batched-tokens N] [--runs N]
  *
- * Without a model, random weights in the shape of Qwen2.5-0.5B (Q8_0). Without a target, 2.5 times the median gap of as many rows that only decode: feasible, and
- * far below a step full of prompt. A third of the requests bring 256 to 768 prompt tokens, the others 16 to 64; each writes 32. The two engines run the same
+ * Without a model, random weights in the shape of Qwen2.5-0.5B (Q8_0). Without a target, 3.5 times the median gap of as many rows that only decode: far below a step
+ * full of prompt, and feasible, since prompts then need no more steps than the outputs do, whose cost per step is paid anyway. A third of the requests bring 256 to 768 prompt tokens, the others 16 to 64; each writes 32. The two engines run the same
  * requests in turn; both must say the same.
  */
 import { parseArgs } from 'node:util';
@@ -20,10 +20,12 @@ const { values, positionals } = parseArgs({
     requests: { type: 'string', default: '48' },
     concurrency: { type: 'string', default: '8' },
     'max-num-batched-tokens': { type: 'string', default: '512' },
-    runs: { type: 'string', default: '1' },
+    runs: { type: 'string', default: '3' },
   },
 });
 const OUTPUT_TOKENS = 32;
+/** Target over the median gap of rows that only decode. */
+const FEASIBLE = 3.5;
 const concurrency = Number(values.concurrency);
 const shape = positionals.length === 0 ? halfBillionFolder() : null;
 const model = shape?.path ?? positionals[0];
@@ -94,21 +96,29 @@ try {
       null,
     );
     console.log(line('decode alone', decode));
-    target = Math.ceil(2.5 * percentile(decode.gaps, 50));
+    target = Math.ceil(FEASIBLE * percentile(decode.gaps, 50));
   }
   const mixed = promptsOf(Number(values.requests), (draw) => (draw() < 1 / 3 ? 256 + 512 * draw() : 16 + 48 * draw()));
+  const overs: number[] = [];
+  const shares: number[] = [];
   for (let run = 0; run < Number(values.runs); run++) {
-    const free = await serve(mixed, null);
+    // in turn, each first every other time
+    const isFreeFirst = run % 2 === 0;
+    const first = await serve(mixed, isFreeFirst ? null : target);
+    const second = await serve(mixed, isFreeFirst ? target : null);
+    const [free, paced] = isFreeFirst ? [first, second] : [second, first];
     console.log(line('no target', free));
-    const paced = await serve(mixed, target);
     console.log(line(`target ${target} ms`, paced));
     if (paced.said.join() !== free.said.join()) throw new Error('the answers differ');
-    const [over, share] = [percentile(paced.gaps, 99) / target, paced.tokensPerSecond / free.tokensPerSecond];
-    const verdict = over <= 1.3 && share >= 0.9 ? 'met' : 'NOT met';
-    console.log(
-      `p99 is ${over.toFixed(2)} of the target (1.3 allowed), throughput ${(100 * share).toFixed(1)} % (90 wanted): ${verdict}; the same answers`,
-    );
+    overs.push(percentile(paced.gaps, 99) / target);
+    shares.push(paced.tokensPerSecond / free.tokensPerSecond);
   }
+  const [over, share] = [percentile(overs, 50), percentile(shares, 50)];
+  const verdict = over <= 1.3 && share >= 0.9 ? 'met' : 'NOT met';
+  const all = (values: readonly number[], digits: number) => values.map((value) => value.toFixed(digits)).join(', ');
+  console.log(
+    `median of ${overs.length}: p99 is ${over.toFixed(2)} of the target (${all(overs, 2)}; 1.3 allowed), throughput ${(100 * share).toFixed(1)} % (${all(shares, 3)}; 90 wanted): ${verdict}; the same answers`,
+  );
 } finally {
   shape?.remove();
 }
