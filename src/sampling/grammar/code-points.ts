@@ -95,10 +95,15 @@ export const plainBeyondAscii: CodePointSet = intersection(plainCodePoints, [[0x
 /** One to four byte ranges, one after another. */
 export type ByteSequence = readonly (readonly [lo: number, hi: number])[];
 
+const sequencesOf = new WeakMap<CodePointSet, readonly ByteSequence[]>();
+
 /** The UTF-8 spellings of a set: each member is matched by exactly one sequence. */
-export function utf8Sequences(set: CodePointSet): ByteSequence[] {
+export function utf8Sequences(set: CodePointSet): readonly ByteSequence[] {
+  const known = sequencesOf.get(set);
+  if (known !== undefined) return known;
   const sequences: ByteSequence[] = [];
   for (const [lo, hi] of set) addRange(lo, hi, sequences);
+  sequencesOf.set(set, sequences);
   return sequences;
 }
 

@@ -213,7 +213,8 @@ describe('a JSON Schema as a grammar', () => {
     ['unevaluatedProperties', { $ref: '#', unevaluatedProperties: false }],
     ['$dynamicRef', { $dynamicRef: '#x' }],
     ['oneOf', { oneOf: [{ items: { type: 'string' } }, { items: { type: 'integer' } }] }],
-    ['look-around', { type: 'string', pattern: '(?=a)b' }],
+    ['look-ahead', { type: 'string', pattern: '(?=a)b' }],
+    ['look-behind', { type: 'string', pattern: '(?<=a)b' }],
     ['another document', { $ref: 'https://example.com/schema.json' }],
   ])('what cannot be enforced is refused by name: %s', (name, schema) => {
     expect(() => compile({ type: 'object', properties: { p: schema } })).toThrow(

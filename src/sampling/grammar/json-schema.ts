@@ -11,13 +11,21 @@ import { integer, type JsonSpelling, JsonText, number } from './json-text.ts';
 import { grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
 import { multipleAutomaton } from './number-multiple.ts';
 import { boundedNumber } from './number-range.ts';
-import { parseRegex, searchOf, wholeOf } from './regex.ts';
+import { parseRegex, searchOf } from './regex.ts';
 import { typeOfValue } from './schema-disjoint.ts';
 import { asSchema, isObject, keywordTypes, type Schema, type SchemaObject, type TypeName, typeNames } from './schema-keywords.ts';
 import { isForbidden, NOT_ENUM, NOT_PATTERN } from './schema-negate.ts';
 import { objectExpression } from './schema-object.ts';
 import { type PlainSchema, SchemaUnions } from './schema-union.ts';
-import { languageExpression, literalAutomaton, readsText, type TextAutomaton, textAutomaton } from './text-language.ts';
+import {
+  languageExpression,
+  literalAutomaton,
+  type PatternLanguage,
+  patternLanguage,
+  readsText,
+  type TextAutomaton,
+  textAutomaton,
+} from './text-language.ts';
 
 /** @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED, GRAMMAR_TOO_LARGE */
 export function compileJsonSchema(schema: unknown, spelling: JsonSpelling): Grammar {
@@ -46,7 +54,7 @@ export class SchemaCompiler {
   readonly #unions: SchemaUnions;
   readonly #rules = new Map<Schema, number>();
   readonly #pending: { rule: number; schema: Schema; path: string }[] = [];
-  readonly #patterns = new Map<string, TextAutomaton>();
+  readonly #patterns = new Map<string, PatternLanguage>();
 
   readonly #start: number;
 
@@ -87,14 +95,21 @@ export class SchemaCompiler {
       .flatMap((one) => (typeof one.$ref === 'string' ? this.unionOf(this.#unions.resolve(one.$ref), one.$ref) : [one]));
   }
 
-  /** The texts in which a search for the pattern succeeds. */
+  /** The texts in which a search for the pattern succeeds. @throws GRAMMAR_UNSUPPORTED for a pattern with look-ahead */
   pattern(source: string): TextAutomaton {
-    let automaton = this.#patterns.get(source);
-    if (automaton === undefined) {
-      automaton = textAutomaton(searchOf(parseRegex(source)));
-      this.#patterns.set(source, automaton);
+    const { all, none } = this.patternLanguage(source);
+    if (all.length + none.length > 1) throw grammarUnsupported(`look-ahead (in the pattern ${JSON.stringify(source.slice(0, 200))}) at this place`);
+    return all[0];
+  }
+
+  /** The same of a pattern with look-ahead in front. */
+  patternLanguage(source: string): PatternLanguage {
+    let language = this.#patterns.get(source);
+    if (language === undefined) {
+      language = patternLanguage(searchOf(parseRegex(source)));
+      this.#patterns.set(source, language);
     }
-    return automaton;
+    return language;
   }
 
   #plain(schema: PlainSchema, path: string): Expression {
@@ -149,7 +164,10 @@ export class SchemaCompiler {
     const { length } = Array.from(value);
     if (length < countOf(schema.minLength, 0) || length > countOf(schema.maxLength, Number.POSITIVE_INFINITY)) return false;
     if (forbiddenPatterns(schema).some((pattern) => this.reads(this.pattern(pattern), value))) return false;
-    return patternsOf(schema).every((pattern) => this.reads(this.pattern(pattern), value));
+    return patternsOf(schema).every((pattern) => {
+      const { all, none } = this.patternLanguage(pattern);
+      return all.every((automaton) => this.reads(automaton, value)) && !none.some((automaton) => this.reads(automaton, value));
+    });
   }
 
   /** Whether a text is one that the automaton reads. */
@@ -160,14 +178,15 @@ export class SchemaCompiler {
   #string(schema: SchemaObject, path: string): Expression {
     const minLength = countOf(schema.minLength, 0);
     const maxLength = countOf(schema.maxLength, Number.POSITIVE_INFINITY);
-    const all = patternsOf(schema).map((pattern) => this.pattern(pattern));
-    const none = forbiddenPatterns(schema).map((pattern) => this.pattern(pattern));
+    const patterns = patternsOf(schema).map((pattern) => this.patternLanguage(pattern));
+    const all = patterns.flatMap((pattern) => pattern.all);
+    const none = [...patterns.flatMap((pattern) => pattern.none), ...forbiddenPatterns(schema).map((pattern) => this.pattern(pattern))];
     if (schema[NOT_ENUM] !== undefined) none.push(literalAutomaton(schema[NOT_ENUM] as string[]));
     // a format that JSON Schema does not define asserts nothing
     if (typeof schema.format === 'string' && assertedFormats.has(schema.format)) {
       const pattern = Object.hasOwn(formatPatterns, schema.format) ? formatPatterns[schema.format] : undefined;
       if (pattern === undefined) throw grammarUnsupported(`the format ${JSON.stringify(schema.format.slice(0, 100))} at ${path}`);
-      all.push(textAutomaton(wholeOf(parseRegex(pattern))));
+      all.push(textAutomaton(parseRegex(pattern)));
     }
     if (all.length + none.length === 0)
       return minLength === 0 && maxLength === Number.POSITIVE_INFINITY ? this.json.string : this.json.stringOf(minLength, maxLength);

@@ -46,5 +46,6 @@ function digitsAutomaton(divisor: number, decimals: number): TextAutomaton {
         edges[at].push({ set: character(0x30 + digit), target: node(next, (remainder * 10 + digit) % divisor) });
     }
   }
-  return { empty, edges };
+  const none = edges.map(() => []);
+  return { empty, edges, atStart: none, atEnd: none, universal: -1 };
 }

@@ -23,6 +23,8 @@ describe('a pattern', () => {
     '(?:a|(?<n>b))+?',
     '\\u0061[\\x62-\\x63]',
     '[\\d-]b',
+    '(?=.*1)(?!.*b)[abx1]{1,3}',
+    '^a(x|$)|(^|b)c$',
     'é+|😀{2}',
   ])('%s matches whole texts as RegExp does', (source) => {
     const grammar = compile({ regex: source });
@@ -36,11 +38,35 @@ describe('a pattern', () => {
     );
   });
 
+  test.each(['^(?!ab)[a-c]+$', '^(?=.*1)(?=.*a).{2,5}$', 'a$|^b', '(^a|x)c*', '(^|-)a($|-)', '^$', '$^|abc', 'ab|bc|ca|abc'])(
+    'a schema with the pattern %s holds the strings in which RegExp finds it',
+    (pattern) => {
+      const grammar = compile({ json: { type: 'string', pattern } });
+      const oracle = new RegExp(pattern, 'u');
+      const text = fc.string({ unit: fc.constantFrom('a', 'b', 'c', 'x', '1', '-'), maxLength: 6 });
+      fc.assert(
+        fc.property(text, (sample) => {
+          expect(accepts(grammar, JSON.stringify(sample))).toBe(oracle.test(sample));
+        }),
+        { numRuns: 300 },
+      );
+    },
+  );
+
+  test('a pattern or format beside a long maxLength is kept to shorter texts, never longer ones', () => {
+    const grammar = compile({ json: { type: 'string', pattern: '^[a-z]+@[a-z]+$', minLength: 3, maxLength: 30_000 } });
+    for (const length of [1, 60, 400]) expect(accepts(grammar, `"${'a'.repeat(length)}@b"`)).toBe(true);
+    for (const length of [29_999, 40_000]) expect(accepts(grammar, `"${'a'.repeat(length)}@b"`)).toBe(false);
+    expect(() => compile({ json: { type: 'string', pattern: '^[a-z]+@[a-z]+$', minLength: 5000, maxLength: 30_000 } })).toThrow(
+      expect.objectContaining({ code: 'GRAMMAR_TOO_LARGE' }),
+    );
+  });
+
   test.each(['(', 'a)', '[a', '*', 'a{3,1}', '\\q', 'x{'])('%s is refused as malformed', (regex) => {
     expect(() => compile({ regex })).toThrow(expect.objectContaining({ code: 'GRAMMAR_INVALID' }));
   });
 
-  test.each(['(?=a)a', '(a)\\1', '\\bword', '\\p{L}', 'a^b'])('%s is refused as not enforceable', (regex) => {
+  test.each(['a(?=b)b', '(?<!a)b', '(a)\\1', '\\bword', '\\p{L}'])('%s is refused as not enforceable', (regex) => {
     expect(() => compile({ regex })).toThrow(expect.objectContaining({ code: 'GRAMMAR_UNSUPPORTED' }));
   });
 });

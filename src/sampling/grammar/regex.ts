@@ -11,6 +11,8 @@ export type Regex =
   | { readonly kind: 'sequence'; readonly parts: readonly Regex[] }
   | { readonly kind: 'choice'; readonly alternatives: readonly Regex[] }
   | { readonly kind: 'repeat'; readonly body: Regex; readonly min: number; readonly max: number }
+  /** Look-ahead: what follows here begins with a match of the body, or must not. */
+  | { readonly kind: 'ahead'; readonly body: Regex; readonly isNegative: boolean }
   | { readonly kind: 'start' }
   | { readonly kind: 'end' };
 
@@ -37,7 +39,7 @@ const classes: Readonly<Record<string, CodePointSet>> = {
 };
 const controls: Readonly<Record<string, number>> = { n: 10, r: 13, t: 9, v: 11, f: 12, '0': 0 };
 
-/** @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED (look-around, back references, word boundaries, property classes), GRAMMAR_TOO_LARGE */
+/** @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED (look-behind, back references, word boundaries, property classes), GRAMMAR_TOO_LARGE */
 export function parseRegex(source: string): Regex {
   return new RegexParser(source).parse();
 }
@@ -95,7 +97,7 @@ class RegexParser {
   #quantified(body: Regex): Regex {
     const bounds = this.#bounds();
     if (bounds === null) return body;
-    if (body.kind === 'start' || body.kind === 'end') throw this.#invalid('a repeated anchor');
+    if (body.kind === 'start' || body.kind === 'end' || body.kind === 'ahead') throw this.#invalid('a repeated anchor');
     this.#take('?'); // lazy and greedy match the same texts
     const after = this.#text[this.#at];
     if (after === '*' || after === '+' || after === '?') throw this.#invalid('nothing to repeat');
@@ -146,12 +148,19 @@ class RegexParser {
     if (this.#take('?')) {
       const kind = this.#text[this.#at];
       if (kind === ':') this.#at++;
-      else if (kind === '<' && !['=', '!'].includes(this.#text[this.#at + 1] ?? '=')) {
+      else if (kind === '=' || kind === '!') {
+        this.#at++;
+        return { kind: 'ahead', body: this.#groupBody(), isNegative: kind === '!' };
+      } else if (kind === '<' && !['=', '!'].includes(this.#text[this.#at + 1] ?? '=')) {
         while (this.#at < this.#text.length && this.#text[this.#at] !== '>') this.#at++;
         this.#at++;
-      } else if (kind === '=' || kind === '!' || kind === '<') throw this.#unsupported('look-around');
+      } else if (kind === '<') throw this.#unsupported('look-behind');
       else throw this.#unsupported('a group with flags');
     }
+    return this.#groupBody();
+  }
+
+  #groupBody(): Regex {
     const body = this.#choice();
     if (!this.#take(')')) throw this.#invalid('a group that is not closed');
     return body;
@@ -238,11 +247,6 @@ function onlyMember(set: CodePointSet): number | null {
   return set.length === 1 && set[0][0] === set[0][1] ? set[0][0] : null;
 }
 
-/** The texts that a pattern matches from end to end. @throws as `parseRegex` */
-export function patternExpression(source: string): Expression {
-  return asExpression(wholeOf(parseRegex(source)));
-}
-
 function asExpression(regex: Regex): Expression {
   switch (regex.kind) {
     case 'set':
@@ -254,48 +258,61 @@ function asExpression(regex: Regex): Expression {
     case 'repeat':
       return repeat(asExpression(regex.body), regex.min, regex.max);
     default:
-      return sequence(); // anchors at the ends are gone by now
+      return sequence(); // there are no anchors left
   }
 }
 
-/** `^` and `$` of a search: what may come before and after a match. */
 const anything: Regex = { kind: 'repeat', body: { kind: 'set', set: anyCodePoint }, min: 0, max: Number.POSITIVE_INFINITY };
+const start: Regex = { kind: 'start' };
+const end: Regex = { kind: 'end' };
 
-/**
- * The whole texts in which a search for `regex` finds something: anchors become the absence of what else would surround a match.
- * @throws GRAMMAR_UNSUPPORTED for an anchor in the middle
- */
-export function searchOf(regex: Regex): Regex {
-  const alternatives = regex.kind === 'choice' ? regex.alternatives : [regex];
-  return { kind: 'choice', alternatives: alternatives.map((alternative) => ofAlternative(alternative, anything)) };
+/** A pattern without its look-ahead in front: a text is wanted that is in each of `all` and none of `none`, from end to end. */
+export interface WantedTexts {
+  readonly all: readonly Regex[];
+  readonly none: readonly Regex[];
 }
 
-/** The texts that `regex` matches from end to end. @throws GRAMMAR_UNSUPPORTED for an anchor in the middle */
-export function wholeOf(regex: Regex): Regex {
-  const alternatives = regex.kind === 'choice' ? regex.alternatives : [regex];
-  return { kind: 'choice', alternatives: alternatives.map((alternative) => ofAlternative(alternative, null)) };
+/** The whole texts in which a search for `regex` finds something. @throws GRAMMAR_UNSUPPORTED for look-ahead that does not stand behind `^` in front */
+export function searchOf(regex: Regex): WantedTexts {
+  const { aheads, rest } = aheadsOf(regex, false);
+  return wanted({ kind: 'sequence', parts: [anything, rest, anything] }, aheads);
 }
 
-function ofAlternative(regex: Regex, around: Regex | null): Regex {
-  if (regex.kind === 'choice') return { kind: 'choice', alternatives: regex.alternatives.map((alternative) => ofAlternative(alternative, around)) };
+/** The texts that `regex` matches from end to end. @throws GRAMMAR_UNSUPPORTED for look-ahead that does not stand in front */
+export function wholeOf(regex: Regex): WantedTexts {
+  const { aheads, rest } = aheadsOf(regex, true);
+  return wanted(rest, aheads);
+}
+
+type Ahead = Extract<Regex, { kind: 'ahead' }>;
+
+function wanted(main: Regex, aheads: readonly Ahead[]): WantedTexts {
+  const texts = (isNegative: boolean) =>
+    aheads.filter((ahead) => ahead.isNegative === isNegative).map(({ body }): Regex => ({ kind: 'sequence', parts: [start, body, anything] }));
+  return { all: [main, ...texts(false)], none: texts(true) };
+}
+
+/** @param isWhole the pattern begins where the text does, `^` or not */
+function aheadsOf(regex: Regex, isWhole: boolean): { aheads: readonly Ahead[]; rest: Regex } {
+  const parts = regex.kind === 'sequence' ? regex.parts : [regex];
+  const aheads: Ahead[] = [];
+  const kept: Regex[] = [];
+  let isFront = isWhole;
+  for (const part of parts) {
+    if (part.kind === 'ahead' && isFront) aheads.push(part);
+    else kept.push(part);
+    if (part.kind === 'start' && kept.every(({ kind }) => kind === 'start')) isFront = true;
+    else if (part.kind !== 'ahead') isFront = false;
+  }
+  return { aheads, rest: { kind: 'sequence', parts: kept } };
+}
+
+/** A pattern for the whole output as an expression, where it needs no automaton of its own; null where it does. */
+export function plainExpression(regex: Regex): Expression | null {
   let parts = regex.kind === 'sequence' ? [...regex.parts] : [regex];
-  let before = around;
-  let after = around;
-  while (parts[0]?.kind === 'start') {
-    before = null;
-    parts = parts.slice(1);
-  }
-  while (parts.at(-1)?.kind === 'end') {
-    after = null;
-    parts = parts.slice(0, -1);
-  }
-  if (parts.length === 1 && hasAnchor(parts[0]) && parts[0].kind !== 'repeat') {
-    // (^a|b$) alone in its place
-    if (before === around && after === around) return ofAlternative(parts[0], around);
-    if (before === null && after === null) return ofAlternative(parts[0], null);
-  }
-  if (parts.some(hasAnchor)) throw grammarUnsupported('an anchor (^ or $) in the middle of a pattern');
-  return { kind: 'sequence', parts: [...(before === null ? [] : [before]), ...parts, ...(after === null ? [] : [after])] };
+  while (parts[0]?.kind === start.kind) parts = parts.slice(1);
+  while (parts.at(-1)?.kind === end.kind) parts = parts.slice(0, -1);
+  return parts.some(hasAnchor) ? null : sequence(...parts.map(asExpression));
 }
 
 function hasAnchor(regex: Regex): boolean {

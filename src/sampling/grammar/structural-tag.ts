@@ -21,8 +21,8 @@ import { type Grammar, GrammarBuilder } from './grammar.ts';
 import { schemaRule } from './json-schema.ts';
 import type { JsonSpelling } from './json-text.ts';
 import { grammarInvalid, grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
-import { patternExpression } from './regex.ts';
 import { isObject, type SchemaObject } from './schema-keywords.ts';
+import { patternExpression } from './text-language.ts';
 import { TAG_BYTE } from './vocabulary-tables.ts';
 import { tagBytes } from './vocabulary-trie.ts';
 

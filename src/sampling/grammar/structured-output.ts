@@ -5,8 +5,8 @@ import { compileGbnf } from './gbnf.ts';
 import { type Grammar, GrammarBuilder } from './grammar.ts';
 import { compileAnyJson, compileJsonSchema } from './json-schema.ts';
 import { grammarInvalid, grammarLimits, tooLarge } from './limits.ts';
-import { patternExpression } from './regex.ts';
 import { compileOutline, compileStructuralTag } from './structural-tag.ts';
+import { patternExpression } from './text-language.ts';
 
 /** Exactly one constraint; the whole output fulfils it. */
 export interface StructuredOutput {
