@@ -143,6 +143,9 @@ describe('on a backend without arithmetic, whose answers tell what each row has 
       { numBlocks: 200, maxInFlight: 2 },
       { numBlocks: 46 },
       { numBlocks: 46, enablePrefixCaching: false },
+      // not a block more than it needs when it is alone
+      { numBlocks: 38 },
+      { numBlocks: 38, enablePrefixCaching: false },
       { numBlocks: 46, maxInFlight: 2, maxNumBatchedTokens: 5 },
     ];
     let preemptions = 0;
@@ -224,6 +227,7 @@ describe('on a backend without arithmetic, whose answers tell what each row has 
       [{ stop: ['x'] }, 'stop'],
       [{ structuredOutput: { regex: 'a+' } }, 'structured_output'],
       [{ promptLogprobs: 1 }, 'prompt_logprobs'],
+      [{ thinkingTokenBudget: 5 }, 'thinking_token_budget'],
       [{ beamWidth: 1, n: 2 }, 'beam_width'],
       [{ beamWidth: 5 }, 'beam_width'],
       [{ beamWidth: 96, stopTokenIds: [1, 2] }, 'beam_width'],

@@ -23,8 +23,8 @@ export interface BeamParts {
 const noTokens: ReadonlySet<number> = new Set();
 
 /** @throws SAMPLING_PARAM_INVALID for what follows one text as it grows: a search has many */
-function refuseFollowers({ logitsProcessors = [], stopWhen }: GenerateOptions): void {
-  const param = logitsProcessors.length > 0 ? 'logitsProcessors' : stopWhen !== undefined ? 'stopWhen' : null;
+function refuseFollowers({ logitsProcessors = [], stopWhen, calls }: GenerateOptions): void {
+  const param = logitsProcessors.length > 0 ? 'logitsProcessors' : stopWhen !== undefined ? 'stopWhen' : calls !== undefined ? 'tools' : null;
   if (param === null) return;
   throw new MillraceError('SAMPLING_PARAM_INVALID', {
     message: `use_beam_search excludes ${param}.`,

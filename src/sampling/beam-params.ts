@@ -22,6 +22,7 @@ const neutral: { readonly [K in keyof SamplingParams]?: (value: NonNullable<Samp
   badWords: (value) => value.length === 0,
   stop: (value) => value.every((text) => text === ''),
   structuredOutput: () => false,
+  thinkingTokenBudget: () => false,
   promptLogprobs: () => false,
   logprobTokenIds: (value) => value.length === 0,
 };

@@ -69,16 +69,19 @@ export class BeamGroup {
     return this.#beams.filter((beam) => beam.status === 'waiting' && leader.numComputedTokens >= this.#sharedTokens(beam));
   }
 
-  /** Gives a beam what it shares with the first, or what is remembered of it if that is more. */
+  /**
+   * Gives a beam what it shares with the first, or the full blocks that are remembered of it if they are more. Not a part of a remembered block: that would
+   * be held until it is copied, and in the room that a search alone is sure of there may be no block for it.
+   */
   join(beam: Request, kv: KvCache): void {
     const { leader } = this;
     invariant(leader.sequence !== null, 'the first beam holds no blocks');
     beam.sequence = kv.open(beam.priority);
     const shared = this.#sharedTokens(beam);
-    const most = beam.numTokens - 1;
-    const isKnown = kv.prefixLength(beam.tokenIds, most, beam.cacheSalt) >= shared;
-    if (!isKnown && kv.fork(leader.sequence, beam.sequence, shared)) beam.numComputedTokens = shared;
-    else beam.numComputedTokens = kv.matchPrefix(beam.sequence, beam.tokenIds, most, beam.cacheSalt);
+    const known = kv.prefixLength(beam.tokenIds, beam.numTokens - 1, beam.cacheSalt);
+    const whole = known - (known % kv.blockSize);
+    if (whole < shared && kv.fork(leader.sequence, beam.sequence, shared)) beam.numComputedTokens = shared;
+    else beam.numComputedTokens = kv.matchPrefix(beam.sequence, beam.tokenIds, whole, beam.cacheSalt);
   }
 
   /**
