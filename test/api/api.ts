@@ -48,6 +48,8 @@ const described = '{%- for t in tools or [] %}{{- "[tool " + (t.function.descrip
 
 export class Api implements AsyncDisposable {
   readonly engine: Engine;
+  /** The same, with the record: what clients in this process are given. */
+  readonly served: Engine;
   readonly server: MillraceServer;
   readonly url: string;
   readonly generated: Generated[] = [];
@@ -64,12 +66,14 @@ export class Api implements AsyncDisposable {
     const engine = await loadEngine({ model: pocket, chatTemplate, servedModelName: ['pocket', 'org/pocket'], maxModelLen: 1024, ...more });
     const generated: Generated[] = [];
     const script: Script = { onGenerate: null, onAdmitted: null };
-    const server = createServer({ engines: new Map([['pocket', recording(engine, generated, script)]]), options: { port: 0, drainMs: 2000 } });
-    return new Api(engine, server, (await server.listen()).url, generated, script, folder);
+    const served = recording(engine, generated, script);
+    const server = createServer({ engines: new Map([['pocket', served]]), options: { port: 0, drainMs: 2000 } });
+    return new Api(engine, served, server, (await server.listen()).url, generated, script, folder);
   }
 
-  private constructor(engine: Engine, server: MillraceServer, url: string, generated: Generated[], script: Script, folder: string) {
+  private constructor(engine: Engine, served: Engine, server: MillraceServer, url: string, generated: Generated[], script: Script, folder: string) {
     this.engine = engine;
+    this.served = served;
     this.server = server;
     this.url = url;
     this.generated = generated;
