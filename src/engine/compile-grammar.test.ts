@@ -1,6 +1,8 @@
 import { expect, test } from 'vitest';
 import { nullEngine } from '../../test/fixtures/engine.ts';
 import type { MillraceError } from '../base/errors.ts';
+import { compileStructuredOutput } from '../sampling/grammar/structured-output.ts';
+import { GrammarCompiler } from './compile-grammar.ts';
 
 /** Too large for the thread that serves. */
 const large = { choice: Array.from({ length: 400 }, (_, i) => `A${i}`.padEnd(8, 'B')) };
@@ -34,4 +36,12 @@ test('an engine that is closed while it compiles ends at once', async () => {
   await engine.close();
   expect(await code).toBe('ENGINE_CLOSED');
   await expect.poll(() => engine.numOpenStreams).toBe(0);
+});
+
+test('a short schema whose pattern takes long to compile goes to the worker too', async () => {
+  const compiler = new GrammarCompiler();
+  const json = { type: 'string', pattern: '^(a|b)*a(a|b){10}$' };
+  const grammar = await compiler.compile({ json }, JSON.stringify(json).length);
+  expect(grammar).toEqual(compileStructuredOutput({ json }));
+  compiler.close();
 });

@@ -3,12 +3,14 @@ import type { Worker } from 'node:worker_threads';
 import { MillraceError } from '../base/errors.ts';
 import { startWorker } from '../base/start-worker.ts';
 import type { Grammar } from '../sampling/grammar/grammar.ts';
-import { grammarLimits, tooLarge } from '../sampling/grammar/limits.ts';
+import { grammarLimits, tooLarge, WorkSpent, withWork } from '../sampling/grammar/limits.ts';
 import { compileStructuredOutput, type StructuredOutput } from '../sampling/grammar/structured-output.ts';
 import type { GrammarAnswer } from './grammar-worker.ts';
 
 /** Characters; shorter ones compile in less time than a thread takes to start. */
 const MAX_INLINE = 2000;
+/** Some 20 milliseconds of patterns that are made deterministic: a short one may take seconds. */
+const MAX_INLINE_WORK = 3000;
 
 export class GrammarCompiler {
   /** Ends when the last one asked for has. */
@@ -21,7 +23,16 @@ export class GrammarCompiler {
    * @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED, GRAMMAR_TOO_LARGE
    */
   compile(wanted: StructuredOutput, textLength: number): Promise<Grammar> {
-    if (textLength <= MAX_INLINE) return Promise.resolve().then(() => compileStructuredOutput(wanted));
+    if (textLength > MAX_INLINE) return this.#afterOthers(wanted);
+    return Promise.resolve()
+      .then(() => withWork(MAX_INLINE_WORK, () => compileStructuredOutput(wanted)))
+      .catch((thrown: unknown) => {
+        if (thrown instanceof WorkSpent) return this.#afterOthers(wanted);
+        throw thrown;
+      });
+  }
+
+  #afterOthers(wanted: StructuredOutput): Promise<Grammar> {
     const compiled = this.#last.then(() => this.#inWorker(JSON.stringify(wanted)));
     this.#last = compiled.catch(() => undefined);
     return compiled;

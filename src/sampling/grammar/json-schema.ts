@@ -106,7 +106,7 @@ export class SchemaCompiler {
   patternLanguage(source: string): PatternLanguage {
     let language = this.#patterns.get(source);
     if (language === undefined) {
-      language = patternLanguage(searchOf(parseRegex(source)));
+      language = patternLanguage(searchOf(parseRegex(source)), source);
       this.#patterns.set(source, language);
     }
     return language;
@@ -199,7 +199,7 @@ export class SchemaCompiler {
     const multiples = schema.multipleOf === undefined ? [] : ([schema.multipleOf].flat() as number[]);
     const values = (schema[NOT_ENUM] ?? []) as readonly number[];
     if (bounds.min === null && bounds.max === null && multiples.length + values.length === 0) return isInteger ? integer : number;
-    const all = boundedNumber(bounds, isInteger).map(textAutomaton);
+    const all = boundedNumber(bounds, isInteger).map((regex) => textAutomaton(regex));
     for (const multiple of multiples) all.push(multipleAutomaton(multiple, path));
     // integers have one spelling each, and values are forbidden of integers only
     const none = values.length === 0 ? [] : [literalAutomaton(values.filter(Number.isInteger).map((value) => BigInt(value).toString()))];

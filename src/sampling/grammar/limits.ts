@@ -28,6 +28,27 @@ export const grammarLimits = {
   keptBytes: 128 << 20,
 } as const;
 
+/** Thrown by `spendWork`: not the user's fault, the work belongs elsewhere. */
+export class WorkSpent extends Error {}
+
+let workLeft = Number.POSITIVE_INFINITY;
+
+/** Does something that may spend so much work. @throws WorkSpent when it takes more */
+export function withWork<T>(limit: number, work: () => T): T {
+  workLeft = limit;
+  try {
+    return work();
+  } finally {
+    workLeft = Number.POSITIVE_INFINITY;
+  }
+}
+
+/** Counts work whose amount the size of the input does not tell, in units of some microseconds. */
+export function spendWork(amount: number): void {
+  workLeft -= amount;
+  if (workLeft < 0) throw new WorkSpent();
+}
+
 /** @param culprit what is too large, as the user wrote it */
 export function tooLarge(culprit: string, expected: string, received?: string): MillraceError {
   return new MillraceError('GRAMMAR_TOO_LARGE', {

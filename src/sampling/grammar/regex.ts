@@ -51,7 +51,8 @@ class RegexParser {
   #depth = 0;
 
   constructor(source: string) {
-    if (source.length > 65_536) throw tooLarge('a pattern', 'at most 65536 characters', String(source.length));
+    if (source.length > 65_536)
+      throw tooLarge(`the pattern ${JSON.stringify(source.slice(0, 60))}`, 'at most 65536 characters', String(source.length));
     this.#source = source;
     this.#text = Array.from(source);
   }
@@ -77,7 +78,8 @@ class RegexParser {
   }
 
   #choice(): Regex {
-    if (++this.#depth > grammarLimits.nesting) throw tooLarge('a pattern', `at most ${grammarLimits.nesting} nested groups`);
+    if (++this.#depth > grammarLimits.nesting)
+      throw tooLarge(`the pattern ${JSON.stringify(this.#source.slice(0, 60))}`, `at most ${grammarLimits.nesting} nested groups`);
     const alternatives = [this.#sequence()];
     while (this.#take('|')) alternatives.push(this.#sequence());
     this.#depth--;

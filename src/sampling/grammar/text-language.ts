@@ -4,7 +4,7 @@
  */
 import { anyCodePoint, type CodePointSet, codePoints, includes, includesAll, intersection } from './code-points.ts';
 import { characters, type Expression } from './expression.ts';
-import { grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
+import { grammarLimits, grammarUnsupported, spendWork, tooLarge } from './limits.ts';
 import { parseRegex, plainExpression, type Regex, type WantedTexts, wholeOf } from './regex.ts';
 
 /** Nondeterministic, over code points. Node 0 begins, node 1 ends. */
@@ -19,13 +19,13 @@ export interface TextAutomaton {
 }
 
 /** @throws GRAMMAR_TOO_LARGE, GRAMMAR_UNSUPPORTED for look-ahead that does not stand in front */
-export function textAutomaton(regex: Regex): TextAutomaton {
+export function textAutomaton(regex: Regex, culprit = 'a pattern'): TextAutomaton {
   const empty: number[][] = [];
   const atStart: number[][] = [];
   const atEnd: number[][] = [];
   const edges: { set: CodePointSet; target: number }[][] = [];
   const node = () => {
-    if (empty.length >= 50_000) throw tooLarge('a pattern', 'at most 50000 automaton nodes');
+    if (empty.length >= 50_000) throw tooLarge(culprit, 'at most 50000 automaton nodes');
     edges.push([]);
     atStart.push([]);
     atEnd.push([]);
@@ -145,15 +145,16 @@ export interface PatternLanguage {
 }
 
 /** @throws GRAMMAR_TOO_LARGE, GRAMMAR_UNSUPPORTED */
-export function patternLanguage({ all, none }: WantedTexts): PatternLanguage {
-  return { all: all.map(textAutomaton), none: none.map(textAutomaton) };
+export function patternLanguage({ all, none }: WantedTexts, source: string): PatternLanguage {
+  const automaton = (regex: Regex) => textAutomaton(regex, `the pattern ${JSON.stringify(source.slice(0, 200))}`);
+  return { all: all.map(automaton), none: none.map(automaton) };
 }
 
 /** The texts that a pattern matches from end to end. @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED, GRAMMAR_TOO_LARGE */
 export function patternExpression(source: string): Expression {
   const regex = parseRegex(source);
   const plain = plainExpression(regex);
-  return plain ?? languageExpression(patternLanguage(wholeOf(regex)), characters, 'the pattern');
+  return plain ?? languageExpression(patternLanguage(wholeOf(regex), source), characters, `the pattern ${JSON.stringify(source.slice(0, 200))}`);
 }
 
 /** Beside a pattern, a bound on lengths is kept to at least so many characters, or refused. */
@@ -247,6 +248,7 @@ function productStates(automata: readonly TextAutomaton[], numAll: number, culpr
     const isEnd = automata.every((automaton, p) => closure(automaton, state[p], place).includes(1) === p < numAll);
     const sets = new Map<number, [number, number][]>();
     for (const [lo, hi] of cut(automata, state)) {
+      spendWork(1);
       const next = automata.map((automaton, p) => step(automaton, state[p], lo));
       if (next.some((nodes, p) => p < numAll && nodes.length === 0)) continue;
       const key = next.join(';');
