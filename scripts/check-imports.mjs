@@ -48,11 +48,12 @@ export const rooms = {
   fetch: ['base', 'server', 'types of engine/engine'],
   'ai-sdk': ['base', 'server', 'types of chat', 'types of engine/engine'],
   langchain: ['base', 'server', 'types of chat', 'types of engine/engine'],
+  mcp: ['base', 'types of engine/tool-loop'],
   fleet: ['base', 'server'],
   sim: ['base', 'engine', ...engineRooms],
   quantize: ['base', 'engine', ...engineRooms],
   bench: ['base', 'engine', 'sampling', 'chat', 'plan', 'kv', 'types of backends', 'types of weights', 'types of tokenizer'],
-  cli: ['base', 'engine', 'server', 'bench', 'sim', 'quantize', ...engineRooms],
+  cli: ['base', 'engine', 'server', 'bench', 'sim', 'quantize', 'mcp', ...engineRooms],
   index: ['base', 'engine', 'types of tokenizer', 'types of chat', 'sampling/params'],
 };
 
@@ -71,6 +72,7 @@ export const packages = {
   pino: ['server', 'cli', 'base'],
   '@ai-sdk/provider': ['ai-sdk'],
   '@langchain/core': ['langchain'],
+  '@modelcontextprotocol/sdk': ['mcp'],
   commander: ['cli'],
   'cli-progress': ['cli'],
   'node-api-headers': ['backends/native'],

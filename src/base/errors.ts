@@ -27,6 +27,7 @@ export const errorTable = {
   QUEUE_TIMEOUT: { status: 503, meaning: 'The request waited longer than the server lets any wait.' },
   DEADLINE_EXCEEDED: { status: 503, meaning: 'The deadline that the request named has passed.' },
   USER_FUNCTION_FAILED: { status: 500, meaning: 'A logits processor or stop predicate that the caller gave threw.' },
+  TOOL_SOURCE_FAILED: { status: 500, meaning: 'An MCP server does not start, answer or list its tools.' },
   REQUEST_ABORTED: { status: 499, meaning: 'The request was aborted by its owner.' },
   NOT_SUPPORTED: { status: 400, meaning: 'The feature exists in the API but not in this build or model.' },
   // structured output

@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, expect, test } from 'vitest';
 import { MillraceError } from '../../src/base/errors.ts';
 import { parseGoodput } from '../../src/cli/commands/bench.ts';
@@ -172,6 +173,19 @@ test('chat refuses to offer tools to a model whose way of calling nobody knows',
   const { code, stderr } = await cli(['chat', '--demo-tools'], { engine: fakeEngine(), stdin: 'Hello\n' });
   expect(code).toBe(1);
   expect(stderr).toMatch(/NOT_SUPPORTED.*tool calls/);
+});
+
+test('chat offers the tools of MCP servers and calls them', { timeout: 60_000 }, async () => {
+  const engine = fakeEngine({ answer: ['<tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>'] });
+  Object.assign(engine.model, { outputFormats: { toolCalls: 'hermes', reasoning: null } });
+  const server = fileURLToPath(new URL('../fixtures/mcp-server.ts', import.meta.url));
+  const { code } = await cli(['chat', '--mcp', `${process.execPath} --import tsx "${server}" stdio`], { engine, stdin: 'Hello\n' });
+  expect(code).toBe(0);
+  const [first, second] = engine.calls.map(({ input }) => ('messages' in input ? input : null));
+  expect(first?.template?.tools?.[0]).toMatchObject({ function: { name: 'add', description: 'Adds two numbers.' } });
+  expect(second?.messages.at(-1)).toMatchObject({ role: 'tool', content: '3' });
+  const refused = await cli(['chat', '--mcp', '/no/such/program'], { engine, stdin: 'Hello\n' });
+  expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('TOOL_SOURCE_FAILED')]);
 });
 
 test('chat without a template says what to do instead', async () => {

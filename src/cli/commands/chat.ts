@@ -5,10 +5,11 @@ import { MillraceError } from '../../base/errors.ts';
 import type { ChatMessage } from '../../chat/messages.ts';
 import type { OutputEvent } from '../../chat/output-events.ts';
 import type { Engine } from '../../engine/engine.ts';
-import { chatWithTools } from '../../engine/tool-loop.ts';
+import { chatWithTools, type RunnableTool } from '../../engine/tool-loop.ts';
+import type { McpSource, McpTools } from '../../mcp/index.ts';
 import type { SamplingParams } from '../../sampling/params.ts';
 import type { CliContext, OutputStream } from '../context.ts';
-import { type DemonstrationTools, demonstrationTools } from '../demonstration-tools.ts';
+import { demonstrationTools } from '../demonstration-tools.ts';
 import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
 import { addFlags, readFlags } from '../flags.ts';
 import { samplingFlags, samplingParams } from '../sampling-flags.ts';
@@ -20,6 +21,12 @@ export function chatCommand(context: CliContext): Command {
     .argument('[model]', 'folder, GGUF file or hub name (org/name); the default model when absent')
     .option('--system <TEXT>', 'system message')
     .option('--demo-tools', 'let the model call demonstration tools: get_weather (made up), calculator, set_timer, add_event')
+    .option(
+      '--mcp <COMMAND|URL>',
+      'let the model call the tools of an MCP server: a program with its arguments, or an address; may be repeated',
+      listed,
+      [],
+    )
     .option('--thinking', 'let the model think before it answers, where its chat template can open that (enable_thinking)');
   addEngineFlags(addFlags(command, samplingFlags));
   return command.action(async (model: string | undefined) => {
@@ -40,6 +47,8 @@ export interface ChatOptions {
   readonly system?: string;
   /** Offer the demonstration tools. */
   readonly demoTools?: boolean;
+  /** MCP servers whose tools are offered. */
+  readonly mcp?: readonly string[];
   /** Set `enable_thinking` for the chat template. */
   readonly thinking?: boolean;
 }
@@ -62,22 +71,52 @@ export async function converse(context: ChatStreams, engine: Engine, params: Sam
   }
   const { stderr } = context;
   const demonstration = options.demoTools === true ? demonstrationTools((line) => stderr.write(`\u0007${line}\n`)) : null;
+  const servers = options.mcp ?? [];
+  if (demonstration !== null || servers.length > 0) requireToolCalls(engine);
   if (demonstration !== null) {
-    requireToolCalls(engine);
     stderr.write('note: the tools are for demonstration: the weather is made up, timers and calendar end with the chat\n');
   }
+  const remote = servers.length === 0 ? null : await openServers(servers);
   try {
-    await answerLines(context, engine, params, options, demonstration);
+    await answerLines(context, engine, params, options, { ...demonstration?.tools, ...remote });
   } finally {
     demonstration?.close();
+    await remote?.[Symbol.asyncDispose]();
   }
+}
+
+/** @throws NOT_SUPPORTED without the package, TOOL_SOURCE_FAILED */
+async function openServers(given: readonly string[]): Promise<McpTools> {
+  const sources = given.map(mcpSource);
+  const { mcpTools } = await import('../../mcp/index.ts').catch((cause: unknown) => {
+    throw new MillraceError('NOT_SUPPORTED', {
+      message: 'The option --mcp wants a package that is not installed.',
+      hint: 'npm install @modelcontextprotocol/sdk',
+      cause,
+    });
+  });
+  return mcpTools(sources);
+}
+
+function listed(one: string, before: readonly string[]): readonly string[] {
+  return [...before, one];
+}
+
+/** An address, or a program and its arguments: words, or texts between quotes. */
+function mcpSource(given: string): McpSource {
+  if (/^https?:\/\//.test(given)) return { url: given };
+  const [command = '', ...args] = Array.from(
+    given.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/g),
+    ([, double, single, word]) => double ?? single ?? word ?? '',
+  );
+  return { command, args };
 }
 
 function requireToolCalls(engine: Engine): void {
   if ((engine.model.outputFormats?.toolCalls ?? null) !== null) return;
   throw new MillraceError('NOT_SUPPORTED', {
     message: "The model's chat template teaches no format of tool calls that is known here.",
-    hint: 'leave out --demo-tools, or name the format with --tool-call-format',
+    hint: 'leave out --demo-tools and --mcp, or name the format with --tool-call-format',
     param: 'tools',
   });
 }
@@ -87,7 +126,7 @@ async function answerLines(
   engine: Engine,
   params: SamplingParams,
   options: ChatOptions,
-  demonstration: DemonstrationTools | null,
+  tools: Readonly<Record<string, RunnableTool>>,
 ): Promise<void> {
   const conversation = new Conversation(options.system);
   const terminal = context.stdin.isTTY === true;
@@ -109,7 +148,7 @@ async function answerLines(
       else if (text !== '') {
         conversation.messages.push({ role: 'user', content: text });
         answering = new AbortController();
-        await answer(context, engine, params, options, demonstration, conversation.messages, answering.signal);
+        await answer(context, engine, params, options, tools, conversation.messages, answering.signal);
         answering = null;
       }
       reader.prompt();
@@ -126,13 +165,12 @@ async function answer(
   engine: Engine,
   params: SamplingParams,
   { thinking = false }: ChatOptions,
-  demonstration: DemonstrationTools | null,
+  tools: Readonly<Record<string, RunnableTool>>,
   messages: ChatMessage[],
   signal: AbortSignal,
 ): Promise<void> {
   const printed = new AnswerPrinter(stdout, stderr);
   try {
-    const tools = demonstration?.tools ?? {};
     const done = await chatWithTools(engine, messages, {
       tools,
       params,
