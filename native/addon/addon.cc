@@ -6,11 +6,14 @@ using namespace millrace::addon;
 NAPI_MODULE_INIT() {
   const napi_property_descriptor properties[] = {
 #define MILLRACE_EXPORT(name) {#name, nullptr, name, nullptr, nullptr, nullptr, napi_enumerable, nullptr}
-      MILLRACE_EXPORT(cpuFeatures),   MILLRACE_EXPORT(createDevice), MILLRACE_EXPORT(readCounters), MILLRACE_EXPORT(resetCounters),
+#ifndef MILLRACE_CUDA
+      MILLRACE_EXPORT(cpuFeatures), MILLRACE_EXPORT(measureLimits),
+#endif
+      MILLRACE_EXPORT(createDevice), MILLRACE_EXPORT(readCounters), MILLRACE_EXPORT(resetCounters),
       MILLRACE_EXPORT(plantOrderFault), MILLRACE_EXPORT(closeHandle), MILLRACE_EXPORT(mapFile),      MILLRACE_EXPORT(packWeight),
       MILLRACE_EXPORT(createProgram), MILLRACE_EXPORT(createCache),  MILLRACE_EXPORT(forward),      MILLRACE_EXPORT(sample),
       MILLRACE_EXPORT(blockBytes),    MILLRACE_EXPORT(readBlocks),   MILLRACE_EXPORT(writeBlocks),
-      MILLRACE_EXPORT(describePlan),  MILLRACE_EXPORT(measureLimits),
+      MILLRACE_EXPORT(describePlan),
 #undef MILLRACE_EXPORT
   };
   if (napi_define_properties(env, exports, sizeof properties / sizeof *properties, properties) != napi_ok) return nullptr;

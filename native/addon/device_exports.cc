@@ -1,21 +1,8 @@
-#include "../cpu/cpu_features.h"
 #include "exports.h"
 
 namespace millrace::addon {
 
-// () -> { best, compiled }: instruction-set classes, weakest first.
-napi_value cpuFeatures(napi_env env, napi_callback_info info) {
-  return guarded(env, info, 0, [](napi_env env, napi_value*) {
-    std::vector<std::string> compiled;
-    for (const cpu::Isa isa : cpu::compiledIsas()) compiled.push_back(cpu::isaName(isa));
-    napi_value result = makeObject(env);
-    setProperty(env, result, "best", makeString(env, cpu::isaName(cpu::bestIsa())));
-    setProperty(env, result, "compiled", makeStrings(env, compiled));
-    return result;
-  });
-}
-
-// (isa, numThreads) -> { device, isa, numThreads }. An empty isa means the best there is.
+// (isa, numThreads) -> { device, isa, numThreads, memoryBytes }. An empty isa means the best there is; no memoryBytes: those of the machine.
 napi_value createDevice(napi_env env, napi_callback_info info) {
   return guarded(env, info, 2, [](napi_env env, napi_value* arguments) {
     const std::string isa = readString(env, arguments[0], "isa");
@@ -23,6 +10,7 @@ napi_value createDevice(napi_env env, napi_callback_info info) {
     napi_value result = makeObject(env);
     setProperty(env, result, "isa", makeString(env, worker->device().isa()));
     setProperty(env, result, "numThreads", makeNumber(env, worker->device().numThreads()));
+    setProperty(env, result, "memoryBytes", makeNumber(env, static_cast<double>(worker->device().memoryBytes())));
     setProperty(env, result, "device", makeHandle(env, worker));
     return result;
   });

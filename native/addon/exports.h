@@ -29,8 +29,10 @@ template <> struct HandleType<backend::Cache> {
   static constexpr const char* name = "cache";
 };
 
-// device_exports.cc
+// feature_exports.cc, limits_exports.cc: of the CPU addon alone
 napi_value cpuFeatures(napi_env, napi_callback_info);
+napi_value measureLimits(napi_env, napi_callback_info);
+// device_exports.cc
 napi_value createDevice(napi_env, napi_callback_info);
 napi_value readCounters(napi_env, napi_callback_info);
 napi_value resetCounters(napi_env, napi_callback_info);
@@ -47,8 +49,6 @@ napi_value readBlocks(napi_env, napi_callback_info);
 napi_value writeBlocks(napi_env, napi_callback_info);
 // describe_exports.cc
 napi_value describePlan(napi_env, napi_callback_info);
-// limits_exports.cc
-napi_value measureLimits(napi_env, napi_callback_info);
 // step_exports.cc
 napi_value forward(napi_env, napi_callback_info);
 napi_value sample(napi_env, napi_callback_info);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -53,6 +54,12 @@ class ProgramShape {
 
  private:
   int32_t vocabSize_ = 0;
+};
+
+// What a plan would run as.
+struct ProgramDescription {
+  size_t arenaBytes;
+  std::vector<std::string> kernels;  // of each node
 };
 
 // What is known of a cache on any device.

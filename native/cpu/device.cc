@@ -71,6 +71,13 @@ std::shared_ptr<Program> Device::makeProgram(Plan plan, std::vector<std::shared_
   return std::make_shared<Program>(std::move(plan), std::move(weights), kernels_, maxTokens, maxLogitRows, pool_.numThreads());
 }
 
+ProgramDescription Device::describe(Plan plan, int32_t maxTokens, int32_t maxLogitRows) const {
+  std::vector<std::shared_ptr<Weight>> weights;
+  for (const PlanWeight& shape : plan.weights) weights.push_back(std::make_shared<Weight>(shape));
+  const Program program(std::move(plan), std::move(weights), kernels_, maxTokens, maxLogitRows, pool_.numThreads());
+  return {program.arenaBytes(), program.kernelNames()};
+}
+
 std::shared_ptr<Cache> Device::makeCache(const std::vector<CacheGroupSpec>& groups, int32_t blockSize, KvDtype dtype) const {
   return std::make_shared<Cache>(groups, blockSize, dtype, kernels_);
 }

@@ -24,9 +24,11 @@ class Device {
 
   const char* isa() const { return kernels_.isa; }
   int32_t numThreads() const { return pool_.numThreads(); }
+  size_t memoryBytes() const { return 0; }  // that of the machine
 
   std::shared_ptr<Weight> makeWeight(const PlanWeight& shape, const std::vector<WeightPart>& parts, bool mapped);
   std::shared_ptr<Program> makeProgram(Plan plan, std::vector<std::shared_ptr<Weight>> weights, int32_t maxTokens, int32_t maxLogitRows) const;
+  ProgramDescription describe(Plan plan, int32_t maxTokens, int32_t maxLogitRows) const;
   std::shared_ptr<Cache> makeCache(const std::vector<CacheGroupSpec>& groups, int32_t blockSize, KvDtype dtype) const;
   // Blocks [n, 2]: group, block; their bytes one behind the other.
   void readBlocks(const Cache& cache, const std::vector<int32_t>& blocks, uint8_t* bytes) const;

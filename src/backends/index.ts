@@ -13,6 +13,7 @@ export interface BackendOptions {
 
 export const backends = {
   cpu: async (options: BackendOptions): Promise<Backend> => (await import('./native/native-backend.ts')).createNativeBackend(options),
+  cuda: async (options: BackendOptions): Promise<Backend> => (await import('./native/native-backend.ts')).createCudaBackend(options),
   reference: async (): Promise<Backend> => new (await import('./reference/worker-backend.ts')).WorkerReferenceBackend(),
   null: async (): Promise<Backend> => new (await import('./null/null-backend.ts')).NullBackend(),
 } as const satisfies Record<string, (options: BackendOptions) => Promise<Backend>>;

@@ -67,6 +67,7 @@ export const errorTable = {
   BACKEND_OP_UNSUPPORTED: { status: 500, meaning: 'The backend lacks operations that the plan needs.' },
   BACKEND_STEP_FAILED: { status: 500, meaning: 'A step failed in the backend.' },
   NATIVE_ADDON_UNAVAILABLE: { status: 500, meaning: 'The native backend could not be built or loaded.' },
+  GPU_UNAVAILABLE: { status: 500, meaning: 'No GPU, or no driver that fits, was found.' },
   // engine
   KV_OUT_OF_BLOCKS: { status: 500, meaning: 'The request can never fit the KV cache.' },
   KV_TRANSFER_FAILED: { status: 502, meaning: 'Blocks of KV could not be fetched from another process.' },

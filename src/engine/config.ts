@@ -67,9 +67,10 @@ const table = {
   backend: {
     flag: 'backend',
     kind: 'string',
-    choices: ['auto', 'cpu', 'reference', 'null'],
+    choices: ['auto', 'cpu', 'cuda', 'reference', 'null'],
     default: 'auto',
-    meaning: 'What computes: native CPU kernels, the TypeScript reference in a worker, or nothing at all (null, for measuring the engine).',
+    meaning:
+      'What computes: native CPU kernels, an NVIDIA GPU (cuda: f32, f16 and bf16 weights; not yet run on one, docs/gpu.md), the TypeScript reference in a worker, or nothing at all (null, for measuring the engine).',
   },
   isa: {
     flag: 'isa',

@@ -197,7 +197,7 @@ function sizeCache(options: CheckedOptions, facts: LoadFacts, sizing: SizingLimi
 }
 
 function freeForCache({ machine, backend, model }: LoadFacts, sizing: SizingLimits): number {
-  const memory = Math.min(machine.availableMemoryBytes, backend.memoryBytes ?? Infinity);
+  const memory = backend.memoryBytes ?? machine.availableMemoryBytes;
   return memory - model.weightBytes - arenaBytes(model, sizing) - PROCESS_BYTES;
 }
 

@@ -2,9 +2,14 @@
 import type { Backend } from '../../src/backends/backend.ts';
 import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
 import { MillraceError } from '../../src/base/errors.ts';
+import type { KvDtype } from '../../src/kv/layout.ts';
+import type { Activation, WeightFormat } from '../../src/plan/plan.ts';
 
 export interface Candidate {
   readonly name: string;
+  /** Whether it has kernels for matrices of this format (with activations so rounded) and for a KV cache in this one. */
+  takes(format: WeightFormat, activation?: Activation): boolean;
+  keeps(dtype: KvDtype): boolean;
   open(): Promise<Backend>;
 }
 
@@ -15,12 +20,12 @@ const nativeIsas = ['portable', 'avx2', 'avx512'];
  * opened here, where a first build may take its time, and stay open until the tests close them.
  */
 export async function candidates(): Promise<Candidate[]> {
-  const found: Candidate[] = [{ name: 'reference', open: async () => new ReferenceBackend() }];
+  const found: Candidate[] = [{ name: 'reference', takes: () => true, keeps: () => true, open: async () => new ReferenceBackend() }];
   for (const isa of nativeIsas) {
     try {
       const { createNativeBackend } = await import('../../src/backends/native/native-backend.ts');
       const backend = await createNativeBackend({ isa, numThreads: 2 });
-      found.push({ name: `cpu ${isa}`, open: async () => backend });
+      found.push({ name: `cpu ${isa}`, takes: () => true, keeps: () => true, open: async () => backend });
     } catch (thrown) {
       const cannotRun = thrown instanceof MillraceError && (thrown.code === 'NATIVE_ADDON_UNAVAILABLE' || thrown.code === 'CONFIG_INVALID');
       if (!cannotRun) throw thrown;
@@ -28,6 +33,19 @@ export async function candidates(): Promise<Candidate[]> {
     }
   }
   return found;
+}
+
+/** The kernels for GPUs, run on the CPU by the emulator: what they compute, not how fast. For the ops that they have. */
+export async function emulatedGpu(): Promise<Candidate> {
+  const { createCudaBackend } = await import('../../src/backends/native/native-backend.ts');
+  const backend = await createCudaBackend({ emulated: true, numThreads: 2 });
+  const plain = ['f32', 'f16', 'bf16'];
+  return {
+    name: 'cuda emulated',
+    takes: (format, activation = 'f32') => plain.includes(format) && plain.includes(activation),
+    keeps: (dtype) => plain.includes(dtype),
+    open: async () => backend,
+  };
 }
 
 /** Remembers what the reference gave, for the candidates after the first. */

@@ -3,10 +3,10 @@ import type { Backend } from '../../src/backends/backend.ts';
 import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
 import type { PlanBuilder } from '../../src/plan/builder.ts';
 import { weightFormats } from '../../src/plan/encode.ts';
-import type { Value, WeightFormat } from '../../src/plan/plan.ts';
+import type { Value } from '../../src/plan/plan.ts';
 import { singleOpPlan } from '../fixtures/decoder.ts';
 import { normals } from '../fixtures/weights.ts';
-import { candidates, F32_ERROR, normalisedError, rowCounts } from './backends.ts';
+import { candidates, emulatedGpu, F32_ERROR, normalisedError, rowCounts } from './backends.ts';
 import { compile, plainBatch } from './single-op.ts';
 
 type Make = (builder: PlanBuilder, x: Value, value: (name: string, width: number, axis?: 'tokens' | 'logits') => Value) => Record<string, Value>;
@@ -155,7 +155,7 @@ const maxRows = Math.max(...rowCounts);
 /** Positions of long contexts: angles that are large in f32. */
 const positions = Int32Array.from({ length: maxRows }, (_, i) => i * i * 26);
 
-for (const { name, open } of await candidates()) {
+for (const { name, open, takes } of [...(await candidates()), await emulatedGpu()]) {
   describe(name, () => {
     let backend: Backend;
     const reference = new ReferenceBackend();
@@ -179,7 +179,7 @@ for (const { name, open } of await candidates()) {
       }
     });
 
-    test.each<WeightFormat>(['f32', 'f16', 'bf16', 'q8_0'])(
+    test.each((['f32', 'f16', 'bf16', 'q8_0'] as const).filter((format) => takes(format)))(
       'position-embedding adds rows of a %s table exactly, its last beyond the end',
       async (format) => {
         const plan = singleOpPlan(64, { format, activation: 'f32' }, (builder, x) => ({
@@ -201,7 +201,7 @@ for (const { name, open } of await candidates()) {
       },
     );
 
-    test.each(weightFormats)('embedding looks rows of a %s table up exactly', async (format) => {
+    test.each(weightFormats.filter((format) => takes(format)))('embedding looks rows of a %s table up exactly', async (format) => {
       const { PlanBuilder } = await import('../../src/plan/builder.ts');
       const builder = new PlanBuilder({ formatOf: () => format, activationFor: () => 'f32' });
       const ids = builder.tokenIds();

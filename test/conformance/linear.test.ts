@@ -6,7 +6,7 @@ import type { Activation, WeightFormat } from '../../src/plan/plan.ts';
 import { weightFormats as definitions } from '../../src/quant/formats/index.ts';
 import { singleOpPlan } from '../fixtures/decoder.ts';
 import { normals } from '../fixtures/weights.ts';
-import { candidates, F32_ERROR, normalisedError, remembered, rowCounts } from './backends.ts';
+import { candidates, emulatedGpu, F32_ERROR, normalisedError, remembered, rowCounts } from './backends.ts';
 import { compile, plainBatch } from './single-op.ts';
 
 const plain: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
@@ -53,7 +53,7 @@ function linearPlan(format: WeightFormat, activation: Activation, n: number, k: 
   }));
 }
 
-for (const { name, open } of await candidates()) {
+for (const { name, open, takes } of [...(await candidates()), await emulatedGpu()]) {
   describe(name, () => {
     let backend: Backend;
     beforeAll(async () => {
@@ -61,8 +61,8 @@ for (const { name, open } of await candidates()) {
     });
     afterAll(() => backend?.close());
 
-    for (const format of [...plain, ...unpacked]) {
-      for (const activation of activationsOf(format)) {
+    for (const format of [...plain, ...unpacked].filter((format) => takes(format))) {
+      for (const activation of activationsOf(format).filter((word) => takes(format, word))) {
         test(`linear of ${format} weights with ${activation} activations is the reference's, and a row's result does not depend on the number of rows`, async () => {
           for (const [n, k] of plain.includes(format) ? shapes : unpackedShapes) {
             if (k % definitions[format].blockElements !== 0 || (k % 32 !== 0 && activation === 'int8-group32')) continue;

@@ -5,7 +5,7 @@ import type { Plan } from '../../src/plan/plan.ts';
 import { bodyPlan, type DecoderOptions, decoderPlan, headPlan } from '../fixtures/decoder.ts';
 import { type Chunk, greedy, TestRows } from '../fixtures/rows.ts';
 import { randomSource } from '../fixtures/weights.ts';
-import { candidates, normalisedError } from './backends.ts';
+import { candidates, emulatedGpu, normalisedError } from './backends.ts';
 
 const VOCAB = 97;
 const limits = { maxTokens: 128, maxLogitRows: 128 };
@@ -35,8 +35,9 @@ const decoders: [string, Partial<DecoderOptions>][] = [
   ],
 ];
 
-for (const { name, open } of await candidates()) {
+for (const { name, open, takes } of [...(await candidates()), await emulatedGpu()]) {
   describe(name, () => {
+    const own = decoders.filter(([, { format, activation }]) => takes(format ?? 'f32', activation));
     let backend: Backend;
     const reference = new ReferenceBackend();
     beforeAll(async () => {
@@ -44,7 +45,7 @@ for (const { name, open } of await candidates()) {
     });
     afterAll(() => backend?.close());
 
-    test.each(decoders)('a small decoder in %s gives the reference’s logits', async (_, options) => {
+    test.each(own)('a small decoder in %s gives the reference’s logits', async (_, options) => {
       const [actual, expected] = await Promise.all(
         [backend, reference].map(async (b) => {
           const { chunk } = await (await decoder(b, options)).start();
@@ -60,7 +61,7 @@ for (const { name, open } of await candidates()) {
       });
     });
 
-    test.each(decoders)('in %s, logits are the same bits whole, in chunks and among other rows', async (_, options) => {
+    test.each(own)('in %s, logits are the same bits whole, in chunks and among other rows', async (_, options) => {
       const { start } = await decoder(backend, options);
       const whole = (await (await start()).chunk([{ row: 0, tokenIds: prompt }])).outputs.logits;
       for (const size of [1, 7, 64]) {
@@ -75,7 +76,7 @@ for (const { name, open } of await candidates()) {
       }
     });
 
-    test.each(decoders)(
+    test.each(own)(
       'in %s, blocks read out of one cache and written to another place of another go on to the same logits bit for bit',
       async (_, options) => {
         const { start, plan } = await decoder(backend, options);

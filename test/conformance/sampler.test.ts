@@ -6,7 +6,7 @@ import { plainShaping, shapingFields } from '../../src/sampling/shaping.ts';
 import { singleOpPlan } from '../fixtures/decoder.ts';
 import { greedy } from '../fixtures/rows.ts';
 import { normals } from '../fixtures/weights.ts';
-import { candidates } from './backends.ts';
+import { candidates, emulatedGpu } from './backends.ts';
 import { compile, plainBatch } from './single-op.ts';
 
 /** The logits are the embeddings that come in, so every backend samples from the same numbers. */
@@ -89,7 +89,7 @@ function logitsOf(vocabSize: number, step: number): Float32Array {
 
 const timeless = (result: StepResult) => ({ ...result, forwardMs: 0, sampleMs: 0 });
 
-for (const { name, open } of await candidates()) {
+for (const { name, open } of [...(await candidates()), await emulatedGpu()]) {
   describe(name, () => {
     let backend: Backend;
     const reference = new ReferenceBackend();

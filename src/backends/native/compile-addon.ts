@@ -24,10 +24,19 @@ export interface CompileOptions {
   onProgress?(done: number, total: number): void;
 }
 
-/** One call of the compiler. */
-interface Unit {
+/** One call of a compiler. */
+export interface Unit {
+  readonly compiler: Compiler;
   readonly source: string;
   readonly flags: readonly string[];
+}
+
+/** What a binary is made of. */
+export interface Recipe {
+  /** What the binary is called, by all that goes into it. */
+  name(): string;
+  units(): readonly Unit[];
+  link(objects: readonly string[], output: string): Promise<void>;
 }
 
 /** Times that a build starts over because sources changed under it. */
@@ -37,16 +46,25 @@ const MAX_ATTEMPTS = 5;
  * Compiles and links. Returns the path of the binary.
  * @throws NATIVE_ADDON_UNAVAILABLE with the compiler's own words when it fails
  */
-export async function compileAddon(compiler: Compiler, options: CompileOptions): Promise<string> {
-  const { folder } = options;
+export function compileAddon(compiler: Compiler, options: CompileOptions): Promise<string> {
+  const recipe: Recipe = {
+    name: () => addonName(options.isas, compiler),
+    units: () => unitsOf(compiler, supported(compiler, options.isas)),
+    link: (objects, output) => link(compiler, objects, output),
+  };
+  return build(recipe, options);
+}
+
+/** As `compileAddon`, for any recipe. */
+export async function build(recipe: Recipe, { folder, onProgress }: Omit<CompileOptions, 'isas'>): Promise<string> {
   const work = join(folder, `.build-${process.pid}-${randomBytes(4).toString('hex')}`);
   mkdirSync(work, { recursive: true });
   mkdirSync(join(folder, 'objects'), { recursive: true });
   try {
     for (let attempt = 1; ; attempt++) {
-      const name = addonName(options.isas, compiler);
-      const linked = await compileAndLink(compiler, options, work);
-      if (addonName(options.isas, compiler) !== name && attempt < MAX_ATTEMPTS) continue; // somebody is editing: the name would lie
+      const name = recipe.name();
+      const linked = await compileAndLink(recipe, folder, work, onProgress);
+      if (recipe.name() !== name && attempt < MAX_ATTEMPTS) continue; // somebody is editing: the name would lie
       renameSync(linked, join(folder, name));
       pruneCache(folder);
       return join(folder, name);
@@ -56,8 +74,8 @@ export async function compileAddon(compiler: Compiler, options: CompileOptions):
   }
 }
 
-async function compileAndLink(compiler: Compiler, { isas: wanted, folder, onProgress }: CompileOptions, work: string): Promise<string> {
-  const units = unitsOf(supported(compiler, wanted));
+async function compileAndLink(recipe: Recipe, folder: string, work: string, onProgress: CompileOptions['onProgress']): Promise<string> {
+  const units = recipe.units();
   let done = 0;
   onProgress?.(0, units.length + 1);
   const objects: string[] = [];
@@ -65,18 +83,19 @@ async function compileAndLink(compiler: Compiler, { isas: wanted, folder, onProg
     units.map((unit, i) => ({ unit, i })),
     readMachine().numCpus,
     async ({ unit, i }) => {
-      objects[i] = await objectOf(compiler, unit, join(folder, 'objects'), work);
+      objects[i] = await objectOf(unit, join(folder, 'objects'), work);
       onProgress?.(++done, units.length + 1);
     },
   );
   const linked = join(work, 'millrace.node');
-  await link(compiler, objects, linked);
+  await recipe.link(objects, linked);
   onProgress?.(units.length + 1, units.length + 1);
   return linked;
 }
 
 /** The object of a unit: the kept one, or a new one, kept if the source stood still meanwhile. */
-async function objectOf(compiler: Compiler, unit: Unit, folder: string, work: string): Promise<string> {
+async function objectOf(unit: Unit, folder: string, work: string): Promise<string> {
+  const { compiler } = unit;
   const hash = unitHash(unit.source, unit.flags, compiler);
   const kept = join(folder, `${hash}.o`);
   if (existsSync(kept)) {
@@ -96,12 +115,17 @@ function supported(compiler: Compiler, wanted: readonly Isa[]): Isa[] {
   return [...new Set(wanted.map((isa) => isas.slice(0, isas.indexOf(isa) + 1).findLast(able) ?? 'portable'))];
 }
 
-function unitsOf(variants: readonly Isa[]): Unit[] {
+/** Flags of the C++ compiler for every source, and where Node-API's headers are. */
+export function cxxFlags(): string[] {
+  const headers = join(dirname(createRequire(join(packageRoot(), 'package.json')).resolve('node-api-headers/package.json')), 'include');
+  return [...commonFlags, '-isystem', headers];
+}
+
+function unitsOf(compiler: Compiler, variants: readonly Isa[]): Unit[] {
   const root = packageRoot();
-  const headers = join(dirname(createRequire(join(root, 'package.json')).resolve('node-api-headers/package.json')), 'include');
-  const common = [...commonFlags, '-isystem', headers];
+  const common = cxxFlags();
   const defines = variants.map((isa) => `-DMILLRACE_WITH_${isa.toUpperCase()}`);
-  const unit = (source: string, flags: readonly string[]): Unit => ({ source: join(root, 'native', source), flags: [...common, ...flags] });
+  const unit = (source: string, flags: readonly string[]): Unit => ({ compiler, source: join(root, 'native', source), flags: [...common, ...flags] });
   // Kernels first: they take longest.
   return [
     ...variants.flatMap((isa) => kernelSources.map((source) => unit(source, [...isaFlags[isa], `-DMILLRACE_ISA=${isa}`]))),
@@ -112,7 +136,7 @@ function unitsOf(variants: readonly Isa[]): Unit[] {
 /** The one source that must know which variants there are. */
 const VARIANT_LIST: (typeof baseSources)[number] = 'cpu/cpu_features.cc';
 
-async function link(compiler: Compiler, objects: readonly string[], output: string): Promise<void> {
+export async function link(compiler: Compiler, objects: readonly string[], output: string): Promise<void> {
   if (process.platform === 'darwin') {
     await runCompiler(compiler, ['-bundle', '-undefined', 'dynamic_lookup', ...objects, '-o', output]);
     return;
@@ -125,7 +149,7 @@ async function link(compiler: Compiler, objects: readonly string[], output: stri
   }
 }
 
-function runCompiler(compiler: Compiler, args: readonly string[]): Promise<void> {
+export function runCompiler(compiler: Compiler, args: readonly string[]): Promise<void> {
   return new Promise((resolve, reject) => {
     const child = spawn(compiler.command, [...compiler.prefix, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
     let words = '';

@@ -38,6 +38,25 @@ export function findCompiler(environment: NodeJS.ProcessEnv = process.env): Comp
   });
 }
 
+/**
+ * nvcc: the one that NVCC names, that of PATH, or that of CUDA's usual folder.
+ * @throws NATIVE_ADDON_UNAVAILABLE telling what was tried and what to install
+ */
+export function findNvcc(environment: NodeJS.ProcessEnv = process.env): Compiler {
+  const named = environment.NVCC?.trim();
+  const attempts: Attempt[] = [];
+  for (const command of named === undefined || named === '' ? ['nvcc', '/usr/local/cuda/bin/nvcc'] : [named]) {
+    const run = spawnSync(command, ['--version'], { encoding: 'utf8', env: { ...environment, LC_ALL: 'C' } });
+    const version = run.stdout?.trim().split('\n').at(-1)?.trim();
+    if (run.status === 0 && version !== undefined && version !== '') return { command, prefix: [], version };
+    attempts.push({ tried: command, outcome: outcomeOf(run) });
+  }
+  throw new MillraceError('NATIVE_ADDON_UNAVAILABLE', {
+    message: `No CUDA compiler was found (${attempts.map((a) => `${a.tried}: ${a.outcome}`).join('; ')}).`,
+    hint: 'install the CUDA toolkit 13 or later, or set NVCC to its nvcc',
+  });
+}
+
 function outcomeOf(run: ReturnType<typeof spawnSync>): string {
   if (run.error !== undefined) return (run.error as NodeJS.ErrnoException).code === 'ENOENT' ? 'not in PATH' : run.error.message;
   return run.status === null ? `ended by ${run.signal}` : `exit status ${run.status}`;

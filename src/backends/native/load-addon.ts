@@ -89,7 +89,8 @@ export interface MachineLimits {
 /** Exports of the addon (`native/addon/exports.h`). Functions throw errors with a `code` of `errorTable`. */
 export interface NativeAddon {
   cpuFeatures(): { best: Isa; compiled: Isa[] };
-  createDevice(isa: string, numThreads: number): { device: DeviceHandle; isa: Isa; numThreads: number };
+  /** `memoryBytes`: free memory of a device of its own; 0: the machine's. */
+  createDevice(isa: string, numThreads: number): { device: DeviceHandle; isa: string; numThreads: number; memoryBytes: number };
   mapFile(path: string): FileHandle;
   packWeight(
     device: DeviceHandle,

@@ -28,6 +28,7 @@ import { runHostStage } from '../host-stage.ts';
 import { StepQueue } from '../step-queue.ts';
 import { chooseIsa } from './build-addon.ts';
 import { checkMemory } from './check-memory.ts';
+import { checkCudaPlatform, loadCudaAddon } from './cuda-addon.ts';
 import { requestedIsa } from './isa.ts';
 import {
   type CacheHandle,
@@ -68,6 +69,26 @@ export async function createNativeBackend(options: NativeBackendOptions = {}): P
   return new NativeBackend(addon, wanted ?? '', options.numThreads ?? readMachine().numCpus, options.experts);
 }
 
+/**
+ * The same backend on an NVIDIA GPU: builds the GPU addon if need be and opens the device.
+ * @throws NATIVE_ADDON_UNAVAILABLE, GPU_UNAVAILABLE, CONFIG_INVALID
+ */
+export async function createCudaBackend(
+  options: Pick<NativeBackendOptions, 'numThreads' | 'onBuildProgress'> & CudaOptions = {},
+): Promise<NativeBackend> {
+  checkCudaPlatform();
+  const { onBuildProgress, emulated } = options;
+  const addon = await loadCudaAddon({ emulated, ...(onBuildProgress === undefined ? {} : { onProgress: onBuildProgress }) });
+  return new NativeBackend(addon, options.device ?? '', options.numThreads ?? readMachine().numCpus, 'packed', 'cuda');
+}
+
+export interface CudaOptions {
+  /** Number of the GPU; default: the first. */
+  readonly device?: string | undefined;
+  /** Runs the kernels on the CPU, for tests. */
+  readonly emulated?: boolean | undefined;
+}
+
 /** In the order of `KvDtype` in native/common/contract.h. */
 const DTYPES = Object.keys(kvDtypes);
 
@@ -90,13 +111,14 @@ export class NativeBackend implements Backend {
   readonly #steps = new StepQueue();
   #closed = false;
 
-  /** `isa` is a class that the addon was built with, or empty for the best of them. @throws CONFIG_INVALID */
-  constructor(addon: NativeAddon, isa: string, numThreads: number, experts: ExpertPlacement = 'auto') {
+  /** `isa` is a class that the addon was built with, or empty for the best of them; of the GPU addon: the number of a device. @throws CONFIG_INVALID */
+  constructor(addon: NativeAddon, isa: string, numThreads: number, experts: ExpertPlacement = 'auto', name: 'cpu' | 'cuda' = 'cpu') {
     this.#addon = addon;
     try {
       const created = addon.createDevice(isa, numThreads);
       this.#device = created.device;
-      this.info = { name: 'cpu', isa: created.isa, numThreads: created.numThreads, memoryBytes: readMachine().availableMemoryBytes };
+      const memoryBytes = created.memoryBytes > 0 ? created.memoryBytes : readMachine().availableMemoryBytes;
+      this.info = { name, isa: created.isa, numThreads: created.numThreads, memoryBytes };
     } catch (thrown) {
       throw nativeError(thrown);
     }
@@ -107,6 +129,7 @@ export class NativeBackend implements Backend {
   async compile(plan: Plan, weights: WeightSource, options: CompileOptions): Promise<NativeProgram> {
     this.#checkOpen();
     let bound: BoundWeights | undefined;
+    await this.describe(plan, options); // what has no kernel is said before gigabytes are read
     try {
       bound = await this.#weights.bind(plan, weights, options.onProgress);
       const words = encodePlan(plan, planMemory(plan, options));
@@ -142,12 +165,16 @@ export class NativeBackend implements Backend {
       const { cache, sizeBytes } = this.#addon.createCache(this.#device, Int32Array.from(groups), spec.blockSize, DTYPES.indexOf(spec.dtype));
       const close = () => this.#addon.closeHandle(cache);
       try {
-        checkMemory('the KV cache', sizeBytes, 'ask for fewer blocks'); // nothing of it has been touched yet
+        if (this.info.name === 'cpu') checkMemory('the KV cache', sizeBytes, 'ask for fewer blocks'); // nothing of it has been touched yet
       } catch (thrown) {
         close();
         throw thrown;
       }
-      return new NativeCache(spec, { handle: cache, sizeBytes, blockBytes: this.#addon.blockBytes(cache), isa: this.info.isa }, close);
+      return new NativeCache(
+        spec,
+        { handle: cache, sizeBytes, blockBytes: this.#addon.blockBytes(cache), device: `${this.info.name} ${this.info.isa}` },
+        close,
+      );
     } catch (thrown) {
       throw nativeError(thrown);
     }
@@ -295,12 +322,16 @@ export class NativeCache implements Cache {
   readonly handle: CacheHandle;
   #close: (() => void) | null;
 
-  constructor(spec: CacheSpec, created: { handle: CacheHandle; sizeBytes: number; blockBytes: readonly number[]; isa: string }, close: () => void) {
+  constructor(
+    spec: CacheSpec,
+    created: { handle: CacheHandle; sizeBytes: number; blockBytes: readonly number[]; device: string },
+    close: () => void,
+  ) {
     this.spec = spec;
     this.handle = created.handle;
     this.sizeBytes = created.sizeBytes;
     this.blockBytes = created.blockBytes;
-    this.layout = layoutName(`cpu ${created.isa} 1`, spec);
+    this.layout = layoutName(`${created.device} 1`, spec);
     this.#close = close;
   }
 

@@ -9,6 +9,7 @@ import type { Isa } from './isa.ts';
 export const baseSources = [
   'addon/addon.cc',
   'addon/device_exports.cc',
+  'addon/feature_exports.cc',
   'addon/handle.cc',
   'addon/model_exports.cc',
   'addon/block_exports.cc',
@@ -60,6 +61,48 @@ export const kernelSources = [
   'cpu/rope.cc',
   'cpu/sampler_kernels.cc',
 ] as const;
+
+/** The GPU addon: the exports and what both devices share, the host's packing and sampling, then the device itself. Compiled once. */
+export const cudaHostSources = [
+  ...baseSources.filter((source) => !/^cpu\/|feature_exports|limits_exports/.test(source)),
+  'cpu/check_plan.cc',
+  'cpu/sampler.cc',
+  'cpu/thread_pool.cc',
+  'cpu/weight.cc',
+  'cuda/cache.cc',
+  'cuda/device.cc',
+  'cuda/executor.cc',
+  'cuda/program.cc',
+  'cuda/weight.cc',
+] as const;
+
+/** Compiled by nvcc, or for the emulator by the C++ compiler. */
+export const cudaKernelSources = [
+  'cuda/attention.cu',
+  'cuda/attention_tiles.cu',
+  'cuda/linear.cu',
+  'cuda/elementwise.cu',
+  'cuda/embedding.cu',
+  'cuda/kv_cache.cu',
+  'cuda/norm.cu',
+  'cuda/rope.cu',
+  'cuda/sampler.cu',
+] as const;
+
+/** The runtime: that of CUDA, or that of the emulator. */
+export const cudaRuntimeSources = { gpu: ['cuda/runtime.cu'], emulator: ['cuda/emulator/emulator.cc', 'cuda/emulator/runtime.cc'] } as const;
+
+/** Of nvcc: no contraction, as everywhere, and code for each generation that it knows, with PTX of the last for later ones. */
+export const nvccFlags = [
+  '-std=c++17',
+  '-O3',
+  '--fmad=false',
+  '-DNDEBUG',
+  '-DMILLRACE_CUDA',
+  '-Xcompiler',
+  '-fPIC,-fvisibility=hidden,-ffp-contract=off',
+] as const;
+export const gpuArchitectures = ['80', '89', '90a', '100', '120'] as const;
 
 /**
  * For every source. Reproducibility forbids contraction and fast-math; `-fno-math-errno` and `-fno-trapping-math` change no result, they only
