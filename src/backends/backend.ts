@@ -136,15 +136,15 @@ export interface ForwardBatch {
   readonly cacheIndex: Int32Array;
   /** `[tokens]`: end of the keys that the token sees through the block table. Causal: cacheIndex + 1 (S4). */
   readonly visibleEnd: Int32Array;
-  /** `[groups, numRows, maxBlocks]`: block ids, cache index order. A slid-out block of a window group is -1. */
+  /** `[groups, numRows, maxBlocks]`: block ids, cache index order. A slid-out block of a window group is -1. Of a state group the first alone: the row's state. */
   readonly blockTables: Int32Array;
   /** Row stride of `blockTables`. */
   readonly maxBlocks: number;
-  /** `[groups, numTokens]`: where each token's K and V go: block * blockSize + offset. */
+  /** `[groups, numTokens]`: where each token's K and V go: block * blockSize + offset. Of a state group: the row's state. */
   readonly slotMapping: Int32Array;
   /** `[logits]`: index in this batch of the token that each logit row follows. */
   readonly logitTokens: Int32Array;
-  /** Blocks to copy before anything runs, `[numCopies, 4]`: group, source block, destination block, tokens. */
+  /** Blocks to copy before anything runs, `[numCopies, 4]`: group, source block, destination block, tokens; whole states. */
   readonly copies: Int32Array;
   readonly numCopies: number;
   /** Draft tokens of a tree (S4): token t also sees the slots `ancestorSlots[g][ancestorStart[t] .. ancestorStart[t + 1])`, oldest first. */

@@ -92,11 +92,15 @@ function checkCache(batch: ForwardBatch, { groups, blockSize }: CacheSpec): void
     const fits = source >= 0 && source < numBlocks && destination >= 0 && destination < numBlocks && tokens >= 0 && tokens <= blockSize;
     if (!fits) fail(`copy ${copy} of ${tokens} tokens goes from block ${source} to ${destination} of ${numBlocks} in group ${group}`);
   }
-  groups.forEach(({ numBlocks, name }, group) => {
-    const numSlots = numBlocks * blockSize;
+  groups.forEach(({ numBlocks, name, kind }, group) => {
+    const numSlots = kind === 'state' ? numBlocks : numBlocks * blockSize;
     for (let token = 0; token < numTokens; token++) {
       const slot = batch.slotMapping[group * numTokens + token];
       if (!(slot >= 0 && slot < numSlots)) fail(`token ${token} goes to slot ${slot} of ${numSlots} in group ${name}`);
+    }
+    if (kind === 'state') {
+      checkStates(batch, group);
+      return;
     }
     checkBlockTable(batch, group, numBlocks, groups[group].kind === 'window' ? (groups[group].window ?? 0) : 0, blockSize);
     if (ancestors === undefined) return;
@@ -106,6 +110,16 @@ function checkCache(batch: ForwardBatch, { groups, blockSize }: CacheSpec): void
       if (!(slot >= 0 && slot < numSlots)) fail(`ancestor ${i} lies in slot ${slot} of ${numSlots} in group ${name}`);
     }
   });
+}
+
+/** The tokens of a row go to its state, which the table names. */
+function checkStates({ numRows, numTokens, rowStart, blockTables, slotMapping, maxBlocks }: ForwardBatch, group: number): void {
+  for (let row = 0; row < numRows; row++) {
+    for (let token = rowStart[row]; token < rowStart[row + 1]; token++) {
+      if (slotMapping[group * numTokens + token] !== blockTables[(group * numRows + row) * maxBlocks])
+        fail(`token ${token} goes to a state that is not its row's`);
+    }
+  }
 }
 
 /** Every block that some token sees exists. Blocks behind the window may be -1. */
@@ -128,7 +142,8 @@ function checkBlockTable(batch: ForwardBatch, group: number, numBlocks: number, 
 
 /** For schedulers under test: no two tokens of a step may write one slot. @throws BACKEND_STEP_FAILED */
 export function checkSlotsDistinct(batch: ForwardBatch, { groups }: CacheSpec): void {
-  groups.forEach(({ name }, group) => {
+  groups.forEach(({ name, kind }, group) => {
+    if (kind === 'state') return;
     const seen = new Set<number>();
     for (let token = 0; token < batch.numTokens; token++) {
       const slot = batch.slotMapping[group * batch.numTokens + token];

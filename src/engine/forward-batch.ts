@@ -5,6 +5,7 @@
 import type { ForwardBatch } from '../backends/backend.ts';
 import { invariant } from '../base/errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
+import { isState } from '../kv/layout.ts';
 import { PROMPT_LOGIT_ROWS, type ScheduledBatch } from '../scheduler/scheduled-batch.ts';
 
 export interface ForwardBatchLimits {
@@ -34,11 +35,13 @@ export class FilledForwardBatch implements ForwardBatch {
   readonly #numGroups: number;
   readonly #numPositionAxes: number;
   readonly #blockSize: number;
+  readonly #isState: readonly boolean[];
 
   constructor(kv: KvCache, limits: ForwardBatchLimits) {
     this.#numGroups = kv.groups.length;
     this.#numPositionAxes = limits.numPositionAxes;
     this.#blockSize = kv.blockSize;
+    this.#isState = kv.groups.map(isState);
     this.tokenIds = new Int32Array(limits.maxTokens);
     this.positions = new Int32Array(limits.maxTokens * limits.numPositionAxes);
     this.rowStart = new Int32Array(limits.maxRows + 1);
@@ -112,6 +115,13 @@ export class FilledForwardBatch implements ForwardBatch {
         invariant(sequence !== null, 'a scheduled row holds blocks');
         const table = sequence.tables[group];
         const base = (group * batch.numRows + row) * maxBlocks;
+        if (this.#isState[group]) {
+          blockTables.fill(-1, base, base + maxBlocks);
+          blockTables[base] = sequence.states[group];
+          slotMapping.fill(sequence.states[group], slot, slot + batch.numNewTokens[row]);
+          slot += batch.numNewTokens[row];
+          continue;
+        }
         const { numBlocks } = sequence;
         for (let i = 0; i < numBlocks; i++) blockTables[base + i] = table[i];
         blockTables.fill(-1, base + numBlocks, base + maxBlocks);

@@ -57,6 +57,8 @@ export interface EngineLimits {
   readonly jumpForward?: boolean;
   /** As of `RetentionParts`. */
   readonly rebaseTokens?: number;
+  /** As of `KvCacheOptions`. */
+  readonly stateInterval?: number;
 }
 
 /** The parts, owned by the engine from now on: `close` closes them. */
@@ -167,7 +169,7 @@ export class LoadedEngine implements Engine {
     const { groups, blockSize } = cache.spec;
     const { enablePrefixCaching, evictionPolicy = 'lru', prefixTtlSeconds = DEFAULT_TTL_SECONDS } = limits;
     const eviction = evictionPolicies[evictionPolicy]({ ttlMs: prefixTtlSeconds * 1000 });
-    const kv = new KvCache({ groups, blockSize, enablePrefixCaching, eviction, tiers: parts.tiers ?? null });
+    const kv = new KvCache({ ...limits, groups, blockSize, enablePrefixCaching, eviction, tiers: parts.tiers ?? null });
     const { maxQueueMs, maxTenantSeqs, targetItlMs, ...others } = limits;
     this.scheduler = new Scheduler({
       ...others,

@@ -141,7 +141,6 @@ const requests = fc.record({
 });
 
 test('whatever else runs, is stopped or has to give way, each reads its own context, and every block comes back', async () => {
-  let numPreemptions = 0;
   const lives = fc.asyncProperty(
     fc.array(requests, { minLength: 4, maxLength: 8 }),
     fc.constantFrom(3, 16, 64),
@@ -174,13 +173,34 @@ test('whatever else runs, is stopped or has to give way, each reads its own cont
       });
       await Promise.all(running);
       scheduler.checkInvariants();
-      numPreemptions += engine.stats().numPreemptions;
       expect(scheduler.kv.numReferenced).toBe(0);
       await engine.close();
     },
   );
   await fc.assert(lives, { numRuns: 30 });
-  expect(numPreemptions).toBeGreaterThan(3);
+});
+
+test.each([
+  { sinks: 3, window: 20 },
+  { compressPrompt: 28, observationWindow: 4 },
+])('%j goes on where it was after giving way to an older request', async (kvCache) => {
+  const engine = await nullEngine({
+    blockSize: 4,
+    numBlocks: 24,
+    maxModelLen: 96,
+    maxNumBatchedTokens: 64,
+    rebaseTokens: 64,
+    enablePrefixCaching: false,
+  });
+  const ask = (seed: number, maxTokens: number, options: object) =>
+    engine.generate({ promptTokenIds: promptOf(36, seed) }, { maxTokens, temperature: 0, seed: 0 }, options);
+  const older = ask(1, 50, {});
+  const younger = ask(2, 40, { kvCache });
+  expect((await younger).choices[0].tokenIds).toEqual(expectedTokens(promptOf(36, 2), 40));
+  expect((await older).choices[0].tokenIds).toEqual(expectedTokens(promptOf(36, 1), 50));
+  expect(engine.stats().numPreemptions).toBeGreaterThan(0);
+  expect(engine.scheduler.kv.numFree).toBe(24);
+  await engine.close();
 });
 
 describe('is refused with the reason', () => {

@@ -1,6 +1,7 @@
 /** The invariant of the KV cache: free + cached + referenced = total, every reference has a holder, and tree and pools agree. For tests. */
 import { invariant } from '../base/errors.ts';
 import { NO_BLOCK, NO_NODE } from './block-pool.ts';
+import { keepsAll } from './layout.ts';
 import type { PrefixMemory } from './prefix-memory.ts';
 import type { KvSequence } from './sequence.ts';
 
@@ -12,6 +13,7 @@ export function checkBlocks(memory: PrefixMemory, sequences: Iterable<KvSequence
     for (let g = 0; g < groups.length; g++) {
       for (let i = 0; i < sequence.numBlocks; i++) if (sequence.tables[g][i] !== NO_BLOCK) holders[g][sequence.tables[g][i]]++;
       if (sequence.copySources[g] !== NO_BLOCK) holders[g][sequence.copySources[g]]++;
+      for (const block of [sequence.states[g], sequence.stateSources[g], sequence.checkpoints[g]]) if (block !== NO_BLOCK) holders[g][block]++;
       for (const block of sequence.retention?.originals[g] ?? []) holders[g][block]++;
     }
   }
@@ -32,13 +34,13 @@ function checkTree({ tree, pools, groups, blockSize }: PrefixMemory): number[] {
   tree.forEach((node) => {
     const parent = tree.parent(node);
     invariant(parent === NO_NODE || tree.length(parent) === blockSize || tree.parent(parent) === NO_NODE, 'a tail has children');
-    groups.forEach(({ kind }, g) => {
+    groups.forEach((group, g) => {
       const block = tree.block(node, g);
       if (block === NO_BLOCK) return;
       bound[g]++;
       invariant(pools[g].node(block) === node, `tree node ${node} and block ${block} disagree`);
       if (!pools[g].isCached(block)) return;
-      const mayGo = kind === 'window' || !tree.hasChildren(node);
+      const mayGo = !keepsAll(group) || !tree.hasChildren(node);
       invariant(pools[g].isEvictable(block) === mayGo, `cached block ${block} ${mayGo ? 'cannot' : 'can'} be evicted`);
     });
   });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { KvCache } from './kv-cache.ts';
+import type { KvGroup } from './layout.ts';
 import type { KvSequence } from './sequence.ts';
 
 const shape = { numLayers: 1, numKvHeads: 1, headDim: 8 };
@@ -220,7 +221,7 @@ function runRandomLife(groups: ConstructorParameters<typeof KvCache>[0]['groups'
 }
 
 function checkReads(
-  groups: readonly { kind: 'full' | 'window' | 'latent'; window?: number }[],
+  groups: readonly Pick<KvGroup, 'kind' | 'window'>[],
   blockSize: number,
   content: string[][],
   { sequence, ids, computed }: { sequence: KvSequence; ids: Int32Array; computed: number },

@@ -11,12 +11,14 @@ import { NO_BLOCK, NO_NODE } from './block-pool.ts';
 import { checkBlocks } from './check-blocks.ts';
 import { evictionPolicies } from './eviction/index.ts';
 import type { EvictionPolicy } from './eviction/policy.ts';
-import { blocksForTokens, peakBlocks } from './layout.ts';
+import { blocksForTokens, isState } from './layout.ts';
 import { Offload, type TierDirectory } from './offload.ts';
 import { type PooledGroup, PrefixMemory } from './prefix-memory.ts';
 import { allocateRetained, releaseOriginals } from './retained-blocks.ts';
 import { blocksHeld, chunkEnd, Retention, type RetentionPolicy } from './retention.ts';
+import { type Capacity, capacityOf, shortageOf } from './room.ts';
 import { KvSequence } from './sequence.ts';
+import { StateSlots } from './state-slots.ts';
 
 export interface KvCacheOptions {
   readonly groups: readonly PooledGroup[];
@@ -25,8 +27,10 @@ export interface KvCacheOptions {
   readonly enablePrefixCaching: boolean;
   /** Which prefix is forgotten first. Default: the one used longest ago. */
   readonly eviction?: EvictionPolicy;
-  /** What tiers beyond the device hold; without prefix caching they are not used. */
+  /** What tiers beyond the device hold; without prefix caching they are not used, nor for models with states. */
   readonly tiers?: TierDirectory | null;
+  /** Tokens between the states that are remembered of a text; a whole number of blocks. Default: about 512. */
+  readonly stateInterval?: number;
 }
 
 export class KvCache {
@@ -37,6 +41,7 @@ export class KvCache {
   readonly offload: Offload | null;
   readonly #memory: PrefixMemory;
   readonly #copies = new BlockCopies();
+  readonly #states: StateSlots;
   readonly #guests = new Set<KvSequence>();
   /** Tokens that prefix hits copied instead of computing them: heads of blocks. */
   numCopiedTokens = 0;
@@ -46,8 +51,9 @@ export class KvCache {
     this.groups = options.groups;
     this.enablePrefixCaching = options.enablePrefixCaching;
     this.#memory = new PrefixMemory(options.groups, options.blockSize, options.eviction ?? evictionPolicies.lru());
-    const { tiers = null } = options;
-    this.offload = tiers === null || !options.enablePrefixCaching ? null : new Offload(this.#memory, tiers);
+    const { tiers = null, blockSize, stateInterval = Math.max(1, Math.floor(512 / blockSize)) * blockSize } = options;
+    this.#states = new StateSlots(this.#memory, this.#copies, stateInterval);
+    this.offload = tiers === null || !options.enablePrefixCaching || this.#states.groups.length > 0 ? null : new Offload(this.#memory, tiers);
     this.#memory.listener = this.offload;
   }
 
@@ -104,7 +110,8 @@ export class KvCache {
 
   /** Tokens that one step may compute of a sequence that is computed up to `first`. */
   chunkRoom({ retention }: KvSequence, first: number): number {
-    return retention === null ? Infinity : chunkEnd(retention.policy, first, this.blockSize) - first;
+    if (retention !== null) return chunkEnd(retention.policy, first, this.blockSize) - first;
+    return this.enablePrefixCaching ? this.#states.chunkRoom(first) : Infinity;
   }
 
   /** Blocks that the table of a sequence may come to when it has `numTokens`; `sequence` is null before it has begun. */
@@ -125,6 +132,7 @@ export class KvCache {
     const numShared = Math.floor(length / this.blockSize);
     const node = numShared === 0 ? this.#memory.root(namespace) : this.#memory.pathNode(numShared - 1);
     this.#share(sequence, length, (g, i) => tree.block(this.#memory.pathNode(i), g));
+    if (length > 0) this.#states.share(sequence, this.#memory.pathNode(blocksForTokens(length, this.blockSize) - 1));
     sequence.node = node;
     sequence.numPublished = numShared;
     tree.pin(node);
@@ -141,11 +149,12 @@ export class KvCache {
 
   /**
    * Lets an empty sequence share the first `length` tokens of another one, which must have computed them (n > 1).
-   * @returns false when a window has already slid past what it would need
+   * @returns false when a window has already slid past what it would need, or a state is that of a longer text
    */
   fork(parent: KvSequence, child: KvSequence, length: number): boolean {
     invariant(child.numBlocks === 0 && child.node === NO_NODE, 'only an empty sequence can be forked into');
     invariant(parent.retention === null && child.retention === null, 'who does not keep all of its tokens shares with nobody');
+    if (length > 0 && this.#states.groups.length > 0) return false;
     const numBlocks = blocksForTokens(length, this.blockSize);
     for (let g = 0; g < this.groups.length; g++) {
       for (let i = this.#memory.firstNeeded(g, length); i < numBlocks; i++) if (parent.tables[g][i] === NO_BLOCK) return false;
@@ -172,59 +181,33 @@ export class KvCache {
     const target = blocksForTokens(numTokens, this.blockSize);
     const missing = target - sequence.numBlocks;
     if (missing > 0) {
-      for (const pool of this.#memory.pools) if (pool.numAvailable < missing) return false;
+      for (let g = 0; g < this.groups.length; g++) if (!isState(this.groups[g]) && this.#memory.pools[g].numAvailable < missing) return false;
+    }
+    if (!this.#states.canHold(sequence)) return false;
+    if (missing > 0) {
       sequence.reserve(target);
       for (let g = 0; g < this.groups.length; g++) {
         const table = sequence.tables[g];
-        for (let i = sequence.numBlocks; i < target; i++) table[i] = this.#memory.take(g);
+        for (let i = sequence.numBlocks; i < target; i++) table[i] = isState(this.groups[g]) ? NO_BLOCK : this.#memory.take(g);
       }
       sequence.numBlocks = target;
     }
+    this.#states.allocate(sequence, first);
     if (sequence.copyTokens > 0) this.#copyHead(sequence, numComputed);
     return true;
   }
 
   /** Blocks that some group lacks before a sequence could hold `numTokens`, advancing by at most `chunk` a step; 0 when it could now. */
   shortage(sequence: KvSequence, numComputed: number, numTokens: number, chunk: number, spare: number): number {
-    let worst = 0;
-    if (sequence.retention !== null) {
-      const wanted = this.blocksFor(sequence.retention.policy, sequence, numTokens) - sequence.numBlocks;
-      for (const pool of this.#memory.pools) worst = Math.max(worst, wanted + spare - pool.numAvailable);
-      return worst;
-    }
-    for (let g = 0; g < this.groups.length; g++) {
-      const held = sequence.numBlocks - Math.max(sequence.firstHeld[g], this.#memory.firstNeeded(g, numComputed));
-      const wanted = Math.min(
-        blocksForTokens(numTokens, this.blockSize) - sequence.numBlocks,
-        peakBlocks(this.groups[g], this.blockSize, numTokens, chunk) - held,
-      );
-      worst = Math.max(worst, wanted + spare - this.#memory.pools[g].numAvailable);
-    }
-    return worst;
+    return shortageOf(this.#memory, sequence, numComputed, numTokens, chunk, spare);
   }
 
   /**
    * Blocks of the group that has least of them for `numRows` sequences of `numTokens`, which share the first `numShared` where nothing slides: what they
    * need and what exists.
    */
-  capacityFor(
-    numTokens: number,
-    chunk: number,
-    numRows = 1,
-    numShared = 0,
-    policy: RetentionPolicy | null = null,
-  ): { neededBlocks: number; totalBlocks: number; fits: boolean } {
-    let answer = { neededBlocks: 0, totalBlocks: 0, fits: true };
-    const sharedBlocks = policy !== null || this.groups.some(({ kind }) => kind === 'window') ? 0 : Math.floor(numShared / this.blockSize);
-    for (let g = 0; g < this.groups.length; g++) {
-      const peak = policy === null ? peakBlocks(this.groups[g], this.blockSize, numTokens, chunk) : this.blocksFor(policy, null, numTokens);
-      const neededBlocks = sharedBlocks + numRows * (peak - sharedBlocks);
-      const totalBlocks = this.groups[g].numBlocks;
-      if (g === 0 || neededBlocks - totalBlocks > answer.neededBlocks - answer.totalBlocks) {
-        answer = { neededBlocks, totalBlocks, fits: neededBlocks <= totalBlocks };
-      }
-    }
-    return answer;
+  capacityFor(numTokens: number, chunk: number, numRows = 1, numShared = 0, policy: RetentionPolicy | null = null): Capacity {
+    return capacityOf(this.#memory, { numTokens, chunk, numRows, numShared, policy });
   }
 
   /** Remembers the full blocks among the computed tokens `[0, numComputed)`. Drafts must be verified before they count as computed. */
@@ -232,12 +215,18 @@ export class KvCache {
     if (sequence.node === NO_NODE) return;
     const numFull = Math.floor(numComputed / this.blockSize);
     while (sequence.numPublished < numFull) this.#publishBlock(sequence, tokenIds);
+    this.#states.publish(sequence, numComputed);
   }
 
-  /** Gives everything back, remembering what was computed, the tail included. Idempotent. */
-  free(sequence: KvSequence, tokenIds: Int32Array, numComputed: number): void {
+  /**
+   * Gives everything back, remembering what was computed, the tail included. Idempotent.
+   * @param isSettled false while a step in flight computes more of it: its states will not be those behind `numComputed`
+   */
+  free(sequence: KvSequence, tokenIds: Int32Array, numComputed: number, isSettled = true): void {
     this.publish(sequence, tokenIds, numComputed);
-    this.#publishTail(sequence, tokenIds, numComputed);
+    const last = this.#publishTail(sequence, tokenIds, numComputed, isSettled);
+    if (last !== NO_NODE && isSettled) this.#states.remember(sequence, last);
+    this.#states.free(sequence);
     this.#releaseCopySources(sequence);
     this.#guests.delete(sequence);
     const { node } = sequence;
@@ -338,7 +327,7 @@ export class KvCache {
         if (block !== NO_BLOCK) pool.hold(block);
       }
       sequence.firstHeld[g] = Math.min(first, numShared);
-      if (sequence.copyTokens === 0) continue;
+      if (sequence.copyTokens === 0 || isState(this.groups[g])) continue;
       sequence.copySources[g] = blockAt(g, numShared);
       pool.hold(sequence.copySources[g]);
     }
@@ -348,7 +337,9 @@ export class KvCache {
   #copyHead(sequence: KvSequence, numComputed: number): void {
     const index = Math.floor(numComputed / this.blockSize);
     this.numCopiedTokens += sequence.copyTokens;
-    for (let g = 0; g < this.groups.length; g++) this.#copies.add(g, sequence.copySources[g], sequence.tables[g][index], sequence.copyTokens);
+    for (let g = 0; g < this.groups.length; g++) {
+      if (!isState(this.groups[g])) this.#copies.add(g, sequence.copySources[g], sequence.tables[g][index], sequence.copyTokens);
+    }
     this.#releaseCopySources(sequence);
   }
 
@@ -356,7 +347,7 @@ export class KvCache {
   #releaseCopySources(sequence: KvSequence): void {
     if (sequence.copyTokens === 0) return;
     for (let g = 0; g < this.groups.length; g++) {
-      this.#memory.release(g, sequence.copySources[g]);
+      if (sequence.copySources[g] !== NO_BLOCK) this.#memory.release(g, sequence.copySources[g]);
       sequence.copySources[g] = NO_BLOCK;
     }
     sequence.copyTokens = 0;
@@ -403,14 +394,23 @@ export class KvCache {
     if (isNews) memory.listener?.onPublished(node);
   }
 
-  #publishTail(sequence: KvSequence, tokenIds: Int32Array, numComputed: number): void {
+  /** @returns the node that ends with token `numComputed - 1`, or NO_NODE */
+  #publishTail(sequence: KvSequence, tokenIds: Int32Array, numComputed: number, isSettled: boolean): number {
     const count = numComputed % this.blockSize;
     const index = Math.floor(numComputed / this.blockSize);
-    if (sequence.node === NO_NODE || count === 0 || sequence.numPublished !== index || sequence.copyTokens > 0 || index >= sequence.numBlocks) return;
+    if (sequence.node === NO_NODE || sequence.numPublished !== index || sequence.copyTokens > 0) return NO_NODE;
+    if (count === 0) return index === 0 ? NO_NODE : sequence.node;
+    if (index >= sequence.numBlocks) return NO_NODE;
     const { tree } = this.#memory;
-    tree.longestChild(sequence.node, tokenIds, index * this.blockSize, count);
-    if (tree.commonLength === count) return;
+    const found = tree.longestChild(sequence.node, tokenIds, index * this.blockSize, count);
+    if (tree.commonLength === count) return tree.length(found) === count ? found : NO_NODE;
+    // a node without any block would never go
+    if (!sequence.tables.some((table) => table[index] !== NO_BLOCK) && !(isSettled && sequence.states.some((block) => block !== NO_BLOCK)))
+      return NO_NODE;
     const node = this.#memory.remember(sequence.node, tokenIds, index * this.blockSize, count, sequence.priority);
-    for (let g = 0; g < this.groups.length; g++) this.#memory.bind(node, g, sequence.tables[g][index]);
+    for (let g = 0; g < this.groups.length; g++) {
+      if (sequence.tables[g][index] !== NO_BLOCK) this.#memory.bind(node, g, sequence.tables[g][index]);
+    }
+    return node;
   }
 }

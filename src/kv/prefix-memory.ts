@@ -4,12 +4,13 @@
  *
  * Eviction goes leaf first: in a group that keeps all of a text (`full`, `latent`) a block may go only while its node has no children. Whoever holds a node
  * holds its ancestors, so what hangs below a cached block is cached too, and every cached block can be had, from the ends inwards. A window group may lose a
- * block anywhere; the prefix then resumes only beside the gap.
+ * block anywhere; the prefix then resumes only beside the gap. In a state group a node has a block where the state behind its last token is remembered: a
+ * prefix resumes only behind such a node.
  */
 import { invariant } from '../base/errors.ts';
 import { BlockPool, NO_BLOCK, NO_NODE } from './block-pool.ts';
 import type { EvictionPolicy, PrefixUse } from './eviction/policy.ts';
-import { blocksForTokens, firstKeyIndex, type KvGroup } from './layout.ts';
+import { blocksForTokens, firstKeyIndex, isState, type KvGroup, keepsAll } from './layout.ts';
 import { RadixTree } from './radix-tree.ts';
 
 export type PooledGroup = KvGroup & { readonly numBlocks: number };
@@ -85,15 +86,29 @@ export class PrefixMemory {
 
   /** The longest length up to what the last walk found at which no group lacks a block that the next token reads. */
   resumableLength(walked: number): number {
-    return this.longestResumable(walked, (g, i) => this.tree.block(this.#path[i], g) !== NO_BLOCK);
+    const isWhole = (i: number, length: number) => this.tree.length(this.#path[i]) === length - i * this.blockSize;
+    return this.longestResumable(walked, (g, i) => this.tree.block(this.#path[i], g) !== NO_BLOCK, isWhole);
   }
 
-  /** The longest length up to `length` at which every window group has what the next token reads; other groups are known to have all. */
-  longestResumable(length: number, has: (group: number, index: number) => boolean): number {
+  /**
+   * The longest length up to `length` at which every window group has what the next token reads, and every state group the state; groups that keep all are
+   * known to have it. `isWhole`: whether node `index` ends with token `length - 1`.
+   */
+  longestResumable(
+    length: number,
+    has: (group: number, index: number) => boolean,
+    isWhole: (index: number, length: number) => boolean = (index, end) => end === (index + 1) * this.blockSize,
+  ): number {
     let longest = length;
     for (let settled = false; !settled; ) {
       settled = true;
       for (let g = 0; g < this.groups.length; g++) {
+        if (isState(this.groups[g])) {
+          const last = blocksForTokens(longest, this.blockSize) - 1;
+          if (longest === 0 || (isWhole(last, longest) && has(g, last))) continue;
+          longest = last * this.blockSize;
+          settled = false;
+        }
         if (this.groups[g].kind !== 'window') continue;
         const first = this.firstNeeded(g, longest);
         let i = blocksForTokens(longest, this.blockSize) - 1;
@@ -141,7 +156,7 @@ export class PrefixMemory {
     const pool = this.pools[group];
     if (!pool.release(block)) return;
     const node = pool.node(block);
-    if (this.groups[group].kind === 'window' || !this.tree.hasChildren(node)) pool.offer(block, this.tree.evictionKey(node));
+    if (!keepsAll(this.groups[group]) || !this.tree.hasChildren(node)) pool.offer(block, this.tree.evictionKey(node));
   }
 
   /** A free block with one holder; another prefix makes room if need be. The caller has asked `numAvailable`. */
@@ -160,7 +175,7 @@ export class PrefixMemory {
     invariant(block !== NO_BLOCK, `cache group ${group} has nothing to evict`);
     const node = pool.node(block);
     this.#policy.onEvicted?.(pool.nextKey);
-    const isWhole = this.groups[group].kind !== 'window';
+    const isWhole = keepsAll(this.groups[group]);
     if (this.tree.length(node) === this.blockSize) this.listener?.onEvicted(node);
     if (isWhole) {
       invariant(!this.tree.hasChildren(node), `tree node ${node} would be evicted before its children`);

@@ -17,6 +17,13 @@ export class KvSequence {
   /** Partial prefix hit to be copied once a block for it is allocated: its source blocks are held until then. */
   copyTokens = 0;
   readonly copySources: Int32Array;
+  /** Of state groups: the block with the state behind the last token computed; NO_BLOCK before the first step, and of other groups. */
+  readonly states: Int32Array;
+  /** Remembered states to be copied once the sequence has blocks for its own; held until then. */
+  readonly stateSources: Int32Array;
+  /** Copies of the states behind token `checkpointLength - 1`, made with a step that is yet to end; then they are remembered. */
+  readonly checkpoints: Int32Array;
+  checkpointLength = 0;
   /** Of its request, for the eviction policy; lower is more urgent. */
   readonly priority: number;
   /** Of a sequence that does not keep all of its tokens; null of all others. It has no node. */
@@ -28,6 +35,9 @@ export class KvSequence {
     this.tables = Array.from({ length: numGroups }, () => new Int32Array(8).fill(NO_BLOCK));
     this.firstHeld = new Int32Array(numGroups);
     this.copySources = new Int32Array(numGroups).fill(NO_BLOCK);
+    this.states = new Int32Array(numGroups).fill(NO_BLOCK);
+    this.stateSources = new Int32Array(numGroups).fill(NO_BLOCK);
+    this.checkpoints = new Int32Array(numGroups).fill(NO_BLOCK);
   }
 
   /** Tokens that have left the cache: what is computed next lies so many cache indices before its place in the text. */

@@ -99,6 +99,8 @@ export function encodePlan(plan: Plan, memory: MemoryLayout): Int32Array {
   for (const constant of plan.constants) pushConstant(words, constant);
   for (const node of plan.nodes) pushNode(words, node);
   for (const group of plan.cacheGroups) {
+    if (group.kind === 'state')
+      throw new MillraceError('BACKEND_OP_UNSUPPORTED', `Native backends keep no recurrent states; plan ${plan.name} does.`);
     words.push(groupKinds.indexOf(group.kind), group.window ?? 0, group.numLayers, group.numKvHeads, group.headDim);
   }
   words.push(...Object.values(plan.outputs));

@@ -115,13 +115,14 @@ export interface CacheGroup {
   readonly name: string;
   /**
    * `full` keeps every token; `window` keeps the last `window` tokens and frees what has slid out. `latent` keeps every token, as one row of `headDim`
-   * elements that all heads share in place of K and V (multi-head latent attention); `numKvHeads` is 1.
+   * elements that all heads share in place of K and V (multi-head latent attention); `numKvHeads` is 1. `state` keeps no token: one recurrent state a
+   * sequence, of `numKvHeads * headDim` f32 elements a layer (short convolutions, linear attention, state spaces), which each token replaces.
    */
-  readonly kind: 'full' | 'window' | 'latent';
+  readonly kind: 'full' | 'window' | 'latent' | 'state';
   readonly window?: number;
   readonly numLayers: number;
   readonly numKvHeads: number;
-  /** Elements of one head of K and of V; of the row of a `latent` group. */
+  /** Elements of one head of K and of V; of the row of a `latent` group; of one head of a `state`. */
   readonly headDim: number;
 }
 

@@ -55,5 +55,6 @@ function printPart({ tensor, shape, index, rows, transposed, interleaved }: Weig
 
 function printGroup({ name, kind, window, numLayers, numKvHeads, headDim }: CacheGroup): string {
   if (kind === 'latent') return `${name}: latent, ${numLayers} layers, rows of ${headDim}`;
+  if (kind === 'state') return `${name}: state, ${numLayers} layers, ${numKvHeads} heads of ${headDim}`;
   return `${name}: ${kind}${window === undefined ? '' : ` ${window}`}, ${numLayers} layers, ${numKvHeads} KV heads of ${headDim}`;
 }

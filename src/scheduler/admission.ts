@@ -1,7 +1,7 @@
 /** Who may enter: whether a request can ever run, and whether it should start now. */
 import { MillraceError } from '../base/errors.ts';
 import type { KvCache } from '../kv/kv-cache.ts';
-import { blocksForTokens } from '../kv/layout.ts';
+import { blocksForTokens, keepsAll } from '../kv/layout.ts';
 import type { OutputLengths } from './output-lengths.ts';
 import type { Request } from './request.ts';
 
@@ -80,7 +80,7 @@ export class PeakEstimate {
   constructor(kv: KvCache, lengths: OutputLengths, maxNumSeqs: number) {
     this.#kv = kv;
     this.#lengths = lengths;
-    this.#group = kv.groups.findIndex(({ kind }) => kind !== 'window');
+    this.#group = kv.groups.findIndex(keepsAll);
     this.#keys = new Float64Array(maxNumSeqs + 1);
   }
 

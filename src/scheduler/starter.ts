@@ -105,7 +105,8 @@ export class Starter {
 
   /** Gives back all that a request holds; what was computed stays remembered. */
   release(request: Request): void {
-    if (request.sequence !== null) this.#parts.kv.free(request.sequence, request.tokenIds, request.numComputedTokens);
+    if (request.sequence !== null)
+      this.#parts.kv.free(request.sequence, request.tokenIds, request.numComputedTokens, request.numInFlightTokens === 0);
     request.sequence = null;
     request.numComputedTokens = 0;
     request.numInFlightTokens = 0;

@@ -19,8 +19,9 @@ export class NullCache implements Cache {
     this.spec = spec;
     this.blockBytes = spec.groups.map(() => 8 * spec.blockSize);
     this.layout = layoutName('null 1', spec);
-    this.#hashes = spec.groups.map(({ numBlocks }) => new Uint32Array(numBlocks * spec.blockSize));
-    this.#positions = spec.groups.map(({ numBlocks }) => new Int32Array(numBlocks * spec.blockSize).fill(-1));
+    const slots = ({ kind, numBlocks }: CacheSpec['groups'][number]) => (kind === 'state' ? numBlocks : numBlocks * spec.blockSize);
+    this.#hashes = spec.groups.map((group) => new Uint32Array(slots(group)));
+    this.#positions = spec.groups.map((group) => new Int32Array(slots(group)).fill(-1));
   }
 
   write(batch: ForwardBatch, token: number, hash: number): void {
@@ -45,6 +46,12 @@ export class NullCache implements Cache {
 
   #slotBefore(batch: ForwardBatch, group: number, row: number, token: number): number {
     const { ancestors, visibleEnd, cacheIndex } = batch;
+    if (this.spec.groups[group].kind === 'state') {
+      const state = batch.slotMapping[group * batch.numTokens + token];
+      const behind = this.#positions[group][state];
+      if (behind !== batch.positions[token] - 1) fail(`row ${row}: the state for token ${token} is that behind position ${behind}`);
+      return state;
+    }
     const index = cacheIndex[token] - 1;
     if (ancestors === undefined || index < visibleEnd[token]) return this.#slotOf(batch, group, row, index);
     return ancestors.slots[group * ancestors.start[batch.numTokens] + ancestors.start[token] + index - visibleEnd[token]];
@@ -60,6 +67,7 @@ export class NullCache implements Cache {
     const { rowStart, cacheIndex, visibleEnd, positions } = batch;
     const ahead = positions[rowStart[row]] - cacheIndex[rowStart[row]];
     this.spec.groups.forEach(({ kind, window, name }, group) => {
+      if (kind === 'state') return;
       let first = Infinity;
       let end = 0;
       for (let token = rowStart[row]; token < rowStart[row + 1]; token++) {
@@ -114,6 +122,10 @@ export class NullCache implements Cache {
 
   copyBlock(group: number, source: number, destination: number, numTokens: number): void {
     const { blockSize } = this.spec;
+    if (this.spec.groups[group].kind === 'state') {
+      for (const array of [this.#hashes[group], this.#positions[group]]) array[destination] = array[source];
+      return;
+    }
     for (const array of [this.#hashes[group], this.#positions[group]]) {
       array.copyWithin(destination * blockSize, source * blockSize, source * blockSize + numTokens);
     }

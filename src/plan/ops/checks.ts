@@ -44,7 +44,7 @@ export function cacheLayer(plan: Plan, group: number, layer: number, kvWidth: nu
   const cache = plan.cacheGroups[group];
   if (cache === undefined) return `cache group ${group} does not exist`;
   if (layer < 0 || layer >= cache.numLayers) return `layer ${layer} is outside cache group ${cache.name} of ${cache.numLayers}`;
-  if (cache.kind === 'latent') return `cache group ${cache.name} holds no K and V`;
+  if (cache.kind === 'latent' || cache.kind === 'state') return `cache group ${cache.name} holds no K and V`;
   const expected = cache.numKvHeads * cache.headDim;
   return kvWidth === expected ? null : `K and V must have width ${expected}, not ${kvWidth}`;
 }
