@@ -102,6 +102,38 @@ describe.each([
     },
   );
 
+  test.skipIf(problem !== null).each(dtypes)(
+    '%s: KL replay: a prefill of what was generated gives the logits of decode, in one step and in chunks',
+    async (kvDtype) => {
+      const plan = fusePlan(decoderPlan({ vocabSize: VOCABULARY, window: 40 }));
+      const start = prompt.slice(0, 50);
+      const logitsOf = async (
+        prompts: (said: readonly number[]) => number[][],
+        maxTokens: number,
+        options: EngineFixture,
+        said: readonly number[] = [],
+      ) => {
+        const { logits, listener } = recorder();
+        const defaults = { blockSize: 16, numBlocks: 64, maxModelLen: 256, maxNumBatchedTokens: 256, enablePrefixCaching: false };
+        const engine = await engineOver(await open(), plan, createDummySource(plan), { ...defaults, ...options, kvDtype, captureLogits: listener });
+        let tokenIds: readonly number[] = [];
+        for (const promptTokenIds of prompts(said)) {
+          const { choices } = await engine.generate({ promptTokenIds }, { maxTokens, temperature: 0 }, { requestId: 'recorded' });
+          tokenIds = choices[0].tokenIds;
+        }
+        await engine.close();
+        return { logits, tokenIds };
+      };
+      const decoded = await logitsOf(() => [start], 20, {});
+      const replays = (said: readonly number[]) => [1, 6, 13, 19].map((count) => [...start, ...said.slice(0, count)]);
+      for (const maxNumBatchedTokens of [256, 9]) {
+        const replayed = await logitsOf(replays, 1, { maxNumBatchedTokens }, decoded.tokenIds);
+        expect(replayed.logits.size).toBe(4);
+        for (const [length, row] of replayed.logits) expect(row, `after ${length} tokens`).toEqual(decoded.logits.get(length));
+      }
+    },
+  );
+
   test.skipIf(problem !== null)('each number type gives logits of its own', async () => {
     const last = await Promise.all(dtypes.map(async (kvDtype) => (await recordingOf(kvDtype, {})).logits.get(prompt.length)?.join() ?? ''));
     expect(new Set(last).size).toBe(last.length);
