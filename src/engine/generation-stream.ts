@@ -259,6 +259,7 @@ export class GenerationStream implements RequestStream {
     const { readTokens, readLength, unreadText: text } = choice;
     const ends = choice.finishReason !== null && !choice.readEnd;
     if (readTokens === choice.tokenIds.length && text.length === 0 && !ends) return null;
+    const isFirst = readTokens === 0 && choice.readText.length === 0 && !choice.readEnd;
     choice.readTokens = choice.tokenIds.length;
     if (text.length > 0) choice.readText.push(text);
     choice.readLength += text.length;
@@ -272,6 +273,8 @@ export class GenerationStream implements RequestStream {
       ...(markers.length === 0 ? {} : { markers }),
       tokenIds: choice.tokenIds.slice(readTokens),
       logprobs: choice.logprobs === null ? null : choice.logprobs.slice(readTokens),
+      // the prompt is computed before anything is sampled
+      ...(this.#wantsPrompt && isFirst ? { promptLogprobs: this.#promptLogprobs ?? [null] } : {}),
       finishReason: ends ? choice.finishReason : null,
       stopReason: ends ? choice.stopReason : null,
     };

@@ -188,7 +188,9 @@ export function samplingDefaultsOf(generation: Fields): SamplingParams {
     topP: number('top_p'),
     topK: number('top_k'),
     minP: number('min_p'),
+    typicalP: number('typical_p'),
     repetitionPenalty: number('repetition_penalty'),
+    maxTokens: number('max_new_tokens'),
   };
 }
 

@@ -21,6 +21,8 @@ export interface GenerationDelta {
   readonly markers?: readonly MarkerPosition[];
   readonly tokenIds: readonly number[];
   readonly logprobs: readonly TokenLogprob[] | null;
+  /** On the first delta of the choice, with `promptLogprobs`: as of `GenerationResult`. */
+  readonly promptLogprobs?: readonly (TokenLogprob | null)[];
   /** Set on the last delta of the choice. */
   readonly finishReason: FinishReason | null;
   /** The stop string or token id that ended it. */

@@ -124,6 +124,11 @@ export class ChoiceOutput {
     }
   }
 
+  /** Whether it is known how many tokens are reasoning. */
+  get isSettled(): boolean {
+    return this.#isSettled;
+  }
+
   /** Of the tokens until now; what is not settled yet counts as reasoning when it has begun. */
   get reasoningTokens(): number {
     return this.#isSettled ? this.#reasoningTokens : this.#parser.reasoningState === 'open' ? this.#unsettled.length : 0;

@@ -1,7 +1,7 @@
 /** `/v1/responses`: fields, and the endpoints of stored responses. */
 import assert from 'node:assert/strict';
 import { type Api, type Case, type Json, one } from './api.ts';
-import { furtherFields, type SamplingEndpoint, samplingCases } from './sampling-fields.ts';
+import { openAiSampling, type SamplingEndpoint, samplingCases } from './sampling-fields.ts';
 
 const path = '/v1/responses';
 const weather = {
@@ -31,7 +31,7 @@ const textOf = (told: Json): string =>
 const calls = (told: Json) => told.output.filter(({ type }: Json) => type === 'function_call');
 
 export const responsesCases: readonly Case[] = [
-  ...samplingCases(endpoint, ['max_tokens', 'temperature', 'top_p', ...furtherFields.filter((field) => field !== 'top_k')]),
+  ...samplingCases(endpoint, openAiSampling),
   one('truncate_prompt_tokens', 'only the last tokens of the prompt are kept', async (api) => {
     const whole = (await api.generate(path, body({}))).result.promptTokenIds;
     assert.deepEqual([...(await api.generate(path, body({ truncate_prompt_tokens: 2 }))).result.promptTokenIds], [...whole.slice(-2)]);
@@ -85,22 +85,34 @@ export const responsesCases: readonly Case[] = [
     assert.equal((await api.generate(path, body({ cache_salt: 'mine' }))).options.cacheSalt, 'mine');
   }),
   one(
-    ['conversation', 'prompt', 'top_logprobs', 'max_tool_calls', 'context_management', 'truncation', 'include'],
+    ['conversation', 'prompt', 'max_tool_calls', 'context_management', 'truncation'],
     'refused by name, unless they ask for nothing',
     async (api) => {
       const wrong = {
         conversation: 'c',
         prompt: { id: 'p' },
-        top_logprobs: 2,
         max_tool_calls: 3,
         context_management: [{}],
         truncation: 'auto',
-        include: ['message.output_text.logprobs'],
       };
       for (const [field, value] of Object.entries(wrong)) await api.refused(path, body({ [field]: value }), 'NOT_SUPPORTED', field);
-      await api.ok(path, body({ conversation: null, prompt: null, top_logprobs: 0, max_tool_calls: null, truncation: 'disabled', include: [] }));
+      await api.ok(path, body({ conversation: null, prompt: null, max_tool_calls: null, truncation: 'disabled' }));
     },
   ),
+  one(['include', 'top_logprobs'], 'log probabilities of the text, in the parts of the message', async (api) => {
+    const part = async (fields: object) => (await api.ok(path, body(fields))).body.output.at(-1).content[0];
+    assert.deepEqual((await part({ include: [] })).logprobs, []);
+    const { text, logprobs } = await part({ include: ['message.output_text.logprobs'], top_logprobs: 2 });
+    assert.equal(
+      logprobs
+        .map(({ token }: Json) => token)
+        .join('')
+        .trim(),
+      text.trim(),
+    );
+    assert.ok(logprobs.every(({ top_logprobs: top }: Json) => top.length === 2));
+    await api.refused(path, body({ include: ['file_search_call.results'] }), 'NOT_SUPPORTED', 'include');
+  }),
   one('stream_options', 'taken, and changes nothing', async (api) => {
     const plain = await api.frames(path, body({ stream: true, store: false }));
     const options = await api.frames(path, body({ stream: true, store: false, stream_options: { include_obfuscation: false } }));

@@ -175,6 +175,38 @@ test('chat refuses to offer tools to a model whose way of calling nobody knows',
   expect(stderr).toMatch(/NOT_SUPPORTED.*tool calls/);
 });
 
+test('run takes every sampler as a flag', async () => {
+  const engine = fakeEngine();
+  const flags = {
+    ...{
+      'typical-p': 0.9,
+      'top-n-sigma': 2,
+      'xtc-probability': 0.5,
+      'xtc-threshold': 0.2,
+      'dry-multiplier': 0.8,
+      'dry-base': 1.5,
+      'dry-allowed-length': 3,
+    },
+    ...{
+      'dry-range': 64,
+      mirostat: 2,
+      'mirostat-tau': 4,
+      'mirostat-eta': 0.2,
+      'dynatemp-range': 0.5,
+      'dynatemp-exponent': 2,
+      'thinking-token-budget': 9,
+    },
+  };
+  const given = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  const lists = ['--bad-word', 'x', '--bad-word', 'y', '--allowed-token-ids', '1,2', '--dry-sequence-breaker', ';'];
+  expect((await cli(['run', ...given, ...lists, 'Once'], { engine })).code).toBe(0);
+  expect(engine.calls[0]?.params).toMatchObject({
+    ...{ typicalP: 0.9, topNSigma: 2, xtcProbability: 0.5, xtcThreshold: 0.2, dryMultiplier: 0.8, dryBase: 1.5, dryAllowedLength: 3, dryRange: 64 },
+    ...{ mirostatMode: 2, mirostatTau: 4, mirostatEta: 0.2, dynatempRange: 0.5, dynatempExponent: 2, thinkingTokenBudget: 9 },
+    ...{ badWords: ['x', 'y'], allowedTokenIds: [1, 2], drySequenceBreakers: [';'] },
+  });
+});
+
 test('chat offers the tools of MCP servers and calls them', { timeout: 60_000 }, async () => {
   const engine = fakeEngine({ answer: ['<tool_call>{"name": "add", "arguments": {"a": 1, "b": 2}}</tool_call>'] });
   Object.assign(engine.model, { outputFormats: { toolCalls: 'hermes', reasoning: null } });

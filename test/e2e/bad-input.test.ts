@@ -108,10 +108,6 @@ test.each(notYet)('%s is refused by name at %s until it is built', async (field,
   expect(await errorOf(response)).toMatchObject({ code: 'NOT_SUPPORTED', param: field });
 });
 
-test('echo with logprobs is refused in a stream', async () => {
-  expect(await errorOf(await serving.post(plain, { prompt: 'a', echo: true, logprobs: 0, stream: true }))).toMatchObject({ code: 'NOT_SUPPORTED' });
-});
-
 test('features that are switched off, nulls and unknown fields are let through', async () => {
   const off = { tools: [], tool_choice: 'none', response_format: { type: 'text' }, modalities: ['text'], logit_bias: null, stop: null, audio: null };
   const unknown = { user: 'someone', service_tier: 'auto', store: true, metadata: { a: 'b' }, no_such_field: 1, max_tokens: 2 };

@@ -119,7 +119,7 @@ test.each([
   ['context_management', [{}]],
   ['max_tool_calls', 3],
   ['truncation', 'auto'],
-  ['include', ['message.output_text.logprobs']],
+  ['include', ['file_search_call.results']],
 ])('POST /v1/responses refuses %s by name', async (field, value) => {
   const response = await serving.post('/v1/responses', { input: 'x', [field]: value }, { authorization: 'Bearer secret' });
   expect(response.status).toBe(400);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { loadEngine } from '../../src/engine/load.ts';
+import { samplingDefaultsOf } from '../../src/engine/open-model.ts';
 import { errorOf, type Serving, serve } from './serving.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'millrace-sampling-'));
@@ -118,5 +119,77 @@ test('log probabilities of the prompt come in the shape of vLLM, and with an ech
   expect(await errorOf(await serving.post('/v1/chat/completions', { ...chat, stream: true }))).toMatchObject({
     code: 'REQUEST_INVALID',
     param: 'prompt_logprobs',
+  });
+});
+
+test('an echo with log probabilities streams what it is as a whole, for each choice', async () => {
+  const body = { prompt: 'Once upon', max_tokens: 3, seed: 2, n: 2, echo: true, logprobs: 2 };
+  interface Piece {
+    readonly text: string;
+    readonly index: number;
+    readonly logprobs: {
+      readonly tokens: unknown[];
+      readonly token_logprobs: unknown[];
+      readonly top_logprobs: unknown[];
+      readonly text_offset: number[];
+    };
+  }
+  const { choices } = (await (await serving.post('/v1/completions', body)).json()) as { choices: Piece[] };
+  const frames = (await (await serving.post('/v1/completions', { ...body, stream: true })).text())
+    .split('\n')
+    .filter((line) => /^data: \{/.test(line));
+  const pieces = frames.flatMap((line) => (JSON.parse(line.slice(6)) as { choices: Piece[] }).choices);
+  for (const { text, index, logprobs } of choices) {
+    const own = pieces.filter((piece) => piece.index === index);
+    expect(own.map((piece) => piece.text).join('')).toBe(text);
+    const given = own.map((piece) => piece.logprobs).filter((one) => one !== null);
+    for (const field of ['tokens', 'token_logprobs', 'top_logprobs', 'text_offset'] as const) {
+      expect(given.flatMap((one) => one[field])).toEqual(logprobs[field]);
+    }
+  }
+});
+
+test('the Responses give the log probabilities that chats give, whole and streamed', async () => {
+  const sampling = { temperature: 0, top_logprobs: 2 };
+  const chat = await serving.client.chat.completions.create({
+    ...sampling,
+    model: 'any',
+    messages: [{ role: 'user', content: 'hi' }],
+    max_tokens: 8,
+    logprobs: true,
+  });
+  const wanted = chat.choices[0]!.logprobs!.content!;
+  const request = { ...sampling, model: 'any', input: 'hi', max_output_tokens: 8, include: ['message.output_text.logprobs'] } as const;
+  const { output } = await serving.client.responses.create({ ...request, include: [...request.include] });
+  const [part] = output[0]?.type === 'message' ? output[0].content : [];
+  expect(part).toMatchObject({ type: 'output_text', logprobs: wanted });
+  const streamed = [];
+  let last: unknown;
+  for await (const event of await serving.client.responses.create({ ...request, include: [...request.include], stream: true })) {
+    if (event.type === 'response.output_text.delta') streamed.push(...event.logprobs);
+    if (event.type === 'response.completed' || event.type === 'response.incomplete') last = event.response.output;
+  }
+  expect(streamed).toEqual(wanted);
+  expect(last).toMatchObject([{ content: [{ logprobs: wanted }] }]);
+});
+
+test('the Responses take the sampling of the chats, and defaults come from generation_config.json', async () => {
+  const answer = await serving.post('/v1/responses', { input: 'hi', max_output_tokens: 6, logit_bias: { 65: 100 }, top_k: 1, seed: 3 });
+  expect(await answer.json()).toMatchObject({ output: [{ content: [{ text: 'AAAAAA' }] }] });
+  const refused = await serving.post('/v1/responses', { input: 'hi', min_p: 2 });
+  expect(await errorOf(refused)).toMatchObject({ code: 'SAMPLING_PARAM_INVALID', param: 'min_p' });
+  const given = {
+    do_sample: true,
+    temperature: 0.5,
+    top_p: 0.9,
+    top_k: 7,
+    min_p: 0.1,
+    typical_p: 0.8,
+    repetition_penalty: 1.1,
+    max_new_tokens: 5,
+    other: 'x',
+  };
+  expect(samplingDefaultsOf(given)).toEqual({
+    ...{ temperature: 0.5, topP: 0.9, topK: 7, minP: 0.1, typicalP: 0.8, repetitionPenalty: 1.1, maxTokens: 5 },
   });
 });

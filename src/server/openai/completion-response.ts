@@ -72,12 +72,15 @@ export class CompletionResponse implements ResponseFormat {
     const index = source.firstIndex + delta.index;
     const opened = this.#logprobs.get(index);
     if (isSilent(delta, shape) && (opened !== undefined || this.#echo(source) === '')) return [];
-    const writer = opened ?? this.#writer(source);
+    const echoed = opened === undefined && shape.echoLogprobs !== null && delta.logprobs !== null;
+    const writer = opened ?? this.#writer(source, echoed ? '' : this.#echo(source));
     this.#logprobs.set(index, writer);
     const choice = {
       text: opened === undefined ? this.#echo(source) + delta.text : delta.text,
       index,
-      logprobs: this.#writeLogprobs(writer, delta.logprobs),
+      logprobs: echoed
+        ? this.#withPrompt(writer, source, delta.promptLogprobs ?? [], delta.logprobs ?? [])
+        : this.#writeLogprobs(writer, delta.logprobs),
       finish_reason: delta.finishReason,
       ...(delta.finishReason === null ? {} : endOfChoice(delta, source.seed)),
       ...(shape.returnTokenIds ? { token_ids: delta.tokenIds } : {}),
@@ -104,8 +107,17 @@ export class CompletionResponse implements ResponseFormat {
   #wholeLogprobs(source: CompletionSource, result: GenerationResult, entries: readonly TokenLogprob[] | null): CompletionLogprobs | null {
     const { shape } = this.#head;
     if (entries === null || shape.echoLogprobs === null) return this.#writeLogprobs(this.#writer(source), entries);
-    const writer = this.#writer(source, '');
-    const prompt = writer.writePrompt(source.promptTokenIds, result.promptLogprobs ?? [], shape.echoLogprobs);
+    return this.#withPrompt(this.#writer(source, ''), source, result.promptLogprobs ?? [], entries);
+  }
+
+  /** Of an echoed prompt and what follows it. */
+  #withPrompt(
+    writer: CompletionLogprobsWriter,
+    { promptTokenIds }: CompletionSource,
+    given: readonly (TokenLogprob | null)[],
+    entries: readonly TokenLogprob[],
+  ): CompletionLogprobs {
+    const prompt = writer.writePrompt(promptTokenIds, given, this.#head.shape.echoLogprobs ?? 0);
     const output = writer.write(entries);
     return {
       tokens: [...prompt.tokens, ...output.tokens],

@@ -72,7 +72,6 @@ export function readCompletion(body: CompletionBody, limits: ServerLimits): Gene
   refuseUnsupported(body);
   const logprobs = body.logprobs ?? null;
   const echoesLogprobs = body.echo === true && logprobs !== null;
-  if (echoesLogprobs && body.stream === true) throw notSupported('logprobs', 'echo together with logprobs and "stream": true');
   if (logprobs !== null && (logprobs < 0 || logprobs > MAX_TOP_LOGPROBS)) {
     throw new MillraceError('SAMPLING_PARAM_INVALID', {
       message: 'Sampling parameter logprobs is out of range.',

@@ -72,7 +72,7 @@ export const furtherSamplingFields = {
 };
 
 /** Sampling, in the words of OpenAI and vLLM. */
-const samplingFields = {
+export const samplingFields = {
   max_tokens: optional(integer, 'Tokens to generate at most; clamped to the context.'),
   min_tokens: optional(integer, 'No end before this many tokens.'),
   temperature: optional(number, '0 is greedy.'),

@@ -1,4 +1,8 @@
 import type { OutputEvent } from '../../chat/output-events.ts';
+import type { ChatTokenLogprob } from '../openai/logprobs.ts';
+
+/** A token of a text, as a part of a message reports it. */
+export type PartLogprob = ChatTokenLogprob & { readonly top_logprobs: readonly ChatTokenLogprob[] };
 
 interface Status {
   readonly id: string;
@@ -9,7 +13,7 @@ interface Part {
   readonly type: 'output_text' | 'reasoning_text';
   text: string;
   readonly annotations?: readonly never[];
-  readonly logprobs?: readonly never[];
+  readonly logprobs?: PartLogprob[];
 }
 
 export type Item =
@@ -27,13 +31,16 @@ export class OutputItems {
     this.#responseId = responseId;
   }
 
-  /** @returns the events of the stream, their sequence numbers still missing */
-  write(event: OutputEvent): object[] {
+  /**
+   * @param logprobs of the tokens that a text of the answer consists of
+   * @returns the events of the stream, their sequence numbers still missing
+   */
+  write(event: OutputEvent, logprobs: readonly PartLogprob[] = []): object[] {
     switch (event.type) {
       case 'content':
-        return this.#text('message', event.text);
+        return this.#text('message', event.text, logprobs);
       case 'reasoning':
-        return this.#text('reasoning', event.text);
+        return this.#text('reasoning', event.text, []);
       case 'toolCallStart': {
         const { id, name } = event;
         const closed = this.close('completed');
@@ -65,20 +72,27 @@ export class OutputItems {
     const [part] = item.content;
     if (part === undefined) return [done];
     return [
-      { type: `response.${part.type}.done`, ...place, content_index: 0, text: part.text, ...(part.logprobs === undefined ? {} : { logprobs: [] }) },
-      { type: 'response.content_part.done', ...place, content_index: 0, part: { ...part } },
+      {
+        type: `response.${part.type}.done`,
+        ...place,
+        content_index: 0,
+        text: part.text,
+        ...(part.logprobs === undefined ? {} : { logprobs: part.logprobs }),
+      },
+      { type: 'response.content_part.done', ...place, content_index: 0, part: structuredClone(part) },
       done,
     ];
   }
 
-  #text(type: 'message' | 'reasoning', text: string): object[] {
+  #text(type: 'message' | 'reasoning', text: string, logprobs: readonly PartLogprob[]): object[] {
     const events: object[] = [];
     if (!this.#isOpen || this.items.at(-1)?.type !== type) events.push(...this.close('completed'), ...this.#openText(type));
     const item = this.items.at(-1);
     const part = item === undefined || item.type === 'function_call' ? undefined : item.content[0];
     if (item === undefined || part === undefined) return events;
     part.text += text;
-    const extra = part.logprobs === undefined ? {} : { logprobs: [] };
+    part.logprobs?.push(...logprobs);
+    const extra = part.logprobs === undefined ? {} : { logprobs };
     events.push({ type: `response.${part.type}.delta`, ...this.#place(item), content_index: 0, delta: text, ...extra });
     return events;
   }
@@ -91,7 +105,7 @@ export class OutputItems {
         : { type, ...this.#status('rs'), summary: [], content: [] };
     const added = this.#add(item);
     item.content.push(part);
-    return [...added, { type: 'response.content_part.added', ...this.#place(item), content_index: 0, part: { ...part } }];
+    return [...added, { type: 'response.content_part.added', ...this.#place(item), content_index: 0, part: structuredClone(part) }];
   }
 
   #add(item: Item): object[] {

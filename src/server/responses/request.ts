@@ -1,14 +1,15 @@
 /** Requests of the Responses API in the words of the chat completions: what they mean, and what they may ask for, is decided there. */
 import { MillraceError } from '../../base/errors.ts';
-import { type ChatCompletionBody, furtherSamplingFields } from '../openai/schemas.ts';
+import type { ChatCompletionBody } from '../openai/schemas.ts';
 import { notSupported } from '../openai/unsupported.ts';
-import type { InputItem, ResponsesBody } from './schemas.ts';
+import { type InputItem, type ResponsesBody, responsesSamplingFields } from './schemas.ts';
 
 type Message = ChatCompletionBody['messages'][number];
 
-const refused = ['conversation', 'prompt', 'top_logprobs', 'max_tool_calls', 'context_management'] as const;
+const refused = ['conversation', 'prompt', 'max_tool_calls', 'context_management'] as const;
+const LOGPROBS = 'message.output_text.logprobs';
 /** Of `include`: what is answered anyway, or is nothing here. */
-const included: ReadonlySet<string> = new Set(['reasoning.encrypted_content']);
+const included: ReadonlySet<string> = new Set(['reasoning.encrypted_content', LOGPROBS]);
 
 /** @throws NOT_SUPPORTED, REQUEST_INVALID */
 export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
@@ -31,6 +32,7 @@ export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
     user: body.user,
     cache_salt: body.cache_salt ?? null,
     ...furtherSampling(body),
+    ...(wantsLogprobs(body) ? { logprobs: true, top_logprobs: body.top_logprobs ?? 0 } : {}),
     ...(format && format.type !== 'text' ? { response_format: responseFormat(format) } : {}),
     ...(reasoning?.effort ? { reasoning_effort: reasoning.effort } : {}),
     ...(typeof reasoning?.max_tokens === 'number' ? { thinking_token_budget: reasoning.max_tokens } : {}),
@@ -43,10 +45,15 @@ export function inputItems({ input }: ResponsesBody, responseId: string): readon
   return items.map((item, index) => ({ ...item, type: item.type ?? 'message', id: item.id ?? `in_${responseId.replace(/^resp_/, '')}_${index}` }));
 }
 
-type FurtherSampling = Pick<ResponsesBody, keyof typeof furtherSamplingFields>;
+/** Log probabilities of the text. */
+export function wantsLogprobs({ include, top_logprobs: most }: ResponsesBody): boolean {
+  return include?.includes(LOGPROBS) === true || (most ?? 0) > 0;
+}
+
+type FurtherSampling = Pick<ResponsesBody, keyof typeof responsesSamplingFields>;
 
 function furtherSampling(body: ResponsesBody): FurtherSampling {
-  return Object.fromEntries(Object.entries(body).filter(([field]) => Object.hasOwn(furtherSamplingFields, field)));
+  return Object.fromEntries(Object.entries(body).filter(([field]) => Object.hasOwn(responsesSamplingFields, field)));
 }
 
 /** The name stands beside the type here, and in a wrapper there. */

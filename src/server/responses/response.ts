@@ -1,8 +1,9 @@
 import type { MillraceError } from '../../base/errors.ts';
-import type { FinishReason, GenerationDelta, GenerationResult, Usage } from '../../engine/request-stream.ts';
+import type { FinishReason, GenerationChoice, GenerationDelta, GenerationResult, TokenLogprob, Usage } from '../../engine/request-stream.ts';
 import type { ChatReading, ChoiceOutput } from '../choice-output.ts';
+import { chatLogprobs } from '../openai/logprobs.ts';
 import { type ResponseFormat, type ResponseHead, type ResponseSource, sumUsage } from '../openai/response.ts';
-import { OutputItems } from './items.ts';
+import { OutputItems, type PartLogprob } from './items.ts';
 import type { ResponsesBody } from './schemas.ts';
 import type { ResponseBody } from './store.ts';
 
@@ -22,6 +23,11 @@ export class ResponsesResponse implements ResponseFormat {
   readonly #session: ResponseSession;
   readonly #output: ChoiceOutput;
   readonly #items: OutputItems;
+  /** Tokens of which no text has come yet, and how many came before them. */
+  readonly #waiting: TokenLogprob[] = [];
+  #numTaken = 0;
+  /** Bytes of text whose tokens are still to be taken; negative where a token was longer than its text. */
+  #numBytes = 0;
   #sequenceNumber = 0;
   #isOpened = false;
   #finishReason: FinishReason | null = null;
@@ -36,7 +42,7 @@ export class ResponsesResponse implements ResponseFormat {
 
   whole(results: readonly GenerationResult[]): object {
     for (const choice of results.flatMap(({ choices }) => choices)) {
-      for (const event of this.#output.push(choice)) this.#items.write(event);
+      this.#write(choice);
       this.#finish(choice.finishReason);
     }
     return this.#told(this.#endStatus(), sumUsage(results.map(({ usage }) => usage)));
@@ -60,7 +66,7 @@ export class ResponsesResponse implements ResponseFormat {
       if (this.#sequenceNumber === 0) events.push({ type: 'response.created', response });
       events.push({ type: 'response.in_progress', response });
     }
-    for (const event of this.#output.push(delta)) events.push(...this.#items.write(event));
+    events.push(...this.#write(delta));
     if (delta.finishReason !== null) events.push(...this.#finish(delta.finishReason));
     return this.#numbered(events);
   }
@@ -76,6 +82,32 @@ export class ResponsesResponse implements ResponseFormat {
     const status = isCancelled ? 'cancelled' : 'failed';
     const response = this.#told(status, null, isCancelled ? null : { code, message });
     return this.#numbered([{ type: `response.${status}`, response }]);
+  }
+
+  /** Events of a delta, or of a whole choice; each text of the answer with the log probabilities of its tokens. */
+  #write(piece: GenerationDelta | GenerationChoice): object[] {
+    const events = this.#output.push(piece);
+    if (piece.logprobs === null) return events.flatMap((event) => this.#items.write(event));
+    this.#waiting.push(...piece.logprobs);
+    // of those before, the first were reasoning
+    const { reasoningTokens, isSettled } = this.#output;
+    if (!isSettled) return events.flatMap((event) => this.#items.write(event));
+    this.#waiting.splice(0, Math.max(0, reasoningTokens - this.#numTaken));
+    this.#numTaken = Math.max(this.#numTaken, reasoningTokens);
+    return events.flatMap((event) => this.#items.write(event, event.type === 'content' ? this.#take(Buffer.byteLength(event.text)) : []));
+  }
+
+  /** The next tokens that make up so many bytes of text. */
+  #take(numBytes: number): PartLogprob[] {
+    const { tokenizer } = this.#head;
+    this.#numBytes += numBytes;
+    let count = 0;
+    for (; count < this.#waiting.length && this.#numBytes > 0; count++) {
+      const { tokenId } = this.#waiting[count] as TokenLogprob;
+      if (!tokenizer.specialTokenIds.has(tokenId)) this.#numBytes -= tokenizer.tokenBytes(tokenId).length;
+    }
+    this.#numTaken += count;
+    return [...chatLogprobs(this.#waiting.splice(0, count), tokenizer, false).content];
   }
 
   #endStatus(): 'incomplete' | 'completed' {

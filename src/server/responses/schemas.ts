@@ -1,10 +1,23 @@
 /** The body of OpenAI's Responses API. Unknown fields are ignored; `null` means absent. */
 import { type Static, type TSchema, Type } from 'typebox';
-import { furtherSamplingFields } from '../openai/schemas.ts';
+import { furtherSamplingFields, samplingFields } from '../openai/schemas.ts';
 
 function optional<T extends TSchema>(schema: T, description: string) {
   return Type.Optional(Type.Union([schema, Type.Null()], { description }));
 }
+
+const { top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias, seed } = samplingFields;
+/** Sampling that OpenAI's own API does not have here; its meaning is that of the chat completions. */
+export const responsesSamplingFields = {
+  top_k,
+  min_p,
+  repetition_penalty,
+  presence_penalty,
+  frequency_penalty,
+  logit_bias,
+  seed,
+  ...furtherSamplingFields,
+};
 
 const text = Type.String();
 const number = Type.Number();
@@ -65,13 +78,13 @@ export const responsesBody = Type.Object({
   conversation: optional(Type.Unknown(), 'Refused.'),
   background: optional(flag, 'Answer at once with the status `queued`; ask for the rest with `GET`. Wants `store`.'),
   prompt: optional(Type.Unknown(), 'Refused.'),
-  top_logprobs: optional(integer, 'Must be 0.'),
+  top_logprobs: optional(integer, 'Alternatives for each token, 0 to 20; the log probabilities stand in the parts of the message.'),
   stream_options: optional(Type.Unknown(), 'Ignored: nothing is added to hide the length of events.'),
-  include: optional(Type.Array(text), 'Logprobs, and what tools of OpenAI give, are refused; reasoning is never encrypted.'),
+  include: optional(Type.Array(text), '`message.output_text.logprobs`; what tools of OpenAI give is refused; reasoning is never encrypted.'),
   truncation: optional(text, 'Must be `disabled`.'),
   max_tool_calls: optional(integer, 'Refused: it counts tools that OpenAI runs.'),
   context_management: optional(Type.Unknown(), 'Refused.'),
-  ...furtherSamplingFields,
+  ...responsesSamplingFields,
 });
 
 export type ResponsesBody = Static<typeof responsesBody>;
