@@ -177,13 +177,23 @@ class RowSampler {
     }
   }
 
+  // Most words of a mask allow nothing or everything; of others the fewer bits are looked at one by one.
   void applyMask(const uint32_t* mask, float* logits) {
     for (int32_t begin = 0; begin < n_; begin += 32) {
-      const uint32_t word = mask[begin / 32];
-      if (word == 0xffffffffu) continue;
       const int32_t count = std::min(32, n_ - begin);
-      for (int32_t i = 0; i < count; i++)
-        if (((word >> i) & 1) == 0) logits[begin + i] = -kInfinity;
+      const uint32_t used = count == 32 ? 0xffffffffu : (1u << count) - 1;
+      const uint32_t allowed = mask[begin / 32] & used;
+      float* at = logits + begin;
+      if (__builtin_popcount(allowed) > 16) {
+        for (uint32_t left = used & ~allowed; left != 0; left &= left - 1) at[__builtin_ctz(left)] = -kInfinity;
+        continue;
+      }
+      float kept[16];
+      int32_t numKept = 0;
+      for (uint32_t left = allowed; left != 0; left &= left - 1) kept[numKept++] = at[__builtin_ctz(left)];
+      std::fill_n(at, count, -kInfinity);
+      numKept = 0;
+      for (uint32_t left = allowed; left != 0; left &= left - 1) at[__builtin_ctz(left)] = kept[numKept++];
     }
   }
 

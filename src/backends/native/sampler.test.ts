@@ -108,7 +108,9 @@ describe.skipIf(addon === null)('the native sampler', () => {
       const batch = batchOf(rows);
       const logits = logitsOf(rows, vocabSize, seed);
       const words = Math.ceil(vocabSize / 32);
-      const masks = masked ? Uint32Array.from({ length: rows.length * words }, (_, i) => Math.imul(i + seed, 0x9e3779b1)) : null;
+      // words that allow nothing, everything, few and many
+      const wordOf = (i: number) => [0, -1, 1 << (i & 31), Math.imul(i + seed, 0x9e3779b1)][(i * 7 + seed) & 3];
+      const masks = masked ? Uint32Array.from({ length: rows.length * words }, (_, i) => wordOf(i)) : null;
       expect(await sampleNatively(logits, vocabSize, batch, masks)).toEqual(new Sampler(vocabSize).sample(logits, batch, masks));
     });
     await fc.assert(property, { numRuns: 300 });
