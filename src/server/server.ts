@@ -113,7 +113,8 @@ export class MillraceServer {
     return {
       inject: async (request) => {
         const options = { ...request, payloadAsStream: true } as InjectOptions;
-        const answered = await this.#leaving.run(request.signal, () => this.#app.inject(options));
+        // `then` is what starts it, so that has to be called where the signal can be found.
+        const answered = await this.#leaving.run(request.signal, () => this.#app.inject(options).then((response) => response));
         const body = answered.stream();
         // A reader that leaves is a client that leaves.
         body.once('close', () => answered.raw.res.destroy());

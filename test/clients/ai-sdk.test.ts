@@ -5,6 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { createMillrace } from '../../src/ai-sdk/index.ts';
 import type { Api } from '../api/api.ts';
+import { until } from '../e2e/serving.ts';
 import { expectFreed, openPocket, person, personQuestion, weatherAnswer, weatherQuestion, weatherReport } from './pocket.ts';
 
 let api: Api;
@@ -67,5 +68,17 @@ describe.each(ways)('%s', (_way, model) => {
       await textStream[Symbol.asyncIterator]().next();
     };
     await expectFreed(api, begin, () => leaving.abort());
+  });
+
+  test('an abort of what is not streamed frees the blocks', async () => {
+    const leaving = new AbortController();
+    let pending: Promise<unknown> = Promise.resolve();
+    const begin = async () => {
+      pending = generateText({ model: model(), prompt: 'Hello!', abortSignal: leaving.signal });
+      pending.catch(() => undefined);
+      await until(() => api.engine.stats().kvBlocksReferenced > 0, 'it runs');
+    };
+    await expectFreed(api, begin, () => leaving.abort());
+    await expect(pending).rejects.toThrow();
   });
 });

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { z } from 'zod';
 import { ChatMillrace } from '../../src/langchain/index.ts';
 import type { Api } from '../api/api.ts';
+import { until } from '../e2e/serving.ts';
 import { expectFreed, openPocket, personQuestion, weatherAnswer, weatherQuestion, weatherReport } from './pocket.ts';
 
 let api: Api;
@@ -47,4 +48,16 @@ test('an abort frees the blocks', async () => {
     await stream[Symbol.asyncIterator]().next();
   };
   await expectFreed(api, begin, () => leaving.abort());
+});
+
+test('an abort of what is not streamed frees the blocks', async () => {
+  const leaving = new AbortController();
+  let pending: Promise<unknown> = Promise.resolve();
+  const begin = async () => {
+    pending = model.invoke('Hello!', { signal: leaving.signal });
+    pending.catch(() => undefined);
+    await until(() => api.engine.stats().kvBlocksReferenced > 0, 'it runs');
+  };
+  await expectFreed(api, begin, () => leaving.abort());
+  await expect(pending).rejects.toThrow();
 });

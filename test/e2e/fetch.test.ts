@@ -1,6 +1,8 @@
 /** The API as a function: in Hono, in a server of Node, and bare. */
+import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
+import express from 'express';
 import { Hono } from 'hono';
 import OpenAI from 'openai';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -52,7 +54,98 @@ test('mounted in Hono below a path, beside other routes', async () => {
   await mounted.close();
 });
 
-test('mounted in a server of Node, as in Express', async () => {
+/** Routes of a framework, with what a client of OpenAI needs to reach them; a listening one has a URL of its own. */
+interface Mounted {
+  readonly client: OpenAI;
+  readonly fetch: (request: Request) => Response | Promise<Response>;
+  readonly base: string;
+  close(): Promise<void>;
+}
+
+const frameworks: Readonly<Record<string, (mounted: FetchHandler) => Promise<Mounted>>> = {
+  Hono: async (mounted) => {
+    const app = new Hono();
+    app.all('/llm/*', (context) => mounted.fetch(context.req.raw));
+    const reach = (request: Request) => app.fetch(request);
+    return { client: clientOf(reach, 'http://hono.example/llm/v1'), fetch: reach, base: 'http://hono.example/llm', close: async () => {} };
+  },
+  Express: async (mounted) => {
+    const app = express();
+    app.use('/llm', (request, response) => mounted.node(request, response));
+    // Parsers of bodies come behind: they would read what the handler is to read.
+    app.use(express.json());
+    app.get('/hello', (_request, response) => void response.send('hello'));
+    const server = app.listen(0);
+    await once(server, 'listening');
+    const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}/llm`;
+    const client = new OpenAI({ baseURL: `${base}/v1`, apiKey: 'none', maxRetries: 0 });
+    return { client, fetch, base, close: async () => void server.close() };
+  },
+  'Next.js': async (mounted) => {
+    // app/llm/[...path]/route.ts exports a function for each method; Next.js calls it with the request and the parameters of the path.
+    type Handler = (request: Request, context: { params: Promise<{ path: string[] }> }) => Promise<Response>;
+    const route: Readonly<Record<string, Handler>> = { GET: mounted.fetch, POST: mounted.fetch, DELETE: mounted.fetch };
+    const reach = async (request: Request) => {
+      const path = new URL(request.url).pathname.split('/').slice(2);
+      return route[request.method]?.(request, { params: Promise.resolve({ path }) }) ?? new Response(null, { status: 405 });
+    };
+    return { client: clientOf(reach, 'http://next.example/llm/v1'), fetch: reach, base: 'http://next.example/llm', close: async () => {} };
+  },
+};
+
+describe.each(Object.entries(frameworks))('mounted in %s', (name, mount) => {
+  let endless: FakeEngine;
+  let both: FetchHandler;
+  let mounted: Mounted;
+  beforeEach(async () => {
+    endless = new FakeEngine({ names: ['endless'], stepMs: 5, maxModelLen: 100_000 });
+    const engines = new Map([
+      ['fake', engine],
+      ['endless', endless],
+    ]);
+    // Express cuts its own prefix off.
+    both = await createFetchHandler(engines, { drainMs: 1000, ...(name === 'Express' ? {} : { basePath: '/llm' }) });
+    mounted = await mount(both);
+  });
+  afterEach(async () => {
+    await mounted.close();
+    await both.close();
+    await endless.close();
+  });
+
+  test('answers and streams', async () => {
+    expect(await speak(mounted.client)).toEqual([script, script]);
+    expect((await mounted.fetch(new Request(`${mounted.base}/health`))).status).toBe(200);
+  });
+
+  test('refuses in the shape of the API', async () => {
+    const wrong = { model: 'fake', messages: [user], temperature: -1 };
+    await expect(mounted.client.chat.completions.create(wrong)).rejects.toMatchObject({
+      status: 400,
+      code: 'SAMPLING_PARAM_INVALID',
+      param: 'temperature',
+    });
+    await expect(mounted.client.chat.completions.create({ model: 'other', messages: [user] })).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+    const broken = { method: 'POST', body: '{"messages": [', headers: { 'content-type': 'application/json' } };
+    const response = await mounted.fetch(new Request(`${mounted.base}/v1/chat/completions`, broken));
+    expect([response.status, ((await response.json()) as { error: { code: string } }).error.code]).toEqual([400, 'REQUEST_INVALID']);
+  });
+
+  test.each([true, false])('ends the generation of a client that leaves (stream: %s)', async (stream) => {
+    const leaving = new AbortController();
+    const request = { model: 'endless', messages: [user], max_tokens: 50_000 };
+    const asked = mounted.client.chat.completions.create({ ...request, stream } as never, { signal: leaving.signal }) as unknown as Promise<
+      AsyncIterable<unknown>
+    >;
+    asked.catch(() => {});
+    if (stream) await (await asked)[Symbol.asyncIterator]().next();
+    await until(() => endless.running === 1, 'the generation to run');
+    leaving.abort();
+    await until(() => endless.running === 0, 'the generation to end');
+  });
+});
+
+test('mounted in a server of Node', async () => {
   const server = http.createServer((request, response) => handler.node(request, response)).listen(0);
   const { port } = server.address() as AddressInfo;
   const client = new OpenAI({ baseURL: `http://127.0.0.1:${port}/v1`, apiKey: 'none', maxRetries: 0 });
@@ -77,7 +170,7 @@ describe('a client that leaves', () => {
   const ask = (stream: boolean, signal?: AbortSignal) =>
     new Request('http://x/v1/chat/completions', {
       method: 'POST',
-      body: JSON.stringify({ messages: [user], stream, max_tokens: 4000 }),
+      body: JSON.stringify({ messages: [user], stream, max_tokens: 50_000 }),
       headers: { 'content-type': 'application/json' },
       ...(signal === undefined ? {} : { signal }),
     });
