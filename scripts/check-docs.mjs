@@ -31,6 +31,7 @@ const tables = {
   ]),
   ...serverTables('docs/metrics.md', ['metrics']),
   conformance: { document: 'docs/conformance.md', render: async () => (await load('test/api/index.ts')).conformanceRows() },
+  ...kernelTables(['kernel-limits', 'kernel-linear', 'kernel-attention', 'kernel-times']),
   server: { document: 'docs/config.md', render: async () => optionRows((await load('src/cli/server-flags.ts')).serverFlags) },
 };
 
@@ -38,6 +39,12 @@ const tables = {
 function serverTables(document, names) {
   const render = async (name) => (await load('src/server/reference-tables.ts')).referenceTables()[name];
   return Object.fromEntries(names.map((name) => [name, { document, render: () => render(name) }]));
+}
+
+/** Tables of recorded runs of `millrace bench kernels`. */
+function kernelTables(names) {
+  const render = async (name) => (await load('src/bench/kernel-tables.ts')).kernelTables(path.join(repository, 'docs/benchmarks/kernels'))[name];
+  return Object.fromEntries(names.map((name) => [name, { document: 'docs/kernels.md', render: () => render(name) }]));
 }
 
 async function errorRows() {

@@ -1,4 +1,4 @@
-// Loops that do nothing but read, or nothing but multiply and add; see limits.h. Sixteen accumulators hide the latency of any of the instructions.
+// Loops that do nothing but read, or nothing but multiply and add; see limits.h. Ten accumulators and more hide the latency of any of the instructions.
 #include "limits.h"
 
 #if defined(__AVX2__)
@@ -7,8 +7,6 @@
 
 namespace millrace::cpu::MILLRACE_ISA {
 namespace {
-
-constexpr int kAccumulators = 16;
 
 #if defined(__AVX512F__)
 
@@ -22,22 +20,28 @@ uint64_t read(const uint8_t* data, size_t bytes) {
   return static_cast<uint64_t>(_mm512_reduce_add_epi64(sums[0]));
 }
 
-// One instruction on each accumulator a round. Inline assembly, for gcc 12 spills the accumulators of these intrinsics.
-#define MILLRACE_PEAK(name, instruction, operations)                                        \
-  double name(int64_t rounds, float* sink) {                                                \
-    __m512i sums[kAccumulators] = {};                                                       \
-    const __m512i a = _mm512_setzero_si512(), b = _mm512_setzero_si512();                   \
-    for (int64_t i = 0; i < rounds; i++) {                                                  \
-      for (int j = 0; j < kAccumulators; j++)                                               \
-        __asm__ volatile(instruction " %2, %1, %0" : "+v"(sums[j]) : "v"(a), "v"(b));       \
-    }                                                                                       \
-    for (int j = 0; j < kAccumulators; j++) sink[j] = static_cast<float>(_mm512_reduce_add_epi32(sums[j])); \
-    return static_cast<double>(rounds) * kAccumulators * operations;                        \
+// One instruction on each of twelve accumulators a round, in one piece of assembly: the compiler would keep an array of them in memory.
+#define MILLRACE_STEP(instruction, i) instruction " %13, %12, %" #i "\n\t"
+#define MILLRACE_PEAK(name, instruction, operations)                                                                                                 \
+  double name(int64_t rounds, float* sink) {                                                                                                         \
+    const __m512i a = _mm512_setzero_si512(), b = _mm512_setzero_si512();                                                                             \
+    __m512i s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a, s8 = a, s9 = a, s10 = a, s11 = a;                                          \
+    for (int64_t i = 0; i < rounds; i++) {                                                                                                           \
+      __asm__ volatile(MILLRACE_STEP(instruction, 0) MILLRACE_STEP(instruction, 1) MILLRACE_STEP(instruction, 2) MILLRACE_STEP(instruction, 3)       \
+                           MILLRACE_STEP(instruction, 4) MILLRACE_STEP(instruction, 5) MILLRACE_STEP(instruction, 6) MILLRACE_STEP(instruction, 7)   \
+                               MILLRACE_STEP(instruction, 8) MILLRACE_STEP(instruction, 9) MILLRACE_STEP(instruction, 10) MILLRACE_STEP(instruction, 11) \
+                       : "+v"(s0), "+v"(s1), "+v"(s2), "+v"(s3), "+v"(s4), "+v"(s5), "+v"(s6), "+v"(s7), "+v"(s8), "+v"(s9), "+v"(s10), "+v"(s11)      \
+                       : "v"(a), "v"(b));                                                                                                            \
+    }                                                                                                                                                \
+    const __m512i sums[] = {s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11};                                                                        \
+    for (int j = 0; j < 12; j++) sink[j] = static_cast<float>(_mm512_reduce_add_epi32(sums[j]));                                                     \
+    return static_cast<double>(rounds) * 12 * operations;                                                                                            \
   }
 MILLRACE_PEAK(int8Peak, "vpdpbusd", 128)
 MILLRACE_PEAK(bf16Peak, "vdpbf16ps", 64)
 MILLRACE_PEAK(f32Peak, "vfmadd231ps", 32)
 #undef MILLRACE_PEAK
+#undef MILLRACE_STEP
 
 #elif defined(__AVX2__)
 
@@ -59,8 +63,9 @@ double int8Peak(int64_t rounds, float* sink) {
   __m256i a = _mm256_setzero_si256();
   const __m256i ones = _mm256_set1_epi16(1);
   for (int64_t i = 0; i < rounds; i++) {
+#pragma GCC unroll 8
     for (int j = 0; j < 8; j++) {
-      __asm__ volatile("" : "+x"(a));
+      __asm__ volatile("" : "+x"(a));  // or the product would be worked out once
       sums[j] = _mm256_add_epi32(sums[j], _mm256_madd_epi16(_mm256_maddubs_epi16(a, a), ones));
     }
   }
@@ -69,14 +74,19 @@ double int8Peak(int64_t rounds, float* sink) {
 }
 constexpr double (*bf16Peak)(int64_t, float*) = nullptr;
 double f32Peak(int64_t rounds, float* sink) {
-  constexpr int kSums = 12;  // of 16 registers
-  __m256 sums[kSums] = {};
   const __m256 a = _mm256_setzero_ps();
+  __m256 s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a, s8 = a, s9 = a;
   for (int64_t i = 0; i < rounds; i++) {
-    for (int j = 0; j < kSums; j++) __asm__ volatile("vfmadd231ps %1, %1, %0" : "+x"(sums[j]) : "x"(a));
+#define MILLRACE_STEP(i) "vfmadd231ps %10, %10, %" #i "\n\t"
+    __asm__ volatile(MILLRACE_STEP(0) MILLRACE_STEP(1) MILLRACE_STEP(2) MILLRACE_STEP(3) MILLRACE_STEP(4) MILLRACE_STEP(5) MILLRACE_STEP(6)
+                         MILLRACE_STEP(7) MILLRACE_STEP(8) MILLRACE_STEP(9)
+                     : "+x"(s0), "+x"(s1), "+x"(s2), "+x"(s3), "+x"(s4), "+x"(s5), "+x"(s6), "+x"(s7), "+x"(s8), "+x"(s9)
+                     : "x"(a));
+#undef MILLRACE_STEP
   }
-  for (int j = 0; j < kSums; j++) sink[j] = _mm256_cvtss_f32(sums[j]);
-  return static_cast<double>(rounds) * kSums * 16;
+  const __m256 sums[] = {s0, s1, s2, s3, s4, s5, s6, s7, s8, s9};
+  for (int j = 0; j < 10; j++) sink[j] = _mm256_cvtss_f32(sums[j]);
+  return static_cast<double>(rounds) * 10 * 16;
 }
 
 #else
@@ -90,6 +100,7 @@ uint64_t read(const uint8_t* data, size_t bytes) {
   for (int j = 0; j < 8; j++) sum += sums[j];
   return sum;
 }
+constexpr int kAccumulators = 16;
 constexpr double (*int8Peak)(int64_t, float*) = nullptr;
 constexpr double (*bf16Peak)(int64_t, float*) = nullptr;
 double f32Peak(int64_t rounds, float* sink) {

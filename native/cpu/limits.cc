@@ -10,6 +10,7 @@ namespace {
 
 constexpr size_t kTileBytes = size_t{1} << 20;
 constexpr int kPasses = 3;
+constexpr int kPeakPasses = 20;
 constexpr int kPeakTiles = 64;
 constexpr int64_t kPeakRounds = 1 << 16;  // a tile of about a tenth of a millisecond to a millisecond
 
@@ -41,7 +42,7 @@ double peakRate(double (*loop)(int64_t, float*), ThreadPool& pool) {
   std::vector<float> sinks(static_cast<size_t>(pool.numThreads()) * 64);
   std::vector<double> operations(static_cast<size_t>(pool.numThreads()) * 8);
   double best = 0;
-  for (int pass = 0; pass < kPasses; pass++) {
+  for (int pass = 0; pass < kPeakPasses; pass++) {
     std::fill(operations.begin(), operations.end(), 0);
     const double time = seconds([&] {
       pool.parallel(kPeakTiles, [&](int64_t, int worker) {

@@ -1,10 +1,11 @@
 /** `millrace bench kernels`. */
+import { writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { Command } from 'commander';
 import { createNativeBackend } from '../../backends/native/native-backend.ts';
 import { MillraceError } from '../../base/errors.ts';
 import { attentionProgram, elementwiseProgram, expertProgram, type KernelProgram, linearProgram, tinyStepProgram } from '../../bench/kernel-jobs.ts';
-import { benchKernels, kernelsText } from '../../bench/kernels.ts';
+import { benchKernels, type KernelReport, kernelsText } from '../../bench/kernels.ts';
 import { kvDtypes } from '../../kv/layout.ts';
 import { activationFor } from '../../models/activation.ts';
 import type { WeightFormat } from '../../plan/plan.ts';
@@ -54,6 +55,14 @@ const kernelFlags: readonly FlagDeclaration[] = [
     default: 'auto',
     meaning: 'instruction-set class',
   },
+  {
+    name: 'save',
+    flag: 'save',
+    kind: 'string',
+    env: null,
+    placeholder: 'FILE',
+    meaning: 'also write the report as JSON to this file (docs/kernels.md is made of such files)',
+  },
   { name: 'threads', flag: 'threads', kind: 'integer', env: null, meaning: 'threads that compute (default: all processors)' },
 ];
 
@@ -69,6 +78,7 @@ interface KernelFlags {
   readonly regions: number;
   readonly isa: string;
   readonly threads?: number;
+  readonly save?: string;
 }
 
 export function benchKernelsCommand(context: CliContext): Command {
@@ -104,11 +114,20 @@ async function runKernels(context: CliContext, command: Command): Promise<void> 
     progress.stop();
     const machine = `${os.cpus()[0]?.model ?? 'unknown processor'}, ${os.cpus().length} cores`;
     const date = new Date().toISOString().slice(0, 10);
-    context.stdout.write(isJson ? `${JSON.stringify({ date, machine, ...report }, null, 2)}\n` : `${machine}\n${kernelsText(report)}\n`);
+    const json = JSON.stringify({ date, machine, ...report }, null, 2);
+    if (flags.save !== undefined) writeFileSync(flags.save, `${compactJson({ date, machine, ...report })}\n`);
+    context.stdout.write(isJson ? `${json}\n` : `${machine}\n${kernelsText(report)}\n`);
   } finally {
     progress.stop();
     await backend.close();
   }
+}
+
+/** A line for each row, numbers of four digits: a record that reads well where it changes. */
+function compactJson({ rows, ...head }: KernelReport & { readonly date: string; readonly machine: string }): string {
+  const short = (_: string, value: unknown): unknown => (typeof value === 'number' ? Number(value.toPrecision(4)) : value);
+  const lines = rows.map((row) => `    ${JSON.stringify(row, short)}`);
+  return `${JSON.stringify(head, short, 2).slice(0, -2)},\n  "rows": [\n${lines.join(',\n')}\n  ]\n}`;
 }
 
 function programsOf(flags: KernelFlags): KernelProgram[] {
