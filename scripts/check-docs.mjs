@@ -170,12 +170,27 @@ function checkLinks(problems) {
   }
 }
 
+/** Tests that a document names: a link to their file, a colon, and their title in quotes. */
+export function namedTests(markdown) {
+  return [...markdown.matchAll(/\]\(([^)\s]+\.test\.ts)\): "([^"]+)"/g)].map(([, file, title]) => ({ file, title }));
+}
+
+function checkTests(problems) {
+  for (const document of listFiles(repository, ['docs'], (name) => name.endsWith('.md'))) {
+    for (const { file, title } of namedTests(read(document))) {
+      const place = path.posix.join(path.posix.dirname(document), file);
+      if (exists(place) && !read(place).includes(title)) problems.push(`${document}: ${place} has no test "${title}"`);
+    }
+  }
+}
+
 export async function main(args) {
   const problems = [];
   await checkTables(args.includes('--write'), problems);
   checkMap(problems);
   checkPlaces(problems);
   checkLinks(problems);
+  checkTests(problems);
   for (const problem of problems) console.error(problem);
   console.log(problems.length === 0 ? 'docs: true to the code' : `docs: ${problems.length} problems`);
   if (problems.length > 0) process.exitCode = 1;

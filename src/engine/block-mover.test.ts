@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { type EngineFixture, nullEngine } from '../../test/fixtures/engine.ts';
 import { expectedToken } from '../backends/null/null-backend.ts';
 import { DiskTier } from '../kv/tiers/disk-tier.ts';
@@ -143,6 +143,34 @@ describe('a host tier', () => {
     for (let round = 0; round < 2; round++) for (let other = 1; other < 5; other++) await answer(engine, prompt(other, 41));
     expect(engine.scheduler.stats).toMatchObject({ tierHitTokens: 0 });
     expectNothingHeld(engine);
+  });
+
+  test('a request whose blocks never come computes them in the end, and those beside it go on meanwhile', async () => {
+    const host = new HostTier(1 << 20);
+    const silent: KvTier = {
+      name: 'silent',
+      find: (k) => host.find(k),
+      put: (k, b) => host.put(k, b),
+      stats: () => host.stats(),
+      close: async () => {},
+      get: () => new Promise(() => {}),
+    };
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const tiers = ({ layout }: { layout: string }) => new TierStack({ classDigest: layout, host: silent });
+      await using engine = await nullEngine({ numBlocks: 16, maxModelLen: 60, ...slowSteps, tiers });
+      await answer(engine, prompt(1, 41));
+      for (let other = 2; other < 5; other++) await answer(engine, prompt(other, 41));
+      const late = answer(engine, prompt(1, 41), 3);
+      while (engine.requests().every(({ waitsFor }) => waitsFor !== 'tier')) await new Promise((resolve) => setImmediate(resolve));
+      await answer(engine, prompt(9, 5), 3);
+      expect(engine.requests()).toHaveLength(1);
+      vi.advanceTimersByTime(31_000);
+      await late;
+      expectNothingHeld(engine);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test('one that loses every other block gives what comes before the first that is lost', async () => {

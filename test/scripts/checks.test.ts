@@ -20,6 +20,7 @@ const docs = (await script('check-docs')) as {
   withTable(text: string, name: string, rows: string[]): string | null;
   mappedRooms(markdown: string): string[];
   relativeLinks(markdown: string): string[];
+  namedTests(markdown: string): { file: string; title: string }[];
 };
 
 const parse = (text: string): unknown => parseSync('a.ts', text, { lang: 'ts' });
@@ -31,6 +32,14 @@ const goodLock = (): { packages: Record<string, Record<string, unknown>> } => ({
     'node_modules/a-darwin': { integrity: 'sha512-x', optional: true, os: ['darwin'] },
     'node_modules/a-win32': { integrity: 'sha512-x', optional: true, os: ['win32'] },
   },
+});
+
+test('tests that a document names by file and title are found in it', () => {
+  const row = '| a | b | [x](../src/x.test.ts): "what x does", [y](../y.test.ts): "50 % of y" and [z](../z.md): "no test" |';
+  expect(docs.namedTests(row)).toEqual([
+    { file: '../src/x.test.ts', title: 'what x does' },
+    { file: '../y.test.ts', title: '50 % of y' },
+  ]);
 });
 
 test('the lockfile of this repository installs on every system from the public registry', () => {
