@@ -230,6 +230,7 @@ describe('on a backend without arithmetic, whose answers tell what each row has 
       [{ thinkingTokenBudget: 5 }, 'thinking_token_budget'],
       [{ beamWidth: 1, n: 2 }, 'beam_width'],
       [{ beamWidth: 5 }, 'beam_width'],
+      [{ beamWidth: 3, bestOf: 4 }, 'best_of'],
       [{ beamWidth: 96, stopTokenIds: [1, 2] }, 'beam_width'],
       [{ earlyStopping: 'often' as 'never' }, 'early_stopping'],
       [{ lengthPenalty: NaN }, 'length_penalty'],

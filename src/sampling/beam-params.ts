@@ -65,6 +65,9 @@ export function checkBeams(
   if (earlyStopping !== true && earlyStopping !== false && earlyStopping !== 'never') {
     throw invalid('earlyStopping', 'true, false or "never"', JSON.stringify(earlyStopping)?.slice(0, 200) ?? 'undefined');
   }
+  if (given.beamWidth !== undefined && given.bestOf !== undefined && given.bestOf !== beamWidth) {
+    throw invalid('bestOf', `beam_width, which is ${beamWidth}: with use_beam_search both say the same`, String(given.bestOf));
+  }
   if (beamWidth !== undefined && beamWidth < n) throw invalid('beamWidth', `at least n, which is ${n}`, String(beamWidth));
   return beamWidth ?? Math.max(n, bestOf ?? 1);
 }
