@@ -13,6 +13,7 @@ import type { LogitsListener } from '../src/engine/loop.ts';
 import { type KvDtype, kvDtypes } from '../src/kv/layout.ts';
 import { HostTier } from '../src/kv/tiers/host-tier.ts';
 import { TierStack } from '../src/kv/tiers/tier-stack.ts';
+import { withAttentionActivation } from '../src/plan/passes/attention-activation.ts';
 import { fusePlan } from '../src/plan/passes/fuse.ts';
 import { createDummySource } from '../src/weights/dummy-source.ts';
 import { decoderPlan } from './fixtures/decoder.ts';
@@ -52,7 +53,9 @@ describe.each([
   ['native', createNative, missing],
 ] as const)('on the %s backend', (_, open, problem) => {
   const recordingOf = async (kvDtype: KvDtype, options: EngineFixture, before?: (engine: LoadedEngine) => Promise<unknown[]>) => {
-    const plan = fusePlan(decoderPlan({ vocabSize: VOCABULARY, window: 40 }));
+    // as the engine chooses for weights of 8 bits and below
+    const activation = kvDtype === 'f32' || kvDtype === 'f16' ? 'f32' : 'bf16';
+    const plan = withAttentionActivation(fusePlan(decoderPlan({ vocabSize: VOCABULARY, window: 40 })), activation);
     const { logits, listener } = recorder();
     const defaults = { blockSize: 16, numBlocks: 64, maxModelLen: 512, maxNumBatchedTokens: 512 };
     const engine = await engineOver(await open(), plan, createDummySource(plan), { ...defaults, ...options, kvDtype, captureLogits: listener });

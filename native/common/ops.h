@@ -16,7 +16,7 @@
   X(rope, "rope", "headDim rotaryDim style magnitude")                                            \
   X(kvWrite, "kv-write", "group layer")                                                           \
   X(ropeKvWrite, "rope-kv-write", "headDim rotaryDim style magnitude group layer")                \
-  X(attention, "attention", "group layer numHeads headDim scale softCap window")                  \
+  X(attention, "attention", "group layer numHeads headDim scale softCap window activation")       \
   X(selectRows, "select-rows", "")                                                                \
   X(allReduce, "all-reduce", "peer")                                                              \
   X(allGather, "all-gather", "peer")                                                              \

@@ -25,7 +25,7 @@ int64_t partialFloats(int64_t rows, int64_t stride) { return roundUp(rows * (str
 // Floats that one worker needs.
 int64_t workerFloats(int32_t numHeads, int32_t headDim) {
   const int64_t rows = mostRows(numHeads), stride = roundUp(headDim, kLanes);
-  return rows * stride + rows * kAttentionSplit + stride * kKeyTile * 2 + 2 * partialFloats(rows, stride) + 8 * kAlign;
+  return rows * stride + rows * kAttentionSplit + stride * (kKeyTile + kAttentionSplit / 2) + kAttentionSplit + 2 * partialFloats(rows, stride) + 8 * kAlign;
 }
 
 // Hands out cache-aligned pieces of scratch.
@@ -60,7 +60,8 @@ Worker workerAt(const Scratch& scratch, const AttentionArgs& args, int index) {
   const int64_t rows = mostRows(args.numHeads), stride = roundUp(args.cache.headDim, kLanes);
   Arena arena{scratch.workers + workerFloats(args.numHeads, args.cache.headDim) * index};
   Worker worker;
-  worker.split = {arena.take(rows * stride), arena.take(rows * kAttentionSplit), arena.take(stride * kKeyTile), arena.take(stride * kKeyTile)};
+  worker.split = {arena.take(rows * stride), arena.take(rows * kAttentionSplit), arena.take(stride * kKeyTile), arena.take(stride * kAttentionSplit / 2),
+                  arena.take(kAttentionSplit)};
   worker.part = arena.partial(rows, stride);
   worker.total = arena.partial(rows, stride);
   return worker;
@@ -109,9 +110,9 @@ void finishItem(const ItemRows& rows, const PartialRows& total, int64_t firstRow
     float denominator = total.denominator[firstRow + r];
     Vec keep = set1(1.0f);
     if (args.sinks != nullptr) {
-      const float sink = args.sinks[rows.head(r)], m = larger(total.maximum[firstRow + r], sink);
-      keep = exp(set1(total.maximum[firstRow + r] - m));
-      denominator = firstLane(fma(set1(denominator), keep, exp(set1(sink - m))));
+      const float sink = args.sinks[rows.head(r)] * kLog2e, m = larger(total.maximum[firstRow + r], sink);
+      keep = exp2Negative(set1(total.maximum[firstRow + r] - m));
+      denominator = firstLane(fma(set1(denominator), keep, exp2Negative(set1(sink - m))));
     }
     const Vec divisor = set1(denominator == 0.0f ? 1.0f : denominator);  // no key at all: zeros
     const float* from = total.output + (firstRow + r) * rows.stride;
@@ -151,7 +152,9 @@ void runSplits(const Call& call, ThreadPool& pool) {
   const AttentionArgs& args = call.args;
   const int kvHeads = call.groups;
   const int64_t units = call.numItems * kvHeads;
-  const int64_t rowsPerUnit = larger<int64_t>(kQueryRows / call.groupSize * call.groupSize, call.groupSize);
+  int32_t mostTokens = 1;
+  for (int64_t i = 0; i < call.numItems; i++) mostTokens = larger(mostTokens, call.scratch.items[i].numTokens);
+  const int64_t rowsPerUnit = int64_t{mostTokens} * call.groupSize;
   const int64_t capacity = mostRows(args.numHeads) * kPartialItemsPerThread * pool.numThreads();
   Arena arena{call.scratch.parts};
   const PartialRows totals = arena.partial(units * rowsPerUnit, call.stride), parts = arena.partial(capacity - units * rowsPerUnit, call.stride);

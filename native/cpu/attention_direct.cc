@@ -3,8 +3,9 @@
 // Each vector of K or V is widened once for all query heads that share the KV head (up to kRows). Sums, their order and every fused multiply-add are
 // those of attention_split.cc, so the bits are too; what differs is that nothing goes through memory on the way. K of a block is
 // [headDim][blockSize]: a vector of keys lies in one block. V is [blockSize][headDim]. Bound by memory for few heads per KV head, by f32 FMA for many.
-// Measured (as in linear_bf16.cc, 4 to 8 MiB of K and V in cache): 7 heads per KV head, head size 64: 59-62 % of the f32 peak, 22 GB/s a thread; 1 head,
-// head size 128: 45 GB/s a thread; AVX2 58 % and 29 GB/s.
+// Lines are fetched kBytesAhead before they are used (attention_direct.h): without that, 7 heads at 8,192 tokens of f16 read 7 GB/s a thread, with it 19.5.
+// Measured (2 threads of a Zen 5 server part beside other work, K and V of 24 layers, limits in the same process): 7 heads per KV head of 64 at 8,192 tokens
+// of f16: 36 GB/s of 50 GB/s that memory gave, 250 GFLOP/s.
 #include "attention_direct.h"
 #include "kv_storage.h"
 
@@ -12,18 +13,13 @@ namespace millrace::cpu::MILLRACE_ISA {
 namespace {
 
 #if defined(MILLRACE_AVX512)
-constexpr int kRows = 8, kVectors = 2;  // 16 sums, 2 widened vectors and a broadcast; 7 heads in one block
+constexpr int kRows = 8;  // 16 sums, 2 widened vectors and a broadcast; 7 heads in one block
 #elif defined(MILLRACE_AVX2)
-constexpr int kRows = 6, kVectors = 2;
+constexpr int kRows = 6;
 #else
-constexpr int kRows = 4, kVectors = 2;  // products need a register of their own
+constexpr int kRows = 4;  // products need a register of their own
 #endif
-
-template <int Rows, class F>
-MILLRACE_INLINE void withRows(int count, F& f) {
-  if (count == Rows) f.template run<Rows>();
-  else if constexpr (Rows > 1) withRows<Rows - 1>(count, f);
-}
+constexpr int kVectors = kChunk / kLanes;
 
 template <class Storage>
 struct Scores {
@@ -33,6 +29,7 @@ struct Scores {
   int headDim;
   const float* query;
   float* scores;
+  Ahead ahead;
 
   template <int MR>
   MILLRACE_INLINE void run() {
@@ -43,6 +40,7 @@ struct Scores {
       for (int j = 0; j < kVectors; j++) sums[m][j] = zero();
     }
     for (int d = 0, at = 0; d < headDim; at++) {
+      ahead.step(sizeof(typename Storage::Element) == 4 ? 2 : 1);
       MILLRACE_UNROLL
       for (int part = 0; part < Storage::kPacked; part++, d++) {
         Vec right[kVectors];
@@ -73,10 +71,12 @@ struct Output {
   const float* weights;  // of the first row of the block, offset 0 of the split
   int64_t d;
   float* output;
+  bool fetches;
 
   template <int MR>
   MILLRACE_INLINE void run() {
     const KvLayer& cache = rows.args.cache;
+    const int linesPerKey = static_cast<int>(ceilDiv(kvHeadBytes(cache), 64));
     const int32_t* table = rows.args.blockTable + int64_t{rows.item.row} * rows.args.maxBlocks;
     Vec sums[MR][NR];
     MILLRACE_UNROLL
@@ -90,7 +90,12 @@ struct Output {
       const int64_t rowLength = cache.headDim / Storage::kPacked;
       const auto* v = reinterpret_cast<const typename Storage::Element*>(valuesOf(cache, block, rows.kvHead)) + offset * rowLength;
       const uint8_t* parameters = valueParametersOf(cache, block, rows.kvHead);
+      Ahead ahead{};
       for (int at = offset; key < runEnd; key++, at++, v += rowLength) {
+        if (fetches) {
+          if (key % kChunk == 0 || key == begin) ahead = aheadOf(rows, splitStart, kChunksOfSplit + key / kChunk);
+          ahead.step(linesPerKey);
+        }
         const typename Storage::Scale scale = Storage::scaleAt(parameters, at);
         Vec right[NR];
         MILLRACE_UNROLL
@@ -111,16 +116,6 @@ struct Output {
   }
 };
 
-// Calls f(firstRow, count) for blocks of at most kRows rows, near equal.
-template <class F>
-MILLRACE_INLINE void forRowBlocks(int total, F&& f) {
-  for (int first = 0; first < total;) {
-    const int blocks = (total - first + kRows - 1) / kRows, count = (total - first + blocks - 1) / blocks;
-    f(first, count);
-    first += count;
-  }
-}
-
 }  // namespace
 
 bool readsDirectly(const ItemRows& rows) {
@@ -134,11 +129,10 @@ bool readsDirectly(const ItemRows& rows) {
 void scoresDirect(const ItemRows& rows, int32_t splitStart, int begin, int end, const SplitScratch& scratch) {
   const KvLayer& cache = rows.args.cache;
   const int32_t* table = rows.args.blockTable + int64_t{rows.item.row} * rows.args.maxBlocks;
-  constexpr int kStep = kVectors * kLanes;
-  withStorage(cache.dtype, [&](auto storage) {
+    withStorage(cache.dtype, [&](auto storage) {
     using Storage = decltype(storage);
-    for (int key = begin / kStep * kStep; key < end; key += kStep) {
-      Scores<Storage> kernel{{}, {}, cache.blockSize, cache.headDim, nullptr, nullptr};
+    for (int key = begin / kChunk * kChunk; key < end; key += kChunk) {
+      Scores<Storage> kernel{{}, {}, cache.blockSize, cache.headDim, nullptr, nullptr, {}};
       int seen = -1;
       for (int j = 0; j < kVectors; j++) {
         const int first = key + j * kLanes;
@@ -154,7 +148,8 @@ void scoresDirect(const ItemRows& rows, int32_t splitStart, int begin, int end, 
         kernel.keys[j] = kernel.keys[seen];  // scores that nobody looks at
         kernel.scales[j] = kernel.scales[seen];
       }
-      forRowBlocks(rows.rows(), [&](int first, int count) {
+      forRowBlocks(rows.rows(), kRows, [&](int first, int count) {
+        kernel.ahead = first == 0 ? aheadOf(rows, splitStart, key / kChunk) : Ahead{};
         kernel.query = scratch.query + int64_t{first} * cache.headDim;
         kernel.scores = scratch.scores + int64_t{first} * kAttentionSplit + key;
         withRows<kRows>(count, kernel);
@@ -166,16 +161,16 @@ void scoresDirect(const ItemRows& rows, int32_t splitStart, int begin, int end, 
 void outputDirect(const ItemRows& rows, int32_t splitStart, int begin, int end, const SplitScratch& scratch, float* output) {
   withStorage(rows.args.cache.dtype, [&](auto storage) {
     using Storage = decltype(storage);
-    forRowBlocks(rows.rows(), [&](int first, int count) {
+    forRowBlocks(rows.rows(), kRows, [&](int first, int count) {
       const float* weights = scratch.scores + int64_t{first} * kAttentionSplit;
       float* out = output + first * rows.stride;
       int64_t d = 0;
       for (; d + kVectors * kLanes <= rows.stride; d += kVectors * kLanes) {
-        Output<Storage, kVectors> kernel{rows, splitStart, begin, end, weights, d, out};
+        Output<Storage, kVectors> kernel{rows, splitStart, begin, end, weights, d, out, first == 0 && d == 0};
         withRows<kRows>(count, kernel);
       }
       for (; d < rows.stride; d += kLanes) {
-        Output<Storage, 1> kernel{rows, splitStart, begin, end, weights, d, out};
+        Output<Storage, 1> kernel{rows, splitStart, begin, end, weights, d, out, first == 0 && d == 0};
         withRows<kRows>(count, kernel);
       }
     });

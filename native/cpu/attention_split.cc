@@ -2,15 +2,16 @@
 //
 //   s[r, j] = scale * sum_d q[r, d] k[j, d], soft-capped, plus slope * (j - own index) where heads have slopes;  m[r] = max_j s;  p[r, j] = e^(s - m);  l[r] = sum_j p;  o[r, d] = sum_j p v[j, d]
 //
-// over the keys j of one split of kAttentionSplit that row r sees. Everything is f32: q and p are not rounded, K and V are widened from the
-// cache exactly. Order, the same for a query wherever it is computed: s in the order of d in one lane; l by lane (j modulo kLanes), lanes
+// over the keys j of one split of kAttentionSplit that row r sees. Here everything is f32, K and V are widened from the cache exactly; q and p are rounded
+// only where the op asks for bf16 (on AVX-512 attention_bf16.cc does it then). Softmax: attention_softmax.cc. Order, the same for a query wherever it is computed: s in the order of d in one lane; l by lane (j modulo kLanes), lanes
 // folded as a tree; o in the order of j in one lane. Keys that a row does not see are skipped, not multiplied by zero: what lies in
 // their slots (even NaN) cannot reach the row.
 //
 // Keys come in tiles of kKeyTile, widened once for all rows into panels that stay in L1; query rows meet them in register blocks, as in linear.
-// Measured (as in linear_bf16.cc): 512 queries over contexts of 512 and 2048, 14 heads on 2 KV heads of 64: 50 % and 59 % of the f32 peak; the rest is
-// exponentials, passes over the scores and widening.
+// Measured (2 threads of a Zen 5 server part beside other work, peaks in the same process; 14 heads on 2 KV heads of 64, f16): 512 queries over 512 keys
+// 57 %, 256 over 4,096 keys 58 to 64 % of the f32 peak; the rest is exponentials, passes over the scores and widening.
 // A single token's few rows read the cache directly instead (attention_direct.cc): the same arithmetic without the panels.
+#include "attention_bf16.h"
 #include "attention_direct.h"
 #include "attention_split.h"
 
@@ -37,12 +38,6 @@ MILLRACE_INLINE void multiply(const float* a, int64_t aStride, const float* b, i
       for (int j = 0; j < NR; j++) sums[m][j] = fma(left, right[j], sums[m][j]);
     }
   }
-}
-
-template <int Rows, class F>
-MILLRACE_INLINE void withRows(int count, F& f) {
-  if (count == Rows) f.template run<Rows>();
-  else if constexpr (Rows > 1) withRows<Rows - 1>(count, f);
 }
 
 // Scores of MR rows against kVectors vectors of keys.
@@ -102,55 +97,21 @@ struct OutputBlock {
   }
 };
 
-// The part of a split that one row sees, as offsets in the split; empty when begin >= end.
-MILLRACE_INLINE KeyRange rangeInSplit(const ItemRows& rows, int r, int32_t splitStart) {
-  const KeyRange keys = keysOfToken(rows.args, rows.token(r));
-  return {larger(keys.begin - splitStart, 0), smaller(keys.end - splitStart, kAttentionSplit)};
-}
-
-// `distance` is the index of the split's first key less the row's own. Scores to weights in place, over [range.begin, range.end). The rest of the first and last vector becomes -infinity, which adds +0 to the sum.
-void softmaxRow(float* scores, KeyRange range, float scale, float softCap, float slope, int32_t distance, float* maximum, float* denominator) {
-  const int begin = range.begin / kLanes * kLanes, end = static_cast<int>(roundUp(range.end, kLanes));
-  const float nothing = -bitCast<float>(0x7f800000);
-  for (int j = begin; j < end; j += kLanes) {
-    Vec s = mul(load(scores + j), set1(scale));
-    if (softCap != 0.0f) s = mul(set1(softCap), tanh(div(s, set1(softCap))));
-    store(scores + j, s);
-  }
-  if (slope != 0.0f)
-    for (int j = begin; j < end; j++) scores[j] += slope * static_cast<float>(distance + j);
-  for (int j = begin; j < range.begin; j++) scores[j] = nothing;
-  for (int j = range.end; j < end; j++) scores[j] = nothing;
-  Vec largest = set1(nothing);
-  for (int j = begin; j < end; j += kLanes) largest = max(largest, load(scores + j));
-  const float m = reduceMax(largest);
-  Vec sum = zero();
-  for (int j = begin; j < end; j += kLanes) {
-    const Vec p = exp(sub(load(scores + j), set1(m)));
-    store(scores + j, p);
-    sum = add(sum, p);
-  }
-  *maximum = m;
-  *denominator = reduceAdd(sum);
-}
-
 // Up to kRowBlock neighbouring rows of an item in one split, with what each sees and what all see.
 struct RowBlock {
   int first, count;
   KeyRange ranges[kRowBlock];
-  KeyRange any, all;
+  KeyRange all;
 };
 
-RowBlock rowBlock(const ItemRows& rows, int first, int32_t splitStart) {
+RowBlock rowBlock(const ItemRows& rows, int first, int count, int32_t splitStart) {
   RowBlock block;
   block.first = first;
-  block.count = smaller(kRowBlock, rows.rows() - first);
-  block.any = {kAttentionSplit, 0};
+  block.count = count;
   block.all = {0, kAttentionSplit};
   for (int m = 0; m < block.count; m++) {
     const KeyRange range = rangeInSplit(rows, first + m, splitStart);
     block.ranges[m] = range;
-    if (range.begin < range.end) block.any = {smaller(block.any.begin, range.begin), larger(block.any.end, range.end)};
     block.all = {larger(block.all.begin, range.begin), smaller(block.all.end, range.end)};
   }
   return block;
@@ -158,14 +119,15 @@ RowBlock rowBlock(const ItemRows& rows, int first, int32_t splitStart) {
 
 KeyRange clip(KeyRange range, int tile) { return {larger(range.begin, tile), smaller(range.end, tile + kKeyTile)}; }
 
-void scoreTile(const ItemRows& rows, const RowBlock& block, int tile, const SplitScratch& scratch) {
-  const KeyRange keys = clip(block.any, tile);
+void scoreTile(const ItemRows& rows, int tile, int begin, int end, const SplitScratch& scratch) {
   constexpr int kStep = kVectors * kLanes;
-  for (int j = tile + (keys.begin - tile) / kStep * kStep; j < keys.end; j += kStep) {
-    ScoreBlock kernel{scratch.query + int64_t{block.first} * rows.args.cache.headDim, rows.args.cache.headDim, scratch.keys + (j - tile),
-                      scratch.scores + int64_t{block.first} * kAttentionSplit + j};
-    withRows<kRowBlock>(block.count, kernel);
-  }
+  const int64_t headDim = rows.args.cache.headDim;
+  forRowBlocks(rows.rows(), kRowBlock, [&](int first, int count) {
+    for (int j = tile + (begin - tile) / kStep * kStep; j < end; j += kStep) {
+      ScoreBlock kernel{scratch.query + first * headDim, headDim, scratch.keys + (j - tile), scratch.scores + int64_t{first} * kAttentionSplit + j};
+      withRows<kRowBlock>(count, kernel);
+    }
+  });
 }
 
 // Rows meet the keys that all of them see together; each its own others before and after, so that every row adds its keys in order.
@@ -187,28 +149,25 @@ void outputTile(const ItemRows& rows, const RowBlock& block, int tile, const Spl
   for (int m = 0; m < block.count; m++) add(m, 1, all.end, clip(block.ranges[m], tile).end);
 }
 
-KeySource keySource(const ItemRows& rows) {
-  const AttentionArgs& args = rows.args;
-  const int32_t token = rows.item.firstToken;
-  const int32_t* ancestors = args.ancestorStart == nullptr ? nullptr : args.ancestorSlots + args.ancestorStart[token];
-  // A token with ancestors is an item of its own; for others the table holds all that the item sees.
-  const bool hasAncestors = ancestors != nullptr && args.ancestorStart[token + 1] > args.ancestorStart[token];
-  return {&args.cache, args.blockTable + int64_t{rows.item.row} * args.maxBlocks, hasAncestors ? args.visibleEnd[token] : rows.item.keyEnd, ancestors};
-}
-
 }  // namespace
 
 void gatherQueries(const ItemRows& rows, const SplitScratch& scratch) {
-  if (rows.args.cache.isLatent) return gatherLatentQueries(rows, scratch);
-  const int64_t headDim = rows.args.cache.headDim;
-  for (int r = 0; r < rows.rows(); r++)
-    std::memcpy(scratch.query + r * headDim, rows.args.q.data + rows.token(r) * rows.args.q.stride + rows.head(r) * headDim, static_cast<size_t>(headDim) * 4);
+  const AttentionArgs& args = rows.args;
+  if (args.cache.isLatent) return gatherLatentQueries(rows, scratch);
+  if (readsPairs(args)) return gatherQueryPairs(rows, scratch);
+  const int64_t headDim = args.cache.headDim;
+  for (int r = 0; r < rows.rows(); r++) {
+    const float* from = args.q.data + rows.token(r) * args.q.stride + rows.head(r) * headDim;
+    float* to = scratch.query + r * headDim;
+    std::memcpy(to, from, static_cast<size_t>(headDim) * 4);
+    for (int64_t d = 0; d < headDim && args.roundsToBf16; d++) to[d] = bf16ToF32(f32ToBf16(from[d]));
+  }
 }
 
 void computeSplit(const ItemRows& rows, int32_t split, const SplitScratch& scratch, const PartialRows& out) {
   const int32_t splitStart = split * kAttentionSplit;
   const int begin = larger(rows.item.keyBegin - splitStart, 0), end = smaller(rows.item.keyEnd - splitStart, kAttentionSplit);
-  const bool direct = readsDirectly(rows);
+  const bool direct = readsDirectly(rows), pairs = readsPairs(rows.args);
   const KeySource source = keySource(rows);
   const int firstTile = begin / kKeyTile * kKeyTile;
   const bool isLatent = rows.args.cache.isLatent;
@@ -218,48 +177,24 @@ void computeSplit(const ItemRows& rows, int32_t split, const SplitScratch& scrat
                 valueStride);
   };
 
-  if (direct) scoresDirect(rows, splitStart, begin, end, scratch);
+  if (pairs) scorePairs(rows, splitStart, begin, end, direct, scratch);
+  else if (direct) scoresDirect(rows, splitStart, begin, end, scratch);
   for (int tile = firstTile; tile < end && isLatent; tile += kKeyTile) {
     widenValuesOf(tile);
     scoreLatentTile(rows, tile, larger(begin, tile), smaller(end, tile + kKeyTile), scratch);
   }
-  for (int tile = firstTile; tile < end && !direct && !isLatent; tile += kKeyTile) {
+  for (int tile = firstTile; tile < end && !direct && !isLatent && !pairs; tile += kKeyTile) {
     widenKeys(source, rows.kvHead, splitStart + tile, splitStart + larger(begin, tile), splitStart + smaller(end, tile + kKeyTile), scratch.keys);
-    for (int r = 0; r < rows.rows(); r += kRowBlock) scoreTile(rows, rowBlock(rows, r, splitStart), tile, scratch);
+    scoreTile(rows, tile, larger(begin, tile), smaller(end, tile + kKeyTile), scratch);
   }
-  const float* slopes = rows.args.slopes;
-  for (int r = 0; r < rows.rows(); r++) {
-    const KeyRange range = rangeInSplit(rows, r, splitStart);
-    out.maximum[r] = -bitCast<float>(0x7f800000);
-    out.denominator[r] = 0.0f;
-    if (range.begin < range.end)
-      softmaxRow(scratch.scores + int64_t{r} * kAttentionSplit, range, rows.args.scale, rows.args.softCap, slopes == nullptr ? 0.0f : slopes[rows.head(r)],
-                 splitStart - rows.args.cacheIndex[rows.token(r)], out.maximum + r, out.denominator + r);
-  }
+  softmaxRows(rows, splitStart, begin, end, pairs, scratch, out);
+  if (pairs) return outputPairs(rows, splitStart, begin, end, direct, scratch, out.output);
   if (direct) return outputDirect(rows, splitStart, begin, end, scratch, out.output);
   std::memset(out.output, 0, static_cast<size_t>(rows.rows() * rows.stride) * 4);
   for (int tile = firstTile; tile < end; tile += kKeyTile) {
     widenValuesOf(tile);
-    for (int r = 0; r < rows.rows(); r += kRowBlock) outputTile(rows, rowBlock(rows, r, splitStart), tile, scratch, valueStride, out.output);
+    forRowBlocks(rows.rows(), kRowBlock, [&](int first, int count) { outputTile(rows, rowBlock(rows, first, count, splitStart), tile, scratch, valueStride, out.output); });
   }
-}
-
-void mergeRow(const PartialRows& total, int64_t r, const PartialRows& part, int64_t partRow, int64_t stride) {
-  float* output = total.output + r * stride;
-  const float* added = part.output + partRow * stride;
-  const float nothing = -bitCast<float>(0x7f800000);
-  if (part.denominator[partRow] == 0.0f && part.maximum[partRow] == nothing) return;  // the row has no key in this split
-  if (total.denominator[r] == 0.0f && total.maximum[r] == nothing) {
-    total.maximum[r] = part.maximum[partRow];
-    total.denominator[r] = part.denominator[partRow];
-    std::memcpy(output, added, static_cast<size_t>(stride) * 4);
-    return;
-  }
-  const float m = larger(total.maximum[r], part.maximum[partRow]);
-  const Vec keep = exp(set1(total.maximum[r] - m)), take = exp(set1(part.maximum[partRow] - m));
-  total.maximum[r] = m;
-  total.denominator[r] = firstLane(fma(set1(part.denominator[partRow]), take, mul(set1(total.denominator[r]), keep)));
-  for (int64_t d = 0; d < stride; d += kLanes) store(output + d, fma(load(added + d), take, mul(load(output + d), keep)));
 }
 
 }  // namespace millrace::cpu::MILLRACE_ISA

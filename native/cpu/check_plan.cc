@@ -258,6 +258,7 @@ class NodeCheck {
     that(numHeads > 0 && numHeads % group(0).numKvHeads == 0, "its heads share the KV heads evenly");
     that(node_.intAttr(3) == group(0).headDim && numHeads * group(0).headDim == input(0).width, "its heads fit the cache group");
     that(node_.intAttr(6) > -(1 << 30) && (node_.intAttr(6) >= 0 || !group(0).isWindow), "its window is one that its cache group keeps");
+    that(node_.intAttr(7) == 0 || node_.intAttr(7) == 1, "its activation is one that attention has");
     that(weight(0) == nullptr || isVector(0, numHeads), "it has a sink a head");
     that(node_.constants.empty() || plan_.constants[static_cast<size_t>(node_.constants[0])].size() == static_cast<size_t>(numHeads), "it has a slope a head");
   }

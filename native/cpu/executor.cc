@@ -304,6 +304,7 @@ class EntryRun {
     args.scale = node.floatAttr(isLatent ? 3 : 4);
     args.softCap = isLatent ? 0.0f : node.floatAttr(5);
     args.window = isLatent ? 0 : node.intAttr(6);
+    args.roundsToBf16 = !isLatent && node.intAttr(7) == 1;
     if (isLatent) {
       args.qRotary = in(node, 1);
       args.rank = input(node).width / args.numHeads;

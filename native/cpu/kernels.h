@@ -173,6 +173,7 @@ struct AttentionArgs {
   // Of a latent cache: q is [tokens, numHeads * rank], against the first `rank` elements of a row, which are also the value; out is as wide.
   ConstRows qRotary = {nullptr, 0};  // [tokens, numHeads * (headDim - rank)]
   int32_t rank = 0;
+  bool roundsToBf16 = false;  // queries, and weights times the scale of their value, are rounded to bf16 (ops/attention.ts); never of a latent cache
 };
 
 struct KernelTable {

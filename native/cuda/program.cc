@@ -57,6 +57,7 @@ void Program::checkSupport() const {
         break;
       case Op::attention:
         if (node.intAttr(3) > kMaxHeadDim) lacks(node, "heads wider than 1024");
+        if (node.intAttr(7) != 0) lacks(node, "queries and weights rounded to bf16");
         break;
       case Op::rmsNorm:
       case Op::addRmsNorm:

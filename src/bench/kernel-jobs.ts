@@ -168,9 +168,10 @@ export function expertProgram(format: WeightFormat, activation: Activation, rows
   };
 }
 
-/** Attention of `layers` layers as in Qwen2.5-0.5B: 14 heads of 64 over two of K and V. */
+/** Attention of `layers` layers as in Qwen2.5-0.5B: 14 heads of 64 over two of K and V; by bf16 where the engine would do so. */
 export function attentionProgram(dtype: KvDtype): KernelProgram {
   const [layers, numHeads, numKvHeads, headDim] = [24, 14, 2, 64];
+  const activation = dtype === 'f32' || dtype === 'f16' ? 'f32' : 'bf16';
   const headBytes = (headDim * kvDtypes[dtype].bits) / 8 + kvDtypes[dtype].parameterBytes;
   const builder = new PlanBuilder({ formatOf: () => 'f32', activationFor: () => 'f32' });
   const [width, kvWidth] = [numHeads * headDim, numKvHeads * headDim];
@@ -183,7 +184,7 @@ export function attentionProgram(dtype: KvDtype): KernelProgram {
   for (let layer = 0; layer < layers; layer++) {
     builder.emit('kv-write', `write${layer}`, { inputs: [k, v], attrs: { group: 0, layer } });
     const out = builder.value(`out${layer}`, 'tokens', width);
-    const attrs = { group: 0, layer, numHeads, headDim, scale: headDim ** -0.5, softCap: 0, window: 0 };
+    const attrs = { group: 0, layer, numHeads, headDim, scale: headDim ** -0.5, softCap: 0, window: 0, activation } as const;
     builder.emit('attention', `attention${layer}`, { inputs: [q], outputs: [out], attrs });
     q = out;
   }
@@ -214,8 +215,8 @@ export function attentionProgram(dtype: KvDtype): KernelProgram {
     maxTokens: 512,
     cache: { groups: [{ ...group, numBlocks }], blockSize: BLOCK_SIZE, dtype },
     count: layers,
-    peak: 'bf16',
-    activation: null,
+    peak: activation,
+    activation,
     runs,
   };
 }

@@ -14,6 +14,7 @@ import { toolCallFormatOf } from '../chat/tool-calls/index.ts';
 import { fetchModel } from '../hub/fetch-model.ts';
 import { activationFor } from '../models/activation.ts';
 import type { Model } from '../models/index.ts';
+import { withAttentionActivation } from '../plan/passes/attention-activation.ts';
 import { fusePlan } from '../plan/passes/fuse.ts';
 import { planMemory } from '../plan/passes/memory.ts';
 import { shardPlan } from '../plan/passes/shard.ts';
@@ -101,21 +102,22 @@ export async function planModel(
   const machine = hooks.machine ?? readMachine();
   const { backend, reasons } = await openBackend(options, machine, hooks);
   closers.push(() => backend.close());
-  const plan = fusePlan(shardPlan(buildPlan(opened.model, opened.source, options, opened.announcedDtype), { worldSize: 1, rank: 0 }));
-  const source = opened.source ?? createDummySource(plan);
-  checkWeights(plan, source);
+  const built = fusePlan(shardPlan(buildPlan(opened.model, opened.source, options, opened.announcedDtype), { worldSize: 1, rank: 0 }));
+  const source = opened.source ?? createDummySource(built);
+  checkWeights(built, source);
   const config = resolve(options, {
     machine,
     backend: backend.info,
     model: {
       maxPositions: opened.model.features.maxPositions,
       vocabSize: opened.model.features.vocabSize,
-      groups: plan.cacheGroups,
-      mainFormat: mainFormat(plan),
-      weightBytes: weightBytes(plan, backend),
-      arenaBytes: (limits) => planMemory(plan, limits).arenaBytes,
+      groups: built.cacheGroups,
+      mainFormat: mainFormat(built),
+      weightBytes: weightBytes(built, backend),
+      arenaBytes: (limits) => planMemory(built, limits).arenaBytes,
     },
   });
+  const plan = withAttentionActivation(built, config.attentionActivation);
   // the tokenizer first: its faults are found in milliseconds, weights take longer
   const tokenizer = await opened.loadTokenizer();
   closers.push(() => tokenizer.close());

@@ -43,6 +43,26 @@ test('what is given is taken and needs no reason', () => {
   expect(config.numBlocks).toEqual([Math.floor(GIB / (2 * 24 * 2 * 64 * 4 * 16))]);
 });
 
+test.each([
+  ['bf16', {}, 'bf16', 'bf16'],
+  ['bf16', { kvCacheDtype: 'float16' }, 'f16', 'f32'],
+  ['bf16', { kvCacheDtype: 'int8' }, 'int8', 'bf16'],
+  ['bf16', { dtype: 'float32', kvCacheDtype: 'bfloat16' }, 'bf16', 'f32'],
+  ['q8_0', { kvCacheDtype: 'bfloat16' }, 'bf16', 'bf16'],
+  ['q8_0', { kvCacheDtype: 'int4', activation: 'float' }, 'int4', 'f32'],
+  ['f32', {}, 'f32', 'f32'],
+  ['f32', { kvCacheDtype: 'int8' }, 'int8', 'f32'],
+  ['f16', {}, 'f16', 'f32'],
+] as const)(
+  'attention rounds what it multiplies only where K and V and the linears are as coarse: %s weights with %o',
+  (mainFormat, options, kvDtype, expected) => {
+    const given = facts();
+    const config = resolve(options, { ...given, model: { ...given.model, mainFormat } });
+    expect(config).toMatchObject({ kvDtype, attentionActivation: expected });
+    expect(config.reasons.join('\n')).toContain(`attention = ${expected}`);
+  },
+);
+
 test('no more KV is taken than all rows can fill', () => {
   const config = resolve({ maxModelLen: 64, maxNumSeqs: 4 });
   expect(config.numBlocks).toEqual([8]);

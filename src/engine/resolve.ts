@@ -5,7 +5,7 @@ import { MillraceError } from '../base/errors.ts';
 import { gibibytes, type MachineFacts } from '../base/machine.ts';
 import type { EvictionPolicyName } from '../kv/eviction/index.ts';
 import { bytesForAllRows, bytesForOneRow, bytesPerBlock, longestSequence, numBlocksForMemory, type SizingLimits } from '../kv/layout.ts';
-import { ATTENTION_SPLIT } from '../plan/ops/attention.ts';
+import { ATTENTION_SPLIT, type AttentionActivation } from '../plan/ops/attention.ts';
 import type { CacheGroup, WeightFormat } from '../plan/plan.ts';
 import type { PolicyName } from '../scheduler/policies/index.ts';
 import { PROMPT_LOGIT_ROWS } from '../scheduler/scheduled-batch.ts';
@@ -49,6 +49,8 @@ export interface ResolvedConfig {
   readonly jumpForward: boolean;
   readonly blockSize: number;
   readonly kvDtype: KvDtype;
+  /** What queries and weights of values round to in attention. */
+  readonly attentionActivation: AttentionActivation;
   readonly enablePrefixCaching: boolean;
   readonly evictionPolicy: EvictionPolicyName;
   readonly prefixTtlSeconds: number;
@@ -65,6 +67,7 @@ export function resolveConfig(options: CheckedOptions, facts: LoadFacts): Resolv
   const { maxNumSeqs, maxNumBatchedTokens } = stepLimits(options, facts, reasons);
   const blockSize = resolveBlockSize(options, reasons);
   const kvDtype = resolveKvDtype(options, facts, reasons);
+  const attentionActivation = resolveAttention(options, facts, kvDtype, reasons);
   const wishedLen = options.maxModelLen === 'auto' ? facts.model.maxPositions : options.maxModelLen;
   if (wishedLen > facts.model.maxPositions) {
     throw new MillraceError('CONFIG_INVALID', {
@@ -94,6 +97,7 @@ export function resolveConfig(options: CheckedOptions, facts: LoadFacts): Resolv
     jumpForward: options.jumpForward === true,
     blockSize,
     kvDtype,
+    attentionActivation,
     enablePrefixCaching: enablePrefixCaching === true,
     evictionPolicy: options.evictionPolicy ?? 'lru',
     prefixTtlSeconds: Number(options.prefixTtlSeconds),
@@ -159,6 +163,25 @@ function resolveKvDtype(options: CheckedOptions, { model }: LoadFacts, reasons: 
   const dtype = options.dtype === 'auto' ? kvDtypeOf(model.mainFormat) : kvDtypes[options.dtype];
   reasons.push(`kvCacheDtype = ${dtype}: ${options.dtype === 'auto' ? `the weights are ${model.mainFormat}` : `dtype is ${options.dtype}`}`);
   return dtype;
+}
+
+/**
+ * Attention multiplies bf16 by bf16 where K and V hold no more than the eight bits of a bf16 and linears round what they multiply to bf16 or 8 bits as well;
+ * f32 otherwise, so that nobody who asks for finer numbers gets these.
+ */
+function resolveAttention(options: CheckedOptions, { model, backend }: LoadFacts, kvDtype: KvDtype, reasons: string[]): AttentionActivation {
+  if (backend.name === 'cuda' || model.groups.every(({ kind }) => kind === 'latent' || kind === 'state')) return 'f32'; // they have no other
+  const isFine = model.mainFormat === 'f32' || model.mainFormat === 'f16' || options.activation === 'float';
+  const isCoarse = options.dtype === 'bfloat16' || (options.dtype === 'auto' && !isFine);
+  const activation = isCoarse && kvDtype !== 'f32' && kvDtype !== 'f16' ? 'bf16' : 'f32';
+  const why =
+    activation === 'bf16'
+      ? 'as what linears multiply'
+      : isCoarse
+        ? `K and V are ${kvDtype}`
+        : 'what linears multiply is not rounded to bf16 or below';
+  reasons.push(`attention = ${activation}: ${why}`);
+  return activation;
 }
 
 interface CacheSize {

@@ -144,7 +144,7 @@ function encodeAttrs(node: AnyNode): number[] {
       invariant(typeof value === 'number', `attribute ${name} of ${node.name} is not a number`);
       return floatBits(value);
     }
-    const index = kind.indexOf(value as string);
+    const index = value === undefined ? 0 : kind.indexOf(value as string);
     invariant(index >= 0, `attribute ${name} of ${node.name} is none of ${kind.join(', ')}`);
     return index;
   });

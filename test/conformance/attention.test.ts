@@ -22,6 +22,8 @@ interface Case {
   blockSize: number;
   /** rope-kv-write in place of kv-write. */
   fused: boolean;
+  /** `bf16`: queries and weights are rounded. */
+  activation?: 'bf16';
 }
 
 const plain: Case = {
@@ -60,11 +62,38 @@ const cases: Case[] = [
   { ...plain, name: 'window of 300 in int4', window: 300, dtype: 'int4', blockSize: 64 },
   { ...plain, name: 'all at once in int8', numHeads: 8, window: 270, softCap: 10, sinks: true, dtype: 'int8', blockSize: 32 },
   { ...plain, name: 'rope-kv-write in int8, head size 34', fused: true, dtype: 'int8', headDim: 34 },
+  ...(
+    [
+      { name: 'bf16', dtype: 'bf16' },
+      { name: 'bf16, seven heads a KV head of 64, blocks of 32', numHeads: 14, headDim: 64, dtype: 'bf16', blockSize: 32 },
+      { name: 'bf16, head size 21, blocks of 1', headDim: 21, dtype: 'bf16', blockSize: 1 },
+      { name: 'bf16, window of 21, blocks of 4, head size 20', window: 21, headDim: 20, blockSize: 4, dtype: 'bf16' },
+      { name: 'bf16, window of 300, soft cap, sinks, blocks of 64', window: 300, softCap: 10, sinks: true, dtype: 'bf16', blockSize: 64 },
+      { name: 'bf16, slopes', slopes: true, dtype: 'bf16' },
+      { name: 'int8, head size 48', headDim: 48, dtype: 'int8' },
+      {
+        name: 'int8, one KV head for eleven, window of 270, head size 18',
+        numHeads: 11,
+        numKvHeads: 1,
+        window: 270,
+        headDim: 18,
+        dtype: 'int8',
+        blockSize: 32,
+      },
+      { name: 'fp8', dtype: 'fp8' },
+      { name: 'fp8, head size 6, blocks of 2', headDim: 6, dtype: 'fp8', blockSize: 2 },
+      { name: 'int4', dtype: 'int4' },
+      { name: 'int4, head size 9, window of 19, blocks of 8', headDim: 9, window: 19, dtype: 'int4', blockSize: 8 },
+      { name: 'int4, head size 80, sinks, blocks of 32', headDim: 80, sinks: true, dtype: 'int4', blockSize: 32 },
+      { name: 'f16', dtype: 'f16' },
+      { name: 'f32, window of 20', window: 20 },
+    ] satisfies Partial<Case>[]
+  ).map((options): Case => ({ ...plain, ...options, name: `by bf16: ${options.name}`, activation: 'bf16' })),
 ];
 const quantised = ['int8', 'fp8', 'int4'] as const;
 
 /** q, k, v side by side in; attention out. Two layers of the cache are written, the second is read. */
-function attentionPlan({ numHeads, numKvHeads, headDim, window, softCap, sinks, slopes, fused }: Case, reach = window): Plan {
+function attentionPlan({ numHeads, numKvHeads, headDim, window, softCap, sinks, slopes, fused, activation }: Case, reach = window): Plan {
   const builder = new PlanBuilder({ formatOf: () => 'f32', activationFor: () => 'f32' });
   const [qWidth, kvWidth] = [numHeads * headDim, numKvHeads * headDim];
   const input = builder.embeddings(qWidth + 2 * kvWidth);
@@ -98,7 +127,16 @@ function attentionPlan({ numHeads, numKvHeads, headDim, window, softCap, sinks, 
         ),
       ]
     : [];
-  const attrs = { group: 0, layer: 1, numHeads, headDim, scale: headDim ** -0.5, softCap, window: reach };
+  const attrs = {
+    group: 0,
+    layer: 1,
+    numHeads,
+    headDim,
+    scale: headDim ** -0.5,
+    softCap,
+    window: reach,
+    ...(activation === undefined ? {} : { activation }),
+  };
   builder.emit('attention', 'a', { inputs: [q], outputs: [out], weights, constants, attrs });
   return builder.build('attention', { out });
 }
@@ -188,6 +226,8 @@ async function poison(
 }
 
 for (const { name, open, keeps } of [...(await candidates()), await emulatedGpu()]) {
+  // the GPU kernels multiply f32 only
+  const rounds = (activation: Case['activation']) => activation === undefined || !name.startsWith('cuda');
   describe(name, () => {
     let backend: Backend;
     beforeAll(async () => {
@@ -195,30 +235,38 @@ for (const { name, open, keeps } of [...(await candidates()), await emulatedGpu(
     });
     afterAll(() => backend?.close());
 
-    test.each(cases.filter(({ dtype }) => keeps(dtype)))('attention is the reference’s for rows of many lengths: $name', async (options) => {
-      const plan = attentionPlan(options);
-      const actual = await runScript(backend, plan, options);
-      const right = await expected(options.name, () => runScript(reference, plan, options));
-      // A k that is rotated before it is rounded may differ in its last f32 bit, and so fall to the other side of a rounding.
-      const wrong = options.dtype === 'int8' ? 1e-5 : 1e-7;
-      const error = options.fused && options.dtype !== 'f32' ? wrong : 1e-11;
-      right.forEach((expected, i) => {
-        expect(expected.every(Number.isFinite), `step ${i} sees nothing but what is visible`).toBe(true);
-        expect(normalisedError(actual[i], expected), `step ${i}`).toBeLessThan(error);
-      });
-    });
+    test.each(cases.filter(({ dtype, activation }) => keeps(dtype) && rounds(activation)))(
+      'attention is the reference’s for rows of many lengths: $name',
+      async (options) => {
+        const plan = attentionPlan(options);
+        const actual = await runScript(backend, plan, options);
+        const right = await expected(options.name, () => runScript(reference, plan, options));
+        // A k that is rotated before it is rounded may differ in its last f32 bit, and so fall to the other side of a rounding.
+        const wrong = options.dtype === 'int8' ? 1e-5 : 1e-7;
+        // A weight whose exponential differs in its last bits may fall to the other side of a rounding to bf16 too: one in hundreds, by 2^-8 of itself.
+        const error = (options.fused && options.dtype !== 'f32') || options.activation === 'bf16' ? wrong : 1e-11;
+        right.forEach((expected, i) => {
+          expect(expected.every(Number.isFinite), `step ${i} sees nothing but what is visible`).toBe(true);
+          expect(normalisedError(actual[i], expected), `step ${i}`).toBeLessThan(error);
+        });
+      },
+    );
 
-    const variants = [
-      ['bf16', false],
-      ['bf16', true],
-      ['int8', false],
-      ['fp8', false],
-      ['int4', false],
-    ] as const;
-    test.each(variants.filter(([dtype]) => keeps(dtype)))(
-      'a row’s attention is the same bits alone, in any chunks and beside other rows, in %s; slopes: %s',
-      async (dtype, slopes) => {
-        const options = { ...plain, window: 0, dtype, slopes };
+    const variants: [dtype: KvDtype, given: Partial<Case>][] = [
+      ['bf16', {}],
+      ['bf16', { slopes: true }],
+      ['int8', {}],
+      ['fp8', {}],
+      ['int4', {}],
+      ['bf16', { activation: 'bf16' }],
+      ['int8', { activation: 'bf16', window: 75, headDim: 20 }],
+      ['fp8', { activation: 'bf16' }],
+      ['int4', { activation: 'bf16', window: 301 }],
+    ];
+    test.each(variants.filter(([dtype, { activation }]) => keeps(dtype) && rounds(activation)))(
+      'a row’s attention is the same bits alone, in any chunks and beside other rows, in %s: %o',
+      async (dtype, given) => {
+        const options: Case = { ...plain, dtype, ...given };
         const plan = attentionPlan(options);
         const { width } = plan.values[plan.input.value];
         const { run } = await compile(backend, plan, maxTokens);
@@ -292,38 +340,72 @@ for (const { name, open, keeps } of [...(await candidates()), await emulatedGpu(
       expect(await outputOf(backend, texts.slice(3))).toEqual(together.slice(-300 * plain.numHeads * plain.headDim));
     });
 
-    test('draft tokens that name their ancestors attend as the linear computation does, bit for bit', async () => {
-      const plan = attentionPlan({ ...plain, window: 250 });
-      const { width } = plan.values[plan.input.value];
-      const { run } = await compile(backend, plan, maxTokens);
-      const context = 254; // the drafts cross a split
-      const input = normals(4, (context + 4) * width);
-      const tokens = (...indices: number[]) => new Float32Array(indices.flatMap((i) => [...input.subarray(i * width, (i + 1) * width)]));
-      const all = Array.from({ length: context }, (_, i) => i);
-      const linear = async (drafts: number[]): Promise<Float32Array> => {
-        const rows = new TestRows(plan.cacheGroups);
+    const broken: Partial<Case>[] = [
+      { dtype: 'bf16' },
+      { dtype: 'bf16', activation: 'bf16' },
+      { dtype: 'int8', activation: 'bf16' },
+      { dtype: 'int4', activation: 'bf16', headDim: 20 },
+    ];
+    test.each(broken.filter(({ activation }) => rounds(activation)))(
+      'tokens before a broken one are the same bits as without it: %o',
+      async (given) => {
+        const options: Case = { ...plain, ...given };
+        const plan = attentionPlan(options);
+        const { width } = plan.values[plan.input.value];
+        const { run } = await compile(backend, plan, maxTokens);
+        const outputOf = async (broken: number | null) => {
+          const rows = new TestRows(plan.cacheGroups, { dtype: options.dtype });
+          const cache = await backend.createCache(rows.spec);
+          const data = normals(8, 12 * width);
+          if (broken !== null) data.fill(NaN, broken * width, (broken + 1) * width);
+          return (await run(data, rows.batch([{ row: 0, tokenIds: Array<number>(12).fill(0) }]), cache)).out;
+        };
+        const whole = await outputOf(null);
+        const length = options.numHeads * options.headDim;
+        for (const broken of [5, 6]) {
+          const out = await outputOf(broken);
+          expect(out.subarray(0, broken * length)).toEqual(whole.subarray(0, broken * length));
+          expect(out.subarray(broken * length).every(Number.isNaN)).toBe(true);
+        }
+      },
+    );
+
+    test.each([{}, { activation: 'bf16', dtype: 'bf16' }, { activation: 'bf16', dtype: 'int4', headDim: 20 }] as const)(
+      'draft tokens that name their ancestors attend as the linear computation does, bit for bit: %o',
+      async (given) => {
+        const options: Case = { ...plain, window: 250, ...given };
+        const plan = attentionPlan(options);
+        const { width } = plan.values[plan.input.value];
+        const { run } = await compile(backend, plan, maxTokens);
+        const context = 254; // the drafts cross a split
+        const input = normals(4, (context + 4) * width);
+        const tokens = (...indices: number[]) => new Float32Array(indices.flatMap((i) => [...input.subarray(i * width, (i + 1) * width)]));
+        const all = Array.from({ length: context }, (_, i) => i);
+        const linear = async (drafts: number[]): Promise<Float32Array> => {
+          const rows = new TestRows(plan.cacheGroups, { dtype: options.dtype });
+          const cache = await backend.createCache(rows.spec);
+          const batch = rows.batch([{ row: 0, tokenIds: Array<number>(context + drafts.length).fill(0) }]);
+          return (await run(tokens(...all, ...drafts), batch, cache)).out.slice(-options.numHeads * options.headDim);
+        };
+        const rows = new TestRows(plan.cacheGroups, { dtype: options.dtype });
         const cache = await backend.createCache(rows.spec);
-        const batch = rows.batch([{ row: 0, tokenIds: Array<number>(context + drafts.length).fill(0) }]);
-        return (await run(tokens(...all, ...drafts), batch, cache)).out.slice(-plain.numHeads * plain.headDim);
-      };
-      const rows = new TestRows(plan.cacheGroups);
-      const cache = await backend.createCache(rows.spec);
-      await run(tokens(...all), rows.batch([{ row: 0, tokenIds: Array<number>(context).fill(0) }]), cache);
-      const flat = rows.batch([{ row: 0, tokenIds: [0, 0, 0, 0] }]);
-      const [a, b, d, c] = flat.slotMapping; // branches a-b-c and a-d
-      const batch = {
-        ...flat,
-        cacheIndex: Int32Array.of(context, context + 1, context + 1, context + 2),
-        visibleEnd: new Int32Array(4).fill(context),
-        ancestors: { start: Int32Array.of(0, 1, 3, 5, 8), slots: Int32Array.of(a, a, b, a, d, a, b, c) },
-      };
-      const { out } = await run(tokens(context, context + 1, context + 3, context + 2), batch, cache);
-      const row = (i: number) => out.slice(i * plain.numHeads * plain.headDim, (i + 1) * plain.numHeads * plain.headDim);
-      const at = context;
-      expect(row(0)).toEqual(await linear([at]));
-      expect(row(1)).toEqual(await linear([at, at + 1]));
-      expect(row(2)).toEqual(await linear([at, at + 3]));
-      expect(row(3)).toEqual(await linear([at, at + 1, at + 2]));
-    });
+        await run(tokens(...all), rows.batch([{ row: 0, tokenIds: Array<number>(context).fill(0) }]), cache);
+        const flat = rows.batch([{ row: 0, tokenIds: [0, 0, 0, 0] }]);
+        const [a, b, d, c] = flat.slotMapping; // branches a-b-c and a-d
+        const batch = {
+          ...flat,
+          cacheIndex: Int32Array.of(context, context + 1, context + 1, context + 2),
+          visibleEnd: new Int32Array(4).fill(context),
+          ancestors: { start: Int32Array.of(0, 1, 3, 5, 8), slots: Int32Array.of(a, a, b, a, d, a, b, c) },
+        };
+        const { out } = await run(tokens(context, context + 1, context + 3, context + 2), batch, cache);
+        const row = (i: number) => out.slice(i * options.numHeads * options.headDim, (i + 1) * options.numHeads * options.headDim);
+        const at = context;
+        expect(row(0)).toEqual(await linear([at]));
+        expect(row(1)).toEqual(await linear([at, at + 1]));
+        expect(row(2)).toEqual(await linear([at, at + 3]));
+        expect(row(3)).toEqual(await linear([at, at + 1, at + 2]));
+      },
+    );
   });
 }

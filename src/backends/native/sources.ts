@@ -38,7 +38,9 @@ export const baseSources = [
 /** Compiled once for each instruction set, with its flags and `-DMILLRACE_ISA=`. */
 export const kernelSources = [
   'cpu/attention.cc',
+  'cpu/attention_bf16.cc',
   'cpu/attention_direct.cc',
+  'cpu/attention_softmax.cc',
   'cpu/attention_split.cc',
   'cpu/attention_latent.cc',
   'cpu/elementwise.cc',

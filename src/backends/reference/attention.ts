@@ -1,3 +1,4 @@
+import { roundToBf16 } from '../../base/dtype.ts';
 import { invariant } from '../../base/errors.ts';
 import { ATTENTION_SPLIT } from '../../plan/ops/attention.ts';
 import type { ForwardBatch } from '../backend.ts';
@@ -9,7 +10,7 @@ import type { ReferenceKernel } from './kernel.ts';
  * list names every key beyond `visibleEnd`, the token's own included). A window drops indices below `cacheIndex + 1 - window`.
  *
  * Each split of ATTENTION_SPLIT indices, aligned to 0, is reduced from nothing: maximum, sum of exponentials and weighted values in f64; splits
- * are merged in order; a sink joins the denominator last; one rounding to f32. No visible key gives 0.
+ * are merged in order; a sink joins the denominator last; one rounding to f32. No visible key gives 0. What `activation` rounds is rounded from f64.
  */
 export const attention: ReferenceKernel<'attention'> = ({ inputs: [q], outputs: [out], weights, constants, attrs }, numRows, { batch, cache }) => {
   invariant(cache !== null, 'attention needs a cache');
@@ -17,8 +18,9 @@ export const attention: ReferenceKernel<'attention'> = ({ inputs: [q], outputs: 
   const sinks = weights[0] ?? null;
   const slopes = constants[0] ?? null;
   const headsPerKvHead = attrs.numHeads / layer.numKvHeads;
-  const stored = { ...layer, at: 0 };
-  const head = { ...attrs, valueDim: attrs.headDim };
+  const stored = { ...layer, at: 0, atScale: 0 };
+  const head = { ...attrs, valueDim: attrs.headDim, rounds: attrs.activation === 'bf16' };
+  if (query.length < attrs.headDim) query = new Float32Array(attrs.headDim);
   for (let row = 0; row < batch.numRows; row++) {
     for (let token = batch.rowStart[row]; token < Math.min(numRows, batch.rowStart[row + 1]); token++) {
       const keys = keysOf(batch, cache, attrs, row, token);
@@ -29,7 +31,9 @@ export const attention: ReferenceKernel<'attention'> = ({ inputs: [q], outputs: 
         keys.slope = slopes === null ? 0 : slopes[h];
         keys.own = batch.cacheIndex[token];
         stored.at = kvHead * attrs.headDim;
-        attend(q.data, at, keys, stored, head, sinks === null ? null : sinks[h], out.data, to);
+        stored.atScale = kvHead;
+        for (let i = 0; i < attrs.headDim; i++) query[i] = head.rounds ? roundToBf16(q.data[at + i]) : q.data[at + i];
+        attend(query, 0, keys, stored, head, sinks === null ? null : sinks[h], out.data, to);
       }
     }
   }
@@ -76,6 +80,7 @@ export function keysOf(
   return keys;
 }
 
+let query = new Float32Array(0);
 const scores = new Float64Array(ATTENTION_SPLIT);
 let splitSum = new Float64Array(256);
 let total = new Float64Array(256);
@@ -86,6 +91,10 @@ interface Stored {
   readonly v: Float32Array;
   readonly width: number;
   readonly at: number;
+  /** The scale of a slot's value at `scales[slot * numKvHeads + atScale]`. */
+  readonly scales: Float32Array;
+  readonly numKvHeads: number;
+  readonly atScale: number;
 }
 
 interface HeadAttrs {
@@ -94,6 +103,8 @@ interface HeadAttrs {
   readonly valueDim: number;
   readonly scale: number;
   readonly softCap: number;
+  /** Whether weights are rounded to bf16. */
+  readonly rounds: boolean;
 }
 
 /** Attention of one query head over its keys, into `out[to ...]`. */
@@ -119,7 +130,7 @@ export function attend(
   for (let begin = keys.first; begin < end; ) {
     const splitEnd = Math.min(end, (Math.floor(begin / ATTENTION_SPLIT) + 1) * ATTENTION_SPLIT);
     const splitMaximum = scoreSplit(q, atQ, keys, begin, splitEnd, stored, attrs);
-    const weight = sumSplit(keys, begin, splitEnd, stored, valueDim, splitMaximum);
+    const weight = sumSplit(keys, begin, splitEnd, stored, attrs, splitMaximum);
     const merged = Math.max(maximum, splitMaximum);
     const keep = maximum === -Infinity ? 0 : Math.exp(maximum - merged);
     const join = Math.exp(splitMaximum - merged);
@@ -159,14 +170,21 @@ function scoreSplit(
 }
 
 /** Fills `splitSum` with the weighted values of a split and returns the sum of its weights. */
-function sumSplit(keys: Keys, begin: number, end: number, stored: Stored, valueDim: number, maximum: number): number {
+function sumSplit(keys: Keys, begin: number, end: number, stored: Stored, { valueDim, rounds }: HeadAttrs, maximum: number): number {
   splitSum.fill(0, 0, valueDim);
   let sum = 0;
   for (let index = begin; index < end; index++) {
     const weight = Math.exp(scores[index - begin] - maximum);
-    const at = keys.slots[index - keys.first] * stored.width + stored.at;
-    for (let i = 0; i < valueDim; i++) splitSum[i] += weight * stored.v[at + i];
+    const slot = keys.slots[index - keys.first];
+    const at = slot * stored.width + stored.at;
+    const factor = rounds ? roundedWeight(weight, stored.scales[slot * stored.numKvHeads + stored.atScale]) : weight;
+    for (let i = 0; i < valueDim; i++) splitSum[i] += factor * stored.v[at + i];
     sum += weight;
   }
   return sum;
+}
+
+/** What multiplies a value `scale * level` when `weight * scale` is rounded to bf16; values under a scale of 0 are 0. */
+function roundedWeight(weight: number, scale: number): number {
+  return scale === 0 ? weight : roundToBf16(weight * scale) / scale;
 }

@@ -8,6 +8,8 @@ import { type HeadRounding, kvRounding } from './kv-rounding.ts';
 export interface CacheLayer {
   readonly k: Float32Array;
   readonly v: Float32Array;
+  /** What each head of V is stored under, `[slots, numKvHeads]`: a number is this times a level. 1 in number types without scales. */
+  readonly scales: Float32Array;
   /** `numKvHeads * headDim`: of a row. */
   readonly width: number;
   readonly numKvHeads: number;
@@ -31,7 +33,8 @@ export class ReferenceCache implements Cache {
           const width = numKvHeads * headDim;
           const length = numBlocks * spec.blockSize * width;
           const k = new Float32Array(length);
-          return { k, v: kind === 'latent' ? k : new Float32Array(length), width, numKvHeads };
+          const scales = new Float32Array(numBlocks * spec.blockSize * numKvHeads);
+          return { k, v: kind === 'latent' ? k : new Float32Array(length), scales, width, numKvHeads };
         }),
       );
     } catch (cause) {
@@ -41,9 +44,11 @@ export class ReferenceCache implements Cache {
         cause,
       });
     }
-    this.layout = layoutName('reference 1', spec);
-    this.blockBytes = this.#layers.map((layers) => layers.reduce((sum, { k, v, width }) => sum + (v === k ? 1 : 2) * 4 * spec.blockSize * width, 0));
-    this.sizeBytes = this.#layers.flat().reduce((sum, { k, v }) => sum + k.byteLength + (v === k ? 0 : v.byteLength), 0);
+    this.layout = layoutName('reference 2', spec);
+    this.blockBytes = this.#layers.map((layers) =>
+      layers.reduce((sum, { k, v, width, numKvHeads }) => sum + 4 * spec.blockSize * ((v === k ? 1 : 2) * width + numKvHeads), 0),
+    );
+    this.sizeBytes = this.#layers.flat().reduce((sum, { k, v, scales }) => sum + k.byteLength + (v === k ? 0 : v.byteLength) + scales.byteLength, 0);
   }
 
   layer(group: number, layer: number): CacheLayer {
@@ -57,7 +62,7 @@ export class ReferenceCache implements Cache {
     const headDim = target.width / target.numKvHeads;
     for (let i = 0; i < target.width; i += headDim) {
       this.#round(k, atK + i, headDim, target.k, at + i);
-      this.#round(v, atV + i, headDim, target.v, at + i);
+      target.scales[slot * target.numKvHeads + i / headDim] = this.#round(v, atV + i, headDim, target.v, at + i);
     }
   }
 
@@ -84,14 +89,17 @@ export class ReferenceCache implements Cache {
 
   /** The same of one head. */
   moveHead(group: number, layer: number, head: number, from: number, to: number): void {
-    const { k, v, width, numKvHeads } = this.#layers[group][layer];
+    const { k, v, scales, width, numKvHeads } = this.#layers[group][layer];
     const headDim = width / numKvHeads;
+    scales[to * numKvHeads + head] = scales[from * numKvHeads + head];
     for (const array of [k, v]) array.copyWithin(to * width + head * headDim, from * width + head * headDim, from * width + (head + 1) * headDim);
   }
 
   /** Copies the first `numTokens` tokens of a block, in all layers of its group. */
   copyBlock(group: number, source: number, destination: number, numTokens: number): void {
-    for (const { k, v, width } of this.#layers[group]) {
+    for (const { k, v, scales, width, numKvHeads } of this.#layers[group]) {
+      const first = source * this.spec.blockSize * numKvHeads;
+      scales.copyWithin(destination * this.spec.blockSize * numKvHeads, first, first + numTokens * numKvHeads);
       const from = source * this.spec.blockSize * width;
       const to = destination * this.spec.blockSize * width;
       k.copyWithin(to, from, from + numTokens * width);
@@ -99,7 +107,7 @@ export class ReferenceCache implements Cache {
     }
   }
 
-  /** Of each block, layer by layer: its rows of k, then of v, as f32. */
+  /** Of each block, layer by layer: its rows of k, then of v, then the scales of these, as f32. */
   readBlocks(blocks: Int32Array): Uint8Array {
     const numbers = new Float32Array(checkBlockBytes(this, blocks) / 4);
     let at = 0;
@@ -122,10 +130,12 @@ export class ReferenceCache implements Cache {
 
   #eachPart(blocks: Int32Array, visit: (part: Float32Array) => void): void {
     for (let i = 0; i < blocks.length; i += 2) {
-      for (const { k, v, width } of this.#layers[blocks[i]]) {
+      for (const { k, v, scales, width, numKvHeads } of this.#layers[blocks[i]]) {
+        const heads = this.spec.blockSize * numKvHeads;
         const size = this.spec.blockSize * width;
         visit(k.subarray(blocks[i + 1] * size, (blocks[i + 1] + 1) * size));
         if (v !== k) visit(v.subarray(blocks[i + 1] * size, (blocks[i + 1] + 1) * size));
+        visit(scales.subarray(blocks[i + 1] * heads, (blocks[i + 1] + 1) * heads));
       }
     }
   }

@@ -3,14 +3,15 @@ import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16, roundToBf16 } fro
 import { e4m3Values, numberToE4m3 } from '../../quant/formats/fp8.ts';
 import type { KvDtype } from '../backend.ts';
 
-/** Rounds `length` numbers from `x[from]` on into `out[at ...]`, which may be the same place. */
-export type HeadRounding = (x: Float32Array, from: number, length: number, out: Float32Array, at: number) => void;
+/** Rounds `length` numbers from `x[from]` on into `out[at ...]`, which may be the same place. Returns the scale that the head is stored under, or 1. */
+export type HeadRounding = (x: Float32Array, from: number, length: number, out: Float32Array, at: number) => number;
 
 const { fround } = Math;
 
 function each(round: (x: number) => number): HeadRounding {
   return (x, from, length, out, at) => {
     for (let i = 0; i < length; i++) out[at + i] = round(x[from + i]);
+    return 1;
   };
 }
 
@@ -36,6 +37,7 @@ const int8: HeadRounding = (x, from, length, out, at) => {
     const level = scale === 0 ? 0 : toInteger(Math.min(127, Math.max(-127, fround(x[from + i] / scale))));
     out[at + i] = scale * level;
   }
+  return scale;
 };
 
 const f32Scratch = new Float32Array(1);
@@ -51,6 +53,7 @@ const fp8: HeadRounding = (x, from, length, out, at) => {
   const exponent = Math.min(254, (u32Scratch[0] + 0x1fffff) >>> 23); // carries beyond 1.75 * 2^n
   const scale = Number.isNaN(largest) ? NaN : 2 ** (Math.max(1, exponent - 8) - 127);
   for (let i = 0; i < length; i++) out[at + i] = scale * e4m3Values[numberToE4m3(x[from + i] / scale)];
+  return scale;
 };
 
 /**
@@ -71,6 +74,7 @@ const int4: HeadRounding = (x, from, length, out, at) => {
     const level = scale === 0 ? 0 : toInteger(Math.min(15, Math.max(-15, fround(x[from + i] / scale))));
     out[at + i] = scale * (Math.max(0, Math.min(15, level + zero)) - zero);
   }
+  return scale;
 };
 
 export const kvRounding: Readonly<Record<KvDtype, HeadRounding>> = {

@@ -11,9 +11,9 @@ export const latentAttention: ReferenceKernel<'latent-attention'> = (
   { batch, cache },
 ) => {
   invariant(cache !== null, 'latent-attention needs a cache');
-  const stored = { ...cache.layer(attrs.group, attrs.layer), at: 0 };
+  const stored = { ...cache.layer(attrs.group, attrs.layer), at: 0, atScale: 0 };
   const [rank, rotary] = [qLatent.width / attrs.numHeads, qRotary.width / attrs.numHeads];
-  const head = { headDim: rank + rotary, valueDim: rank, scale: attrs.scale, softCap: 0 };
+  const head = { headDim: rank + rotary, valueDim: rank, scale: attrs.scale, softCap: 0, rounds: false };
   if (query.length < head.headDim) query = new Float32Array(head.headDim);
   for (let row = 0; row < batch.numRows; row++) {
     for (let token = batch.rowStart[row]; token < Math.min(numRows, batch.rowStart[row + 1]); token++) {

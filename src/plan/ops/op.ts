@@ -9,7 +9,7 @@ export interface OpDefinition<Attrs extends object> {
   readonly attrs: AttrLayout<Attrs>;
 }
 
-/** How each attribute travels: integer, f32, or the index in a closed list of words. */
+/** How each attribute travels: integer, f32, or the index in a closed list of words, of which the first is meant where an optional attribute is absent. */
 export type AttrLayout<Attrs extends object> = { readonly [K in keyof Required<Attrs>]: 'int' | 'float' | readonly string[] };
 
 /** A node with its ids resolved, as `verify` sees it. */
