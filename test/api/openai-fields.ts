@@ -203,11 +203,17 @@ function schedulingCases({ path, body }: OpenAiEndpoint): Case[] {
       const answer = await api.refused(path, body({ deadline_ms: 1, max_tokens: 900, ignore_eos: true }), 'DEADLINE_EXCEEDED');
       assert.equal(answer.status, 503);
     }),
-    one('kv_cache', 'reaches the engine, which shares nothing of the request', async (api) => {
+    one(['kv_cache', 'kv_cache.sinks', 'kv_cache.window'], 'reaches the engine, which shares nothing of the request', async (api) => {
       const { options, result } = await api.generate(path, body({ kv_cache: { sinks: 2, window: 32 } }));
       assert.deepEqual(options.kvCache, { sinks: 2, window: 32 });
       assert.equal(result.usage.cachedTokens, 0);
       await api.refused(path, body({ kv_cache: { window: 0 } }), 'REQUEST_INVALID');
+    }),
+    one(['kv_cache.compress_prompt', 'kv_cache.observation_window', 'kv_cache.kernel'], 'reach the engine; refused beside `window`', async (api) => {
+      const asked = { compress_prompt: 40, observation_window: 8, kernel: 5 };
+      const { options } = await api.generate(path, body({ kv_cache: asked }));
+      assert.deepEqual(options.kvCache, { compressPrompt: 40, observationWindow: 8, kernel: 5 });
+      await api.refused(path, body({ kv_cache: { ...asked, window: 32 } }), 'REQUEST_INVALID');
     }),
     one('cache_salt', 'only requests with an equal one share prefixes', async (api) => {
       const cached = async (cache_salt: string | undefined) => {
