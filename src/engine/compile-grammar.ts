@@ -41,7 +41,10 @@ export class GrammarCompiler {
   async #inWorker(text: string): Promise<Grammar> {
     if (this.#isClosed) throw closed();
     const answer = await new Promise<GrammarAnswer>((resolve, reject) => {
-      const worker = startWorker('./grammar-worker', import.meta.url, { workerData: text });
+      const worker = startWorker('./grammar-worker', import.meta.url, {
+        workerData: text,
+        resourceLimits: { maxOldGenerationSizeMb: grammarLimits.compileHeapMb },
+      });
       this.#worker = worker;
       const late = () => reject(tooLarge('it takes too long to compile', `at most ${grammarLimits.compileMs} ms`));
       const timer = setTimeout(late, grammarLimits.compileMs);

@@ -8,7 +8,7 @@ import { assertedFormats, formatPatterns } from './formats.ts';
 import type { Grammar } from './grammar.ts';
 import { GrammarBuilder } from './grammar.ts';
 import { integer, type JsonSpelling, JsonText, number } from './json-text.ts';
-import { grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
+import { grammarLimits, grammarUnsupported, spendWork, tooLarge } from './limits.ts';
 import { multipleAutomaton } from './number-multiple.ts';
 import { boundedNumber } from './number-range.ts';
 import { parseRegex, searchOf } from './regex.ts';
@@ -55,6 +55,8 @@ export class SchemaCompiler {
   readonly #rules = new Map<Schema, number>();
   readonly #pending: { rule: number; schema: Schema; path: string }[] = [];
   readonly #patterns = new Map<string, PatternLanguage>();
+  readonly #otherNames = new Map<string, Expression>();
+  #numParts = 0;
 
   readonly #start: number;
 
@@ -112,7 +114,18 @@ export class SchemaCompiler {
     return language;
   }
 
+  /** What names other than these are, made once for all objects that declare the same. */
+  otherNames(names: readonly string[], make: () => Expression): Expression {
+    const key = JSON.stringify(names);
+    const known = this.#otherNames.get(key) ?? make();
+    this.#otherNames.set(key, known);
+    return known;
+  }
+
   #plain(schema: PlainSchema, path: string): Expression {
+    spendWork(1);
+    if (++this.#numParts > grammarLimits.parts)
+      throw tooLarge(`what anyOf, oneOf, allOf and their opposites come to at ${path.slice(0, 200)}`, `at most ${grammarLimits.parts} plain schemas`);
     if (typeof schema.$ref === 'string') return this.value(this.#unions.resolve(schema.$ref), schema.$ref);
     if (Array.isArray(schema.enum)) return this.#enum(schema, schema.enum, path);
     const implied = Object.keys(schema).flatMap((keyword) => keywordTypes[keyword] ?? []);

@@ -12,6 +12,12 @@ export const grammarLimits = {
   edges: 400_000,
   /** Branches that combining `anyOf`, `allOf` and kin may come to. */
   branches: 512,
+  /** Plain schemas that a schema comes to, those of its parts included. */
+  parts: 20_000,
+  /** Schemas looked at, each as often as it takes part in a combination. */
+  schemaParts: 100_000,
+  /** Pairs of schemas that are merged into one, over the whole schema. */
+  merged: 50_000,
   /** States of one pattern (with its length bounds, excluded names and so on). */
   patternStates: 4_000,
   /** Largest bound of a repetition. */
@@ -24,6 +30,8 @@ export const grammarLimits = {
   states: 8_192,
   /** Milliseconds that a worker may compile one grammar. */
   compileMs: 30_000,
+  /** MiB of its heap. */
+  compileHeapMb: 1024,
   /** Bytes of states and masks that all grammars of an engine keep at a time. */
   keptBytes: 128 << 20,
 } as const;

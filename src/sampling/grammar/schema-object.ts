@@ -84,11 +84,14 @@ function otherMembers(
   const { json } = compiler;
   const declared = names.length > 0 ? [literalAutomaton(names)] : [];
   const member = (all: readonly TextAutomaton[], none: readonly TextAutomaton[], value: Expression, where: string) => {
-    const text = languageExpression(
-      { ...naming, all: [...naming.all, ...all], none: [...declared, ...none] },
-      (set) => json.spell(set),
-      `the names of the properties at ${where}`,
-    );
+    const make = () =>
+      languageExpression(
+        { ...naming, all: [...naming.all, ...all], none: [...declared, ...none] },
+        (set) => json.spell(set),
+        `the names of the properties at ${where}`,
+      );
+    const isPlain = all.length + none.length + naming.all.length === 0 && naming.minLength === undefined && naming.maxLength === undefined;
+    const text = isPlain ? compiler.otherNames(names, make) : make();
     const isAny =
       all.length + none.length + declared.length + naming.all.length === 0 && naming.minLength === undefined && naming.maxLength === undefined;
     const key = isAny ? json.string : sequence(literal('"'), text, literal('"'));

@@ -1,6 +1,6 @@
 /** A schema with references and combining keywords as a union of plain ones: `allOf` merged, `anyOf` and `oneOf` spread out. */
 import { MillraceError } from '../../base/errors.ts';
-import { grammarInvalid, grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
+import { grammarInvalid, grammarLimits, grammarUnsupported, spendWork, tooLarge } from './limits.ts';
 import { areDisjoint } from './schema-disjoint.ts';
 import { asSchema, assertions, isObject, isTrivial, type Schema, type SchemaObject, type TypeName, typeNames } from './schema-keywords.ts';
 import { excluded, NOT_ENUM, NOT_PATTERN, type Unions } from './schema-negate.ts';
@@ -17,8 +17,12 @@ export class SchemaUnions {
   readonly #rootId: string;
   #work = 0;
   #numOpen = 0;
+  #numMerged = 0;
   readonly #forNegation: Unions = {
-    assertionsOf: assertions,
+    assertionsOf: (schema, path) => {
+      this.#countWork();
+      return assertions(schema, path);
+    },
     resolve: (ref) => this.resolve(ref),
     plain: (schema, path, depth) => this.plain(schema, path, depth),
     cross: (a, b, depth) => this.#cross(a, b, depth),
@@ -61,7 +65,7 @@ export class SchemaUnions {
   /** The union that a schema comes to; empty when nothing fulfils it. */
   plain(schema: Schema, path: string, depth = 0): PlainSchema[] {
     if (typeof schema === 'boolean') return schema ? [{}] : [];
-    if (++this.#work > 100_000) throw tooLarge('the combinations of anyOf, oneOf and allOf', 'fewer');
+    this.#countWork();
     if (this.#numOpen >= MAX_OPEN) throw tooLarge(`what stands at ${path.slice(0, 200)}`, 'fewer schemas that say one another');
     this.#numOpen++;
     try {
@@ -179,12 +183,21 @@ export class SchemaUnions {
     if (left.length * right.length > grammarLimits.branches) {
       throw tooLarge('the combinations of anyOf, oneOf and allOf', `at most ${grammarLimits.branches}`, String(left.length * right.length));
     }
+    this.#numMerged += left.length * right.length;
+    spendWork(left.length * right.length);
+    if (this.#numMerged > grammarLimits.merged)
+      throw tooLarge('the combinations of anyOf, oneOf and allOf together', `at most ${grammarLimits.merged}`);
     return left.flatMap((x) =>
       right.flatMap((y): PlainSchema[] => {
         const merged = merge(x, y, (p, q) => this.#both(p, q));
         return merged === null ? [] : [merged];
       }),
     );
+  }
+
+  #countWork(): void {
+    spendWork(2);
+    if (++this.#work > grammarLimits.schemaParts) throw tooLarge('the combinations of anyOf, oneOf, allOf and their opposites', 'fewer');
   }
 
   /** `{ allOf: [a, b] }`, the same object each time, so that recursive schemas come to an end. */
