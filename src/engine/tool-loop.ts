@@ -105,16 +105,22 @@ async function generateTurn(
     type: 'function',
     function: { name, description: description ?? '', parameters: parameters ?? { type: 'object', properties: {} } },
   }));
+  const definitions: ToolDefinition[] = Object.entries(tools).map(([name, { parameters }]) => ({ name, ...(parameters ? { parameters } : {}) }));
+  // an answer that is held leaves room for calls only where the grammar knows of them
+  const isEither = formats.toolCalls !== null && (params?.structuredOutput ?? null) !== null;
   const stream = engine.generate({ messages, template: { ...template, ...(shown.length === 0 ? {} : { tools: shown }) } }, params, {
     markerTokenIds: new Set(formats.markers.keys()),
     ...(signal === undefined ? {} : { signal }),
+    ...(isEither && formats.toolCalls !== null
+      ? { calls: { format: formats.toolCalls, tools: definitions, allowsMany: true, mode: 'instead' } }
+      : {}),
   });
   const { promptTokenIds } = await stream.admitted;
   const tail = engine.tokenizer.decode(promptTokenIds.slice(-16), { skipSpecialTokens: false });
-  const definitions: ToolDefinition[] = Object.entries(tools).map(([name, { parameters }]) => ({ name, ...(parameters ? { parameters } : {}) }));
   const parser = new OutputParser(formats, {
     beginsInReasoning: formats.reasoning !== null && beginsInReasoning(formats.reasoning, tail),
     tools: definitions,
+    isEither,
   });
   const turn = { text: '', reasoning: '', calls: [] as Call[], finishReason: 'abort' as FinishReason };
   for await (const delta of stream) {

@@ -98,3 +98,18 @@ test('objects of the library may be thought about first', async () => {
   for await (const partial of stream) partials.push(partial);
   expect(partials.at(-1)).toEqual(await stream);
 });
+
+test('a chat of the library calls tools or answers by the schema', { timeout: 60_000 }, async () => {
+  const llm = new LLM(serving.engine);
+  const seen = new Set<boolean>();
+  for (let seed = 1; seed <= 6; seed++) {
+    const counted: unknown[] = [];
+    const tools = { count: { parameters, execute: (args: unknown) => counted.push(args) } };
+    const params = { structuredOutput: { json: answer }, thinkingTokenBudget: 2, maxTokens: 60, seed };
+    const { text, finishReason } = await llm.chat('Go.', { tools, params, maxTurns: 1 });
+    seen.add(counted.length > 0);
+    for (const args of counted) expect(args).toEqual({ count: expect.any(Number) });
+    if (finishReason === 'stop') expect(JSON.parse(text)).toEqual({ ok: expect.any(Boolean) });
+  }
+  expect(seen.has(false)).toBe(true);
+});

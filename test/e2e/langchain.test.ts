@@ -59,10 +59,10 @@ test('tools are bound, called and answered', async () => {
 });
 
 test('structured output forces a call of the schema', async () => {
-  const { engine, model } = make({ script: '{"name": "Ada"}', outputFormats });
+  const { engine, model } = make({ script: '<tool_call>\n{"name": "person", "arguments": {"name": "Ada"}}\n</tool_call>', outputFormats });
   const person = await model.withStructuredOutput(z.object({ name: z.string() }), { name: 'person' }).invoke('Who?');
   expect(person).toEqual({ name: 'Ada' });
-  expect(engine.seen.at(-1)!.params.structuredOutput).toBeTruthy();
+  expect(engine.seen.at(-1)!.options.calls).toMatchObject({ mode: 'required', tools: [{ name: 'person' }] });
 });
 
 test('an abort ends the generation; what is refused is thrown', async () => {
