@@ -48,7 +48,7 @@ const jobs = [
   ['serve-q8', 'Serving, 8 bits', 100, ['--import', 'tsx', 'bench/serving.ts', 'load', `${file(small, 'q8_0')}.gguf`, '--concurrency', '16']],
   ['serve-q4', 'Serving, 4 bits', 85, ['--import', 'tsx', 'bench/serving.ts', 'load', `${file(small, 'q4_0')}.gguf`, '--concurrency', '16']],
   ['prefix', 'A prefix that requests share, 8 bits', 170, ['--import', 'tsx', 'bench/serving.ts', 'prefix', `${file(small, 'q8_0')}.gguf`]],
-  ['kernels', 'Kernels beside the limits of the machine', 100, [...cli, 'kernels']],
+  ['kernels', 'Kernels beside the limits of the machine', 100, [...cli, 'kernels', '--save', 'docs/benchmarks/kernels/avx512.json']],
   [
     'bf16',
     'Qwen2.5-0.5B shape, bf16',

@@ -32,6 +32,7 @@ template <> struct HandleType<backend::Cache> {
 // feature_exports.cc, limits_exports.cc: of the CPU addon alone
 napi_value cpuFeatures(napi_env, napi_callback_info);
 napi_value measureLimits(napi_env, napi_callback_info);
+napi_value pinThreads(napi_env, napi_callback_info);
 // device_exports.cc
 napi_value createDevice(napi_env, napi_callback_info);
 napi_value readCounters(napi_env, napi_callback_info);

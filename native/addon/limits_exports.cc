@@ -1,4 +1,4 @@
-// What the machine allows: for `millrace bench kernels`.
+// What the machine allows, for `millrace bench kernels`, and the places of the threads on it.
 #include "../cpu/limits.h"
 #include "exports.h"
 
@@ -21,6 +21,23 @@ napi_value measureLimits(napi_env env, napi_callback_info info) {
         setProperty(env, result, "int8", makeNumber(env, limits.int8OperationsPerSecond));
         setProperty(env, result, "bf16", makeNumber(env, limits.bf16OperationsPerSecond));
         setProperty(env, result, "f32", makeNumber(env, limits.f32OperationsPerSecond));
+        return result;
+      };
+    });
+  });
+}
+
+// (device) -> promise of whether each computing thread has a processor of its own from now on
+napi_value pinThreads(napi_env env, napi_callback_info info) {
+  return guarded(env, info, 1, [](napi_env env, napi_value* arguments) {
+    const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
+    napi_value kept = nullptr;
+    check(env, napi_create_array_with_length(env, 0, &kept));
+    return worker->submit(env, kept, [](backend::Device& device) -> Worker::Result {
+      const bool pinned = device.pinThreads();
+      return [pinned](napi_env env) {
+        napi_value result = nullptr;
+        check(env, napi_get_boolean(env, pinned, &result));
         return result;
       };
     });

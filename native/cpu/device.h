@@ -42,6 +42,9 @@ class Device {
   SampledRows sample(const Program& program, int32_t output, const SamplingColumns& columns, const Span<uint32_t>* masks);
   SampledRows sample(const float* logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks);
 
+  // Of the thread that calls and the pool's; see WorkerPool::pin.
+  bool pinThreads() { return pool_.pin(); }
+
   // Reads numRegions regions of memory and runs multiply-adds, for a second or two.
   Limits measureLimits(size_t regionBytes, int32_t numRegions);
 

@@ -2,6 +2,11 @@
 
 #include <chrono>
 
+#if defined(__linux__)
+#include <pthread.h>
+#include <sched.h>
+#endif
+
 #if defined(__x86_64__) || defined(__i386__)
 #include <immintrin.h>
 #endif
@@ -54,6 +59,27 @@ WorkerPool::~WorkerPool() {
   }
   workCv_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+}
+
+bool WorkerPool::pin() {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0 || CPU_COUNT(&allowed) < numThreads()) return false;
+  int cpu = -1;
+  const auto pinNext = [&](pthread_t thread) {
+    do cpu++;
+    while (!CPU_ISSET(cpu, &allowed));
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    return pthread_setaffinity_np(thread, sizeof one, &one) == 0;
+  };
+  bool pinned = pinNext(pthread_self());
+  for (std::thread& worker : workers_) pinned = pinNext(worker.native_handle()) && pinned;
+  return pinned;
+#else
+  return false;
+#endif
 }
 
 void WorkerPool::run(int64_t numTiles, Tile tile, void* context) {

@@ -28,6 +28,8 @@ class WorkerPool final : public ThreadPool {
   int numThreads() const override { return static_cast<int>(workers_.size()) + 1; }
   // Not reentrant, and only ever called by one thread at a time. Tiles must not throw.
   void run(int64_t numTiles, Tile tile, void* context) override;
+  // Keeps the thread that calls and the others each on a processor of its own, as far as the process may use enough of them; says whether it is so.
+  bool pin();
 
  private:
   // What a kind of job lately took.

@@ -7,6 +7,8 @@ export interface BackendOptions {
   readonly isa?: string;
   /** Where the matrices of experts are: in memory as the kernels want them, or in the checkpoint's file. */
   readonly experts?: 'auto' | 'packed' | 'mapped';
+  /** Whether each computing thread keeps to a processor of its own. */
+  readonly pinThreads?: boolean;
   /** Sources compiled so far and in all, on the native backend's first use. */
   onBuildProgress?(done: number, total: number): void;
 }

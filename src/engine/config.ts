@@ -181,6 +181,13 @@ const table = {
     placeholder: 'TOKENS',
     meaning: 'Tokens in a KV block; divides 256.',
   },
+  pinThreads: {
+    flag: 'pin-threads',
+    kind: 'boolean',
+    default: false,
+    meaning:
+      'Keep each computing thread on a processor of its own (Linux). The system can then no longer move it away from other work, such as the JavaScript of the server.',
+  },
   expertWeights: {
     flag: 'expert-weights',
     kind: 'string',

@@ -211,6 +211,7 @@ export async function openBackend(
     numThreads,
     ...(options.isa === 'auto' || options.isa === null ? {} : { isa: options.isa }),
     experts: options.expertWeights as 'auto' | 'packed' | 'mapped',
+    pinThreads: options.pinThreads === true,
     onBuildProgress: (done: number, total: number) => hooks.onProgress?.('build', done, total),
   };
   if (options.backend !== 'auto' && options.backend !== null) return { backend: await backends[options.backend](backendOptions), reasons };

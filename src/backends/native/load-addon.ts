@@ -124,6 +124,8 @@ export interface NativeAddon {
   sample(device: DeviceHandle, sampling: NativeSampling): Promise<NativeSampled>;
   /** Streams through regions of memory and multiplies and adds; takes a second or two. */
   measureLimits(device: DeviceHandle, regionMebibytes: number, regions: number): Promise<MachineLimits>;
+  /** Keeps each computing thread on a processor of its own; false where that cannot be (not Linux, too few processors). */
+  pinThreads(device: DeviceHandle): Promise<boolean>;
   readCounters(device: DeviceHandle): KernelCounters;
   resetCounters(device: DeviceHandle): void;
   plantOrderFault(device: DeviceHandle, on: boolean): void;

@@ -53,6 +53,8 @@ export interface NativeBackendOptions {
   readonly numThreads?: number | undefined;
   /** Where the matrices of experts are; default: auto. */
   readonly experts?: ExpertPlacement | undefined;
+  /** Keeps each computing thread on a processor of its own, where the system lets it; default: no. */
+  readonly pinThreads?: boolean | undefined;
   /** Called as the addon's sources are compiled, when they are. */
   onBuildProgress?(done: number, total: number): void;
 }
@@ -66,7 +68,9 @@ export async function createNativeBackend(options: NativeBackendOptions = {}): P
   const isas = wanted === undefined ? undefined : [chooseIsa(process.env, null, wanted)];
   const { onBuildProgress } = options;
   const addon = await loadAddon({ isas, ...(onBuildProgress === undefined ? {} : { onProgress: onBuildProgress }) });
-  return new NativeBackend(addon, wanted ?? '', options.numThreads ?? readMachine().numCpus, options.experts);
+  const backend = new NativeBackend(addon, wanted ?? '', options.numThreads ?? readMachine().numCpus, options.experts);
+  if (options.pinThreads === true) await backend.pinThreads();
+  return backend;
 }
 
 /**
@@ -214,6 +218,11 @@ export class NativeBackend implements Backend {
     if (this.#closed) return;
     this.#closed = true;
     this.#addon.closeHandle(this.#device);
+  }
+
+  /** Says whether each computing thread has a processor of its own from now on. */
+  pinThreads(): Promise<boolean> {
+    return this.#steps.run(() => this.#addon.pinThreads(this.#device));
   }
 
   /** What the machine allows, measured in turn with the steps. @throws MEMORY_INSUFFICIENT */
