@@ -180,6 +180,17 @@ test('whatever else runs, is stopped or has to give way, each reads its own cont
   await fc.assert(lives, { numRuns: 30 });
 });
 
+test('it says so while it is open', async () => {
+  let engine: LoadedEngine | null = null;
+  const kinds = new Set<unknown>();
+  engine = await nullEngine({ backend: watched(() => void kinds.add(engine?.requests()[0]?.kvCache)), blockSize: 4, numBlocks: 64 });
+  for (const kvCache of [undefined, { window: 16 }, { compressPrompt: 20, observationWindow: 4 }]) {
+    await engine.generate({ promptTokenIds: promptOf(40) }, { maxTokens: 2, temperature: 0 }, { kvCache });
+  }
+  expect([...kinds]).toEqual([undefined, 'window', 'prompt']);
+  await engine.close();
+});
+
 test.each([
   { sinks: 3, window: 20 },
   { compressPrompt: 28, observationWindow: 4 },

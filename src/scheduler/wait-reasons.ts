@@ -1,6 +1,6 @@
 /** Why a request waits, for people who ask. */
 import type { KvCache } from '../kv/kv-cache.ts';
-import { blocksForTokens } from '../kv/layout.ts';
+import type { RetentionPolicy } from '../kv/retention.ts';
 import type { Request, RequestStatus } from './request.ts';
 
 /**
@@ -24,6 +24,8 @@ export interface RequestReport {
   readonly outputTokens: number;
   readonly computedTokens: number;
   readonly preemptions: number;
+  /** Of a request that does not keep all of its keys. */
+  readonly kvCache?: RetentionPolicy['kind'];
   /** Of a waiting request: why, as a code and as a sentence. */
   readonly waitsFor: WaitReason | null;
   readonly why: string | null;
@@ -51,6 +53,7 @@ export function reportRequest(request: Request, ahead: number, nowMs: number, kv
     outputTokens: request.numOutputTokens,
     computedTokens: request.numComputedTokens,
     preemptions: request.numPreemptions,
+    ...(request.retention === null ? {} : { kvCache: request.retention.kind }),
     waitsFor,
     why: waitsFor === null ? null : sentences[waitsFor](request, ahead, kv),
   };
@@ -62,7 +65,7 @@ const sentences: Readonly<Record<WaitReason, (request: Request, ahead: number, k
   rows: () => 'As many requests run as may (--max-num-seqs).',
   tokens: () => 'The steps are full (--max-num-batched-tokens).',
   blocks: (request, _ahead, kv) =>
-    `No blocks: its ${request.numTokens} tokens need up to ${blocksForTokens(request.numTokens + 1, kv.blockSize)}, and of ${kv.numBlocks} in all ${kv.numReferenced} are held.`,
+    `No blocks: its ${request.numTokens} tokens need up to ${kv.blocksFor(request.retention, request.sequence, request.numTokens + 1)}, and of ${kv.numBlocks} in all ${kv.numReferenced} are held.`,
   peak: () => 'Blocks would run out while it and the running requests grow to their expected lengths.',
   sibling: () => 'A sibling is computing the prompt that they share.',
   prefix: () => 'Another request is computing what its prompt begins with.',

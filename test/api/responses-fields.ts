@@ -81,6 +81,10 @@ export const responsesCases: readonly Case[] = [
   one('user', 'whom the request counts for', async (api) => {
     assert.equal((await api.generate(path, body({ user: 'ada' }))).options.tenant, 'ada');
   }),
+  one('kv_cache', 'reaches the engine', async (api) => {
+    assert.deepEqual((await api.generate(path, body({ kv_cache: { window: 32 } }))).options.kvCache, { window: 32 });
+    await api.refused(path, body({ kv_cache: { windows: 32 } }), 'REQUEST_INVALID');
+  }),
   one('cache_salt', 'reaches the cache', async (api) => {
     assert.equal((await api.generate(path, body({ cache_salt: 'mine' }))).options.cacheSalt, 'mine');
   }),

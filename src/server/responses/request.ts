@@ -31,6 +31,7 @@ export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
     parallel_tool_calls: body.parallel_tool_calls ?? null,
     user: body.user,
     cache_salt: body.cache_salt ?? null,
+    kv_cache: body.kv_cache ?? null,
     ...furtherSampling(body),
     ...(wantsLogprobs(body) ? { logprobs: true, top_logprobs: body.top_logprobs ?? 0 } : {}),
     ...(format && format.type !== 'text' ? { response_format: responseFormat(format) } : {}),

@@ -73,6 +73,7 @@ export const responsesBody = Type.Object({
   metadata: optional(record, 'Given back.'),
   user: optional(Type.Unknown(), 'Ignored.'),
   cache_salt: optional(Type.String({ minLength: 1, maxLength: 1024 }), 'As of the chat completions.'),
+  kv_cache: optional(record, 'As of the chat completions.'),
   store: optional(flag, 'Keep the response for a while, for `GET` and `previous_response_id` (default true).'),
   previous_response_id: optional(text, 'A stored response whose conversation this one continues; its `instructions` are not taken over.'),
   conversation: optional(Type.Unknown(), 'Refused.'),

@@ -18,6 +18,7 @@ export const listRequests = forAdmins(
         output_tokens: report.outputTokens,
         computed_tokens: report.computedTokens,
         preemptions: report.preemptions,
+        ...(report.kvCache === undefined ? {} : { kv_cache: report.kvCache }),
         waits_for: report.waitsFor,
         why: report.why,
       })),
