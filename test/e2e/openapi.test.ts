@@ -52,6 +52,23 @@ test('every endpoint is described, without a key, those that want one by their s
   expect(bodyFields(ours, '/v1/chat/completions')).toEqual(expect.arrayContaining(['messages', 'temperature', 'tools']));
 });
 
+/** Fields that a schema requires and a value has not, at any depth; where there are alternatives, nothing is required. */
+function missingFields(schema: Schema, value: unknown, document: Document, at = ''): string[] {
+  const reference = typeof schema.$ref === 'string' ? document.components.schemas[schema.$ref.split('/').at(-1)!] : undefined;
+  if (reference !== undefined) return missingFields(reference, value, document, at);
+  const inherited = ((schema.allOf as Schema[] | undefined) ?? []).flatMap((part) => missingFields(part, value, document, at));
+  if (Array.isArray(value)) {
+    const items = schema.items as Schema | undefined;
+    return items === undefined ? inherited : [...inherited, ...value.flatMap((each) => missingFields(items, each, document, `${at}[]`))];
+  }
+  if (typeof value !== 'object' || value === null) return inherited;
+  const absent = ((schema.required as string[] | undefined) ?? []).filter((name) => !(name in value)).map((name) => `${at}.${name}`);
+  const within = Object.entries((schema.properties as Record<string, Schema> | undefined) ?? {}).flatMap(([name, field]) =>
+    missingFields(field, (value as Record<string, unknown>)[name], document, `${at}.${name}`),
+  );
+  return [...new Set([...inherited, ...absent, ...within])];
+}
+
 const file = path.join(process.env.MILLRACE_SHARED ?? path.resolve('../shared'), 'data/openai-openapi/openapi.json.gz');
 
 /** Fields that change nothing in what is generated: bookkeeping, billing and caching of OpenAI's own service. */
@@ -84,6 +101,23 @@ describe.skipIf(!fs.existsSync(file))("OpenAI's document (../shared/data/openai-
     const taken = new Set([...bodyFields(ours, `/v1${at}`), ...(at === '/responses' ? [] : unsupportedFieldNames), ...withoutEffect]);
     const unknown = bodyFields(theirs, at).filter((name) => !taken.has(name));
     expect(unknown.sort()).toEqual(gaps[at]);
+  });
+
+  test.each([
+    ['/chat/completions', 'post', { messages: [{ role: 'user', content: 'x' }], max_tokens: 3, logprobs: true, top_logprobs: 1 }],
+    ['/completions', 'post', { prompt: 'x', max_tokens: 3, logprobs: 1 }],
+    ['/responses', 'post', { input: 'x', max_output_tokens: 3 }],
+    ['/models', 'get', undefined],
+  ])('an answer of %s has each field that its schema requires', async (at, method, body) => {
+    const authorization = 'Bearer secret';
+    const response =
+      body === undefined
+        ? await fetch(`${serving.url}/v1${at}`, { headers: { authorization } })
+        : await serving.post(`/v1${at}`, body, { authorization });
+    expect(response.status).toBe(200);
+    const { content } = (theirs.paths[at]![method] as unknown as { responses: Record<string, { content: Record<string, { schema: Schema }> }> })
+      .responses['200']!;
+    expect(missingFields(content['application/json']!.schema, await response.json(), theirs)).toEqual([]);
   });
 
   test('its endpoints of responses and models exist here, but for those named', () => {

@@ -164,7 +164,7 @@ export class ResponsesResponse implements ResponseFormat {
   #usage({ promptTokens, completionTokens, cachedTokens }: Usage): object {
     return {
       input_tokens: promptTokens,
-      input_tokens_details: { cached_tokens: cachedTokens },
+      input_tokens_details: { cached_tokens: cachedTokens, cache_write_tokens: 0 },
       output_tokens: completionTokens,
       output_tokens_details: { reasoning_tokens: this.#output.reasoningTokens },
       total_tokens: promptTokens + completionTokens,
