@@ -76,17 +76,10 @@ static inline int64_t bytesOf(WeightFormat format, int64_t elements) {
   return elements / block.elements * block.bytes;
 }
 
-// Blocks whose fields are packed apart, with a kernel of their own (cpu/linear_fields.cc).
-static inline bool isPackedByFields(WeightFormat format) {
-  return (format >= WeightFormat::q4_1 && format <= WeightFormat::q5_1) || (format >= WeightFormat::q4_k && format <= WeightFormat::q6_k);
-}
-
-// Formats without a kernel of their own: held as the file has them, row by row, and unpacked a tile at a time (cpu/linear_blocks.cc).
-static inline bool keptAsStored(WeightFormat format) {
-  return format > WeightFormat::q4_0 && !isPackedByFields(format);
-}
-
-// Levels that are no integers: always multiplied as floats.
+// Levels that are no integers: always multiplied as floats (cpu/linear_float_groups.cc).
 static inline bool hasFloatLevels(WeightFormat format) { return format >= WeightFormat::fp8_g32 && format <= WeightFormat::nf4; }
+
+// Blocks of integer levels whose fields are packed apart (cpu/linear_fields.h).
+static inline bool isPackedByFields(WeightFormat format) { return format > WeightFormat::q4_0 && !hasFloatLevels(format); }
 
 }  // namespace millrace

@@ -6,7 +6,7 @@
 // that nobody chose are never touched.
 //
 // Matrices may also stay in a mapped file, row by row: then a tile is packed into scratch of the thread when a step needs it, with the very bytes that
-// packing at load gives, and the pages of experts that are seldom chosen need no memory. Formats without a packed layout are read where they lie.
+// packing at load gives, and the pages of experts that are seldom chosen need no memory.
 #include "linear.h"
 #include "linear_table.h"
 
@@ -58,7 +58,8 @@ struct Call {
   RoundedRows rowsFrom(int64_t row) const {
     RoundedRows rows = x;
     rows.data += row * x.stride;
-    if (rows.scales != nullptr) rows.scales += row * (args.activation == Activation::int8Token ? 1 : x.groups);
+    if (rows.scales != nullptr) rows.scales += row * x.groups;
+    if (rows.rowScales != nullptr) rows.rowScales += row;
     if (rows.corrections != nullptr) rows.corrections += row * x.groups;
     if (rows.halfSums != nullptr) rows.halfSums += row * x.groups * 2;
     return rows;
@@ -75,7 +76,6 @@ struct Call {
       const StoredRows& rows = args.stored[int64_t{expert} * args.runs + run];
       const int64_t from = larger(first, begin), to = smaller(first + numOutputs, begin + rows.rows);
       const uint8_t* source = rows.data + (from - begin) * rowBytes;
-      if (keptAsStored(w.format) && to - from == numOutputs) return source;
       if (from < to) packRows(&packed, static_cast<int32_t>(from - first), static_cast<int32_t>(to - from), source);
       begin += rows.rows;
     }
@@ -97,7 +97,6 @@ struct Call {
       job.y = made;
       job.yStride = kTileOutputs;
       job.numOutputs = numOutputs;
-      if (keptAsStored(w.format)) job.rowStride = bytesOf(w.format, w.k);
       for (int64_t k = 0; k < paddedColumns; k += kLinearSegment) {
         TileJob segment = job;
         segment.weights = weights + stepsBytes(w.format, k);

@@ -21,6 +21,15 @@ constexpr int elementsOf(WeightFormat f) {
   }
 }
 
+constexpr int blockBytesOf(WeightFormat f) {
+  switch (f) {
+#define MILLRACE_FORMAT(name, elements, bytes) case WeightFormat::name: return bytes;
+    MILLRACE_WEIGHT_FORMATS(MILLRACE_FORMAT)
+#undef MILLRACE_FORMAT
+    default: return 0;
+  }
+}
+
 // Levels of 32 elements of `kBits` bits.
 template <int kBits>
 MILLRACE_INLINE void integerLevels(const uint8_t* p, int8_t* levels) {

@@ -23,7 +23,6 @@ struct Call {
     for (int64_t begin = 0; begin < paddedColumns; begin += kLinearSegment) {
       TileJob job{};
       job.weights = w.data + tile * bytesPerTile + stepsBytes(w.format, begin);
-      if (keptAsStored(w.format)) job.rowStride = bytesOf(w.format, w.k);
       job.x = x;
       job.kBegin = static_cast<int32_t>(begin);
       shiftColumns(job.x, head * w.k);
@@ -46,7 +45,7 @@ struct Call {
       default: break;
     }
     rows.data += column;
-    if (args.activation == Activation::int8Group32) rows.scales += column / kQ8Group;
+    rows.scales += column / kQ8Group;
     rows.corrections += column / kQ8Group;
     if (rows.halfSums != nullptr) rows.halfSums += column / kQ8Group * 2;
   }

@@ -16,6 +16,7 @@ constexpr int kTilesPerGroup = 4;
 constexpr int64_t kItemsPerThread = 8;       // smaller groups rather than fewer: the last items end together
 constexpr int64_t kRowBlockBytes = 384 * 1024;
 constexpr int64_t kPieceBytes = 16 * 1024;   // of weights, when few rows come in several blocks: the later blocks find them in L1
+constexpr int32_t kManyRowsPiece = 256;      // steps of K whose weights many rows find in L1
 constexpr int64_t kStreamAhead = 2048;       // bytes fetched ahead when each weight is used once
 
 bool isInt8(Activation activation) { return activation == Activation::int8Group32 || activation == Activation::int8Token; }
@@ -24,21 +25,11 @@ bool isInt8(Activation activation) { return activation == Activation::int8Group3
 #define MILLRACE_TEXT(x) MILLRACE_TEXT_OF(x)
 #define MILLRACE_KERNEL_NAME(what) "linear_" what "_" MILLRACE_TEXT(MILLRACE_ISA)
 
-const char* floatName(WeightFormat format) {
-  switch (format) {
-    case WeightFormat::f32: return MILLRACE_KERNEL_NAME("f32");
-    case WeightFormat::f16: return MILLRACE_KERNEL_NAME("f16_by_f32");
-    case WeightFormat::bf16: return MILLRACE_KERNEL_NAME("bf16_by_f32");
-    case WeightFormat::q8_0: return MILLRACE_KERNEL_NAME("q8_0_by_f32");
-    case WeightFormat::q4_0: return MILLRACE_KERNEL_NAME("q4_0_by_f32");
-    default: return "";
-  }
-}
-
-const char* blockName(WeightFormat format, bool int8) {
+const char* kernelName(WeightFormat format, Stored by) {
   switch (format) {
 #define MILLRACE_FORMAT(name, elements, bytes) \
-  case WeightFormat::name: return int8 ? MILLRACE_KERNEL_NAME(#name "_by_int8") : MILLRACE_KERNEL_NAME(#name "_by_f32");
+  case WeightFormat::name:                     \
+    return by == Stored::f32 ? MILLRACE_KERNEL_NAME(#name "_by_f32") : by == Stored::bf16 ? MILLRACE_KERNEL_NAME(#name "_by_bf16") : MILLRACE_KERNEL_NAME(#name "_by_int8");
     MILLRACE_WEIGHT_FORMATS(MILLRACE_FORMAT)
 #undef MILLRACE_FORMAT
     case WeightFormat::count: break;
@@ -46,37 +37,34 @@ const char* blockName(WeightFormat format, bool int8) {
   return "";
 }
 
-// "unpack": no kernel of its own, a tile at a time is expanded (linear_blocks.cc).
-const char* unpackName(WeightFormat format, bool int8) {
-  switch (format) {
-#define MILLRACE_FORMAT(name, elements, bytes) \
-  case WeightFormat::name: return int8 ? MILLRACE_KERNEL_NAME("unpack_" #name "_by_int8") : MILLRACE_KERNEL_NAME("unpack_" #name "_by_f32");
-    MILLRACE_WEIGHT_FORMATS(MILLRACE_FORMAT)
-#undef MILLRACE_FORMAT
-    case WeightFormat::count: break;
-  }
-  return "";
+// Formats whose scales, or minimums, are of 16.
+bool readsHalves(WeightFormat f) {
+  return f == WeightFormat::q2_k || f == WeightFormat::q3_k || f == WeightFormat::q6_k || f == WeightFormat::iq2_xs || f == WeightFormat::iq2_s || f == WeightFormat::iq1_m;
 }
 
 }  // namespace
 
+// By format and activation; which tile a kernel computes for how many rows is in its own file.
+//   bf16 by bf16, FP8 by bf16   vdpbf16ps, where the set has it; else x is rounded and goes on as f32
+//   q8_0, q4_0 by int8          as packed, 1 to 3 rows (1 or 2 without AVX-512) at a time
+//   other integers by int8      1 row as packed; more: a piece of a tile is expanded to 8 bits first
+//   all others                  f32: f32, f16, bf16, q8_0 and q4_0 are widened as they are read, the rest as a whole piece from 2 rows on
 Choice choose(WeightFormat format, Activation activation) {
-  if (format == WeightFormat::bf16 && activation == Activation::bf16 && bf16Kernel() != nullptr)
-    return {bf16Kernel(), Stored::bf16, 0, MILLRACE_KERNEL_NAME("bf16_by_bf16")};
-  if (format == WeightFormat::q8_0 && isInt8(activation))
-    return {int8Kernel(activation == Activation::int8Token), Stored::int8, kQ8Offset, MILLRACE_KERNEL_NAME("q8_0_by_int8")};
-  if (format == WeightFormat::q4_0 && isInt8(activation))
-    return {nibbleKernel(activation == Activation::int8Token), Stored::int8, kQ4Offset, MILLRACE_KERNEL_NAME("q4_0_by_int8")};
-  if (isPackedByFields(format)) {
-    const bool halves = format == WeightFormat::q6_k;
-    if (isInt8(activation)) return {fieldsKernel(format, activation), halves ? Stored::int8WithHalfSums : Stored::int8, -1, blockName(format, true)};
-    return {fieldsKernel(format, activation), Stored::f32, 0, blockName(format, false)};
+  const bool tokenScale = activation == Activation::int8Token;
+  TileKernel kernel = nullptr;
+  if (activation == Activation::bf16) {
+    if (format == WeightFormat::bf16) kernel = bf16Kernel();
+    if (hasFloatLevels(format)) kernel = floatGroupKernel(format, Stored::bf16);
+    if (kernel != nullptr) return {kernel, Stored::bf16, 0, kernelName(format, Stored::bf16)};
   }
-  if (keptAsStored(format)) {
-    const bool int8 = isInt8(activation) && !hasFloatLevels(format);
-    return {blockKernel(format, activation), int8 ? Stored::int8WithHalfSums : Stored::f32, kQ8Offset, unpackName(format, int8)};
+  if (isInt8(activation)) {
+    const char* name = kernelName(format, Stored::int8);
+    if (format == WeightFormat::q8_0) return {int8Kernel(tokenScale), Stored::int8, kQ8Offset, name};
+    if (format == WeightFormat::q4_0) return {nibbleKernel(tokenScale), Stored::int8, kQ4Offset, name};
+    if (isPackedByFields(format)) return {fieldsKernel(format, activation), readsHalves(format) ? Stored::int8WithHalfSums : Stored::int8, -1, name};
   }
-  return {floatKernel(format), Stored::f32, 0, floatName(format)};
+  kernel = hasFloatLevels(format) ? floatGroupKernel(format, Stored::f32) : isPackedByFields(format) ? fieldsKernel(format, activation) : floatKernel(format);
+  return {kernel, Stored::f32, 0, kernelName(format, Stored::f32)};
 }
 
 namespace {
@@ -95,7 +83,6 @@ struct Call {
     const int64_t begin = (backwards ? numSegments - 1 - turn : turn) * segment;
     TileJob job{};
     job.weights = args.weight->data + tile * bytesPerTile + stepsBytes(args.weight->format, begin);
-    if (keptAsStored(args.weight->format)) job.rowStride = bytesOf(args.weight->format, args.weight->k);
     job.x = x;
     job.kBegin = static_cast<int32_t>(begin);
     job.kCount = static_cast<int32_t>(smaller(segment, paddedColumns - begin));
@@ -112,10 +99,16 @@ struct Call {
 
 }  // namespace
 
+// Steps of K in a piece.
+int32_t pieceOf(WeightFormat format) {
+  const int32_t unit = larger(kQ8Group, blockSize(format).elements);
+  return static_cast<int32_t>(larger<int64_t>(1, kPieceBytes / stepsBytes(format, unit)) * unit);
+}
+
 // One block of rows streams through the segment; more blocks take it in pieces, and each block fetches its share of the next piece, so that memory and
 // arithmetic overlap.
 void runPieces(WeightFormat format, const Choice& choice, TileJob job, float* sums) {
-  if (keptAsStored(format)) return choice.kernel(job);  // takes its own pieces
+  if ((isPackedByFields(format) || hasFloatLevels(format)) && job.rowEnd > 1) return choice.kernel(job);  // takes its own pieces
   const bool isInt8 = choice.stored == Stored::int8 || choice.stored == Stored::int8WithHalfSums;
   const int rowsPerBlock = isInt8 ? kInt8TileRows : kMaxTileRows;
   const int blocks = static_cast<int>(ceilDiv(job.rowEnd, rowsPerBlock)), linesPerStep = format == WeightFormat::f16 ? 2 : 4;
@@ -125,8 +118,7 @@ void runPieces(WeightFormat format, const Choice& choice, TileJob job, float* su
     job.aheadBlocks = 1;
     return choice.kernel(job);
   }
-  const int32_t end = job.kBegin + job.kCount, unit = larger(kQ8Group, blockSize(format).elements);
-  const int32_t pieceSteps = static_cast<int32_t>(larger<int64_t>(1, kPieceBytes / stepsBytes(format, unit)) * unit);
+  const int32_t end = job.kBegin + job.kCount, pieceSteps = pieceOf(format);
   const uint8_t* weights = job.weights;
   for (int32_t begin = job.kBegin; begin < end; begin += pieceSteps) {
     job.weights = weights;
@@ -154,6 +146,29 @@ void runFewRows(const Call& call, ThreadPool& pool) {
   });
 }
 
+// A segment that is larger than L1 in pieces, with the sums of some rows put down between them.
+void runManyPieces(const Call& call, TileJob job) {
+  constexpr int kRowsAtOnce = 384;
+  alignas(64) static thread_local float ownSums[kRowsAtOnce * kTileOutputs];
+  const WeightFormat format = call.args.weight->format;
+  if (format != WeightFormat::q8_0) return call.choice.kernel(job);
+  const TileJob segment = job;
+  const int32_t end = job.kBegin + job.kCount, pieceSteps = kManyRowsPiece;
+  for (int32_t row = segment.rowBegin; row < segment.rowEnd; row += kRowsAtOnce) {
+    job = segment;
+    job.rowBegin = row;
+    job.rowEnd = smaller(segment.rowEnd, row + kRowsAtOnce);
+    for (int32_t begin = segment.kBegin; begin < end; begin += pieceSteps) {
+      job.kBegin = begin;
+      job.kCount = smaller(pieceSteps, end - begin);
+      job.from = job.to;
+      job.to = begin + pieceSteps < end ? ownSums - int64_t{row} * kTileOutputs : nullptr;
+      call.choice.kernel(job);
+      job.weights += stepsBytes(format, job.kCount);
+    }
+  }
+}
+
 void runManyRows(const Call& call, ThreadPool& pool) {
   const int64_t rows = call.args.rows;
   const int64_t bytesPerRow = smaller<int64_t>(call.x.stride, kLinearSegment * (call.choice.stored == Stored::f32 ? 4 : call.choice.stored == Stored::bf16 ? 2 : 1));
@@ -166,7 +181,7 @@ void runManyRows(const Call& call, ThreadPool& pool) {
     const int64_t tileBegin = item % groups * tilesPerGroup, tileEnd = smaller(call.numTiles, tileBegin + tilesPerGroup);
     const int64_t rowBegin = item / groups * rowsPerBlock, rowEnd = smaller(rows, rowBegin + rowsPerBlock);
     for (int64_t turn = 0; turn < call.numSegments; turn++)
-      for (int64_t tile = tileBegin; tile < tileEnd; tile++) call.choice.kernel(call.job(tile, turn, rowBegin, rowEnd));
+      for (int64_t tile = tileBegin; tile < tileEnd; tile++) runManyPieces(call, call.job(tile, turn, rowBegin, rowEnd));
   });
 }
 
@@ -174,7 +189,7 @@ void runManyRows(const Call& call, ThreadPool& pool) {
 
 size_t linearScratchBytes(int32_t maxRows, int32_t k) {
   const int64_t row = roundUp(roundUp(k, kQ8Group) * 4, 64) + 64, groups = ceilDiv(k, kQ8Group);
-  return static_cast<size_t>((row + groups * 16) * maxRows + 64);
+  return static_cast<size_t>((row + groups * 16 + 4) * maxRows + 64);
 }
 
 void linear(const LinearArgs& args, ThreadPool& pool) {

@@ -5,10 +5,10 @@
 //   f32   [k][64]                  f32
 //   f16   [k][64]                  f16
 //   bf16  [k / 2][64][2]           bf16, pairs of K side by side (what vdpbf16ps reads)
-//   q8_0  [k / 32]{ [64] f16 scales; [8][64][4] int8 }, four steps of K side by side (what vpdpbusd reads); stored + 128 on AVX-512
+//   q8_0  [k / 32]{ [64] f16 scales; [8][64][4] int8 }, four steps of K side by side (what vpdpbusd reads); stored + 128 where there is VNNI
 //   q4_0  [k / 32]{ [64] f16 scales; [4][64][4] bytes }, steps k.. in the low nibbles and k + 16.. in the high ones
-//   q4_1, q5_0, q5_1, q4_k, q5_k, q6_k  [k / elements of a block]{ the fields of 64 blocks, as linear_fields.cc says }
-// Lanes beyond n and steps beyond k are zero. Formats without a kernel of their own stay row by row as stored (linear_blocks.cc).
+//   blocks of other formats             [k / elements of a block]{ the fields of 64 blocks, as field_layout.h says }
+// Lanes beyond n and steps beyond k are zero.
 #pragma once
 
 #include "kernels.h"
@@ -21,7 +21,7 @@ constexpr int kQ8Group = 32;
 constexpr int kQ8GroupBytes = kTileOutputs * 2 + kTileOutputs * kQ8Group;
 constexpr int kQ4GroupBytes = kTileOutputs * 2 + kTileOutputs * kQ8Group / 2;
 constexpr int kQ4Offset = 8;
-#if defined(MILLRACE_AVX512)
+#if defined(MILLRACE_VNNI)
 constexpr int kQ8Offset = 128;  // vpdpbusd multiplies unsigned by signed: weights carry + 128, taken back by -128 * (sum of the group of x)
 #else
 constexpr int kQ8Offset = 0;
@@ -30,7 +30,7 @@ constexpr int kQ8Offset = 0;
 MILLRACE_INLINE int64_t paddedK(WeightFormat format, int64_t k) {
   return format == WeightFormat::bf16 ? roundUp(k, 2) : roundUp(k, blockSize(format).elements);
 }
-// Bytes of `k` steps of a tile, or of a row of a format kept as stored; k is a multiple of the format's padding.
+// Bytes of `k` steps of a tile; k is a multiple of the format's padding.
 MILLRACE_INLINE int64_t stepsBytes(WeightFormat format, int64_t k) {
   switch (format) {
     case WeightFormat::f32: return k * kTileOutputs * 4;
@@ -38,11 +38,11 @@ MILLRACE_INLINE int64_t stepsBytes(WeightFormat format, int64_t k) {
     case WeightFormat::bf16: return k * kTileOutputs * 2;
     case WeightFormat::q8_0: return k / kQ8Group * kQ8GroupBytes;
     case WeightFormat::q4_0: return k / kQ8Group * kQ4GroupBytes;
-    default: return bytesOf(format, k) * (keptAsStored(format) ? 1 : kTileOutputs);
+    default: return bytesOf(format, k) * kTileOutputs;
   }
 }
 MILLRACE_INLINE int64_t tileBytes(WeightFormat format, int64_t k) {
-  return keptAsStored(format) ? bytesOf(format, k) * kTileOutputs : roundUp(stepsBytes(format, paddedK(format, k)), 64);
+  return roundUp(stepsBytes(format, paddedK(format, k)), 64);
 }
 
 // How x lies in scratch for a kernel.
@@ -53,11 +53,12 @@ enum class Stored { f32, bf16, int8, int8WithHalfSums };
 struct RoundedRows {
   const uint8_t* data;
   int64_t stride;
-  // int8: scale of each group (int8-group32) or of the row (int8-token), and for each group -offset * (sum of its values).
+  // int8: the scale of each group, and -offset * (sum of its values). Under int8-token scales are 1 and the row's own scale stands apart.
   const float* scales;
   const int32_t* corrections;
   int64_t groups;           // groups of 32 in a row
   const int32_t* halfSums;  // int8WithHalfSums: sums of the values of each half of a group
+  const float* rowScales;   // int8-token: of each row; else null
 };
 
 // Writes the rows of args.x as `stored` under args.activation into args.scratch. f32 values under f32 may be read in place.
@@ -74,7 +75,6 @@ RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offs
 // y = sum when `first`, else y + sum; then + bias where bias is not null. Cutting a segment into pieces changes no bit: the sums are only put down.
 struct TileJob {
   const uint8_t* weights;   // first step of the piece
-  int64_t rowStride;        // bytes from one output's weights to the next, in formats kept as stored
   RoundedRows x;            // whole rows; the piece starts at column kBegin
   int32_t kBegin, kCount;   // kCount is padded as the format asks
   int32_t rowBegin, rowEnd;
@@ -95,18 +95,21 @@ constexpr int kStepBytes = 256;
 
 using TileKernel = void (*)(const TileJob&);
 
-// linear_float.cc: packed formats, x as f32. linear_bf16.cc: bf16 by bf16. linear_q8_0.cc, linear_q4_0.cc: by int8. linear_blocks.cc: formats kept as
-// stored, any x. Null where the set has no such kernel.
+// linear_float.cc: x as f32. linear_bf16.cc: bf16 by bf16. linear_q8_0.cc, linear_q4_0.cc: by int8. Null where the set has no such kernel.
 TileKernel floatKernel(WeightFormat format);
 TileKernel bf16Kernel();
 TileKernel int8Kernel(bool tokenScale);
 TileKernel nibbleKernel(bool tokenScale);
-TileKernel blockKernel(WeightFormat format, Activation activation);
-// Formats packed by fields, any x; rows into their tile, and one back as f32 (linear_fields.cc).
+// Formats packed by fields, any x; rows into their tile, and one back as f32 (linear_fields.cc, linear_super_blocks.cc, linear_int_groups.cc, linear_code_books.cc).
 TileKernel fieldsKernel(WeightFormat format, Activation activation);
+TileKernel superBlockKernel(WeightFormat format, Activation activation);
+TileKernel integerGroupKernel(WeightFormat format, Activation activation);
+TileKernel codeBookKernel(WeightFormat format, Activation activation);
+// FP8 and NF4, x as f32 or, where the set has such a kernel, bf16; else null (linear_float_groups.cc).
+TileKernel floatGroupKernel(WeightFormat format, Stored stored);
 void packFields(WeightFormat format, uint8_t* tile, int lane, int rows, int32_t k, const uint8_t* source);
 void unpackFields(WeightFormat format, const uint8_t* tile, int lane, int32_t k, float* out);
-// A row of stored blocks as f32.
+// A row of stored blocks as f32 (linear_blocks.cc).
 void unpackBlockRow(WeightFormat format, const uint8_t* row, int32_t k, float* out);
 
 // The kernel of a format and activation, and how it wants x (linear.cc).
@@ -158,6 +161,20 @@ MILLRACE_INLINE void putRows(const TileJob& job, int row, int column, const Vec 
   for (int m = 0; m < MR; m++) {
     MILLRACE_UNROLL
     for (int j = 0; j < NR; j++) store(job.to + (row + m) * kTileOutputs + column + j * kLanes, sums[m][j]);
+  }
+}
+
+// Sums of a tile where they belong: down, or times the scales of rows that have one into y.
+template <int MR, int NR>
+MILLRACE_INLINE void finishTile(const TileJob& job, int row, int column, Vec (&sums)[MR][NR]) {
+  if (job.to != nullptr) return putRows<MR, NR>(job, row, column, sums);
+  MILLRACE_UNROLL
+  for (int m = 0; m < MR; m++) {
+    if (job.x.rowScales != nullptr) {
+      MILLRACE_UNROLL
+      for (int j = 0; j < NR; j++) sums[m][j] = mul(sums[m][j], set1(job.x.rowScales[row + m]));
+    }
+    finishRow<NR>(job, row + m, column, sums[m]);
   }
 }
 

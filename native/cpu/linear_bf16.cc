@@ -36,9 +36,7 @@ struct Bf16Tile {
         for (int j = 0; j < NR; j++) sums[m][j] = _mm512_dpbf16_ps(sums[m][j], pair[j], broadcast);
       }
     }
-    if (job.to != nullptr) return putRows<MR, NR>(job, row, 0, sums);
-    MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) finishRow<NR>(job, row + m, 0, sums[m]);
+    finishTile<MR, NR>(job, row, 0, sums);
   }
 };
 

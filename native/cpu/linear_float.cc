@@ -112,9 +112,7 @@ struct FloatTile {
         }
       }
     }
-    if (job.to != nullptr) return putRows<MR, NR>(job, row, column, sums);
-    MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) finishRow<NR>(job, row + m, column, sums[m]);
+    finishTile<MR, NR>(job, row, column, sums);
   }
 };
 

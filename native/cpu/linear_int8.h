@@ -1,8 +1,8 @@
 // int8 dot products of four steps of K per lane, for linear_q8_0.cc, linear_q4_0.cc and linear_blocks.cc. Private to them.
 //
-//   AVX-512   vpdpbusd: unsigned weights by signed x
-//   AVX2      vpmaddubsw, vpmaddwd
-//   portable  f32, in which sums of a group are exact: they stay below 2^24. SSE2 has no 32-bit integer product
+//   AVX-512, AVX-VNNI   vpdpbusd: unsigned weights by signed x
+//   AVX2                vpmaddubsw, vpmaddwd
+//   portable            f32, in which sums of a group are exact: they stay below 2^24. SSE2 has no 32-bit integer product
 #pragma once
 
 #include "linear.h"
@@ -32,6 +32,13 @@ MILLRACE_INLINE Sum dot4(Sum sum, Weights w, const uint8_t* x) {
 #endif
 }
 MILLRACE_INLINE Vec sumToFloat(Sum sum) { return _mm512_cvtepi32_ps(sum); }
+#elif defined(MILLRACE_VNNI)
+using Sum = __m256i;
+using Weights = __m256i;
+MILLRACE_INLINE Sum startSum(int32_t correction) { return _mm256_set1_epi32(correction); }
+MILLRACE_INLINE Weights prepare(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+MILLRACE_INLINE Sum dot4(Sum sum, Weights w, const uint8_t* x) { return _mm256_dpbusd_avx_epi32(sum, w, _mm256_set1_epi32(readAs<int32_t>(x))); }
+MILLRACE_INLINE Vec sumToFloat(Sum sum) { return _mm256_cvtepi32_ps(sum); }
 #elif defined(MILLRACE_AVX2)
 using Sum = __m256i;
 struct Weights {
@@ -67,6 +74,47 @@ MILLRACE_INLINE Sum dot4(Sum sum, const Weights& w, const uint8_t* x) {
 }
 MILLRACE_INLINE Vec sumToFloat(Sum sum) { return sum; }
 #endif
+
+// Adds kSteps times four steps of K: weights [kSteps][64][4] from w on, x rows `stride` bytes apart.
+template <int MR, int kSteps>
+MILLRACE_INLINE void dotSteps(Sum (&sums)[MR][kTileVectors], const uint8_t* w, const uint8_t* x, int64_t stride) {
+#if defined(MILLRACE_AVX512) && defined(__GNUC__)
+  if constexpr (MR == 3) {
+    // Twelve sums, as many totals, four weights and x are 29 registers: GCC spills some of them, and then loads are the bound.
+#define MILLRACE_ROW(a, b, c, d)                                                                                       \
+  "vpdpbusd %%zmm31, %%zmm27, %" #a "\n\tvpdpbusd %%zmm31, %%zmm28, %" #b "\n\tvpdpbusd %%zmm31, %%zmm29, %" #c "\n\t" \
+  "vpdpbusd %%zmm31, %%zmm30, %" #d "\n\t"
+#define MILLRACE_STEP(step)                                                                                      \
+  "vmovdqu64 " #step "*256(%[w]), %%zmm27\n\tvmovdqu64 " #step "*256+64(%[w]), %%zmm28\n\t"                      \
+  "vmovdqu64 " #step "*256+128(%[w]), %%zmm29\n\tvmovdqu64 " #step "*256+192(%[w]), %%zmm30\n\t"                 \
+  "vpbroadcastd " #step "*4(%[x]), %%zmm31\n\t" MILLRACE_ROW(0, 1, 2, 3)                                         \
+  "vpbroadcastd " #step "*4(%[x],%[stride]), %%zmm31\n\t" MILLRACE_ROW(4, 5, 6, 7)                               \
+  "vpbroadcastd " #step "*4(%[x],%[stride],2), %%zmm31\n\t" MILLRACE_ROW(8, 9, 10, 11)
+#define MILLRACE_FOUR_STEPS(w_, x_)                                                                                            \
+  asm(MILLRACE_STEP(0) MILLRACE_STEP(1) MILLRACE_STEP(2) MILLRACE_STEP(3)                                                      \
+      : "+v"(sums[0][0]), "+v"(sums[0][1]), "+v"(sums[0][2]), "+v"(sums[0][3]), "+v"(sums[1][0]), "+v"(sums[1][1]), "+v"(sums[1][2]), \
+        "+v"(sums[1][3]), "+v"(sums[2][0]), "+v"(sums[2][1]), "+v"(sums[2][2]), "+v"(sums[2][3])                                \
+      : [w] "r"(w_), [x] "r"(x_), [stride] "r"(stride)                                                                          \
+      : "xmm27", "xmm28", "xmm29", "xmm30", "xmm31", "memory")
+    MILLRACE_FOUR_STEPS(w, x);
+    if constexpr (kSteps == 8) MILLRACE_FOUR_STEPS(w + 4 * kStepBytes, x + 16);
+#undef MILLRACE_FOUR_STEPS
+#undef MILLRACE_STEP
+#undef MILLRACE_ROW
+    return;
+  }
+#endif
+  for (int step = 0; step < kSteps; step++, w += kStepBytes, x += 4) {
+    Weights weights[kTileVectors];
+    MILLRACE_UNROLL
+    for (int j = 0; j < kTileVectors; j++) weights[j] = prepare(w + j * kLanes * 4);
+    MILLRACE_UNROLL
+    for (int m = 0; m < MR; m++) {
+      MILLRACE_UNROLL
+      for (int j = 0; j < kTileVectors; j++) sums[m][j] = dot4(sums[m][j], weights[j], x + m * stride);
+    }
+  }
+}
 
 }  // namespace
 }  // namespace millrace::cpu::MILLRACE_ISA

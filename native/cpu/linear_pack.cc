@@ -1,5 +1,5 @@
 // Packing of weight matrices into the layout of linear.h, and single rows back out of it. Row-major sources: f32, f16, bf16 [n][k];
-// q8_0 [n][k / 32]{ f16 scale; int8[32] } and q4_0 [n][k / 32]{ f16 scale; nibbles[16] }, as in GGUF. Q4_1, Q5_0, Q5_1, Q4_K to Q6_K go field by field; other formats are copied. Streams: bound by memory.
+// q8_0 [n][k / 32]{ f16 scale; int8[32] } and q4_0 [n][k / 32]{ f16 scale; nibbles[16] }, as in GGUF. Other formats go field by field (linear_fields.cc). Streams: bound by memory.
 #include "linear.h"
 #include "linear_table.h"
 
@@ -76,16 +76,11 @@ void packTileRows(WeightFormat format, const TileRows& t) {
 }  // namespace
 
 size_t packedBytes(WeightFormat format, int32_t n, int32_t k) {
-  if (keptAsStored(format)) return static_cast<size_t>(bytesOf(format, k) * n);
   return static_cast<size_t>(ceilDiv(n, kTileOutputs) * tileBytes(format, k));
 }
 
 void packRows(PackedMatrix* w, int32_t rowBegin, int32_t numRows, const uint8_t* source) {
   const int64_t bytes = tileBytes(w->format, w->k), rowBytes = bytesOf(w->format, w->k);
-  if (keptAsStored(w->format)) {
-    std::memcpy(w->data + rowBytes * rowBegin, source, static_cast<size_t>(rowBytes * numRows));
-    return;
-  }
   const int32_t end = rowBegin + numRows;
   for (int32_t row = rowBegin; row < end;) {
     const int32_t lane = row % kTileOutputs, rows = smaller(end - row, kTileOutputs - lane);
@@ -99,10 +94,9 @@ void packRows(PackedMatrix* w, int32_t rowBegin, int32_t numRows, const uint8_t*
 }
 
 void unpackRow(const PackedMatrix& w, int32_t row, float* out) {
-  if (keptAsStored(w.format)) return unpackBlockRow(w.format, w.data + bytesOf(w.format, w.k) * row, w.k, out);
   const uint8_t* tile = w.data + row / kTileOutputs * tileBytes(w.format, w.k);
   const int lane = row % kTileOutputs;
-  if (isPackedByFields(w.format)) return unpackFields(w.format, tile, lane, w.k, out);
+  if (w.format > WeightFormat::q4_0) return unpackFields(w.format, tile, lane, w.k, out);
   const auto half = [&](int64_t index) {
     uint16_t h;
     std::memcpy(&h, tile + index * 2, 2);

@@ -21,10 +21,14 @@ MILLRACE_INLINE Sum addNibbles(Sum sum, Nibbles w, const uint8_t* x) { return do
 using Nibbles = __m256i;
 MILLRACE_INLINE Nibbles loadNibbles(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 template <int kShift> MILLRACE_INLINE Nibbles takeNibbles(Nibbles v) { return _mm256_and_si256(_mm256_srli_epi16(v, kShift), _mm256_set1_epi8(15)); }
+#if defined(MILLRACE_VNNI)
+MILLRACE_INLINE Sum addNibbles(Sum sum, Nibbles w, const uint8_t* x) { return dot4(sum, w, x); }
+#else
 MILLRACE_INLINE Sum addNibbles(Sum sum, Nibbles w, const uint8_t* x) {
   const __m256i pairs = _mm256_maddubs_epi16(w, _mm256_set1_epi32(readAs<int32_t>(x)));
   return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
+#endif
 #else
 using Nibbles = VecI;
 MILLRACE_INLINE Nibbles loadNibbles(const uint8_t* p) { return loadInt(p); }
@@ -83,15 +87,7 @@ struct NibbleTile {
         }
       }
     }
-    if (job.to != nullptr) return putRows<MR, NR>(job, row, column, totals);
-    MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) {
-      if (kTokenScale) {
-        MILLRACE_UNROLL
-        for (int j = 0; j < NR; j++) totals[m][j] = mul(totals[m][j], set1(job.x.scales[row + m]));
-      }
-      finishRow<NR>(job, row + m, column, totals[m]);
-    }
+    finishTile<MR, NR>(job, row, column, totals);
   }
 };
 

@@ -6,8 +6,8 @@
 //   portable  f32, in which these sums are exact
 // int8-token has one scale per row: it joins after the sum of the segment. Work split: linear.cc. Two or three FP operations per eight
 // vpdpbusd put the ceiling at about 80 % of the int8 peak.
-// Measured (as in linear_bf16.cc): AVX-512, 128 rows and more: 58-65 % of the vpdpbusd peak (1045 GOP/s), 32 rows 53-61 %, 8 rows 35-39 % (26 GB/s of
-// weights); AVX2 60 % of twice its f32 peak. Totals kept in memory to free registers for a 6 x 4 tile were slower (50-55 %).
+// Measured (as in linear_bf16.cc): AVX-512, 512 rows 64-68 % of the vpdpbusd peak (1,090 GOP/s), 128 rows 61-65 %, 32 rows 59-60 %, 8 rows 35-39 % (26 GB/s of
+// weights); many rows take a segment in pieces of 256 steps that stay in L1 (without: 51-53 % in the same hour); AVX2 60 % of twice its f32 peak. Totals kept in memory to free registers for a 6 x 4 tile were slower (50-55 %).
 #include "linear_int8.h"
 
 namespace millrace::cpu::MILLRACE_ISA {
@@ -34,7 +34,8 @@ struct Int8Tile {
         MILLRACE_UNROLL
         for (int j = 0; j < NR; j++) sums[m][j] = startSum(job.x.corrections[firstGroup + m * job.x.groups + g]);
       }
-      addGroup<MR>(group + kTileOutputs * 2 + column * 4, x, fetch, sums);
+      for (int k = 0; k < kQ8Group; k += 4) fetch.step();
+      dotSteps<MR, 8>(sums, group + kTileOutputs * 2 + column * 4, x, job.x.stride);
       MILLRACE_UNROLL
       for (int j = 0; j < NR; j++) {
         const Vec weightScale = loadF16(reinterpret_cast<const uint16_t*>(group) + column + j * kLanes);
@@ -45,31 +46,7 @@ struct Int8Tile {
         }
       }
     }
-    if (job.to != nullptr) return putRows<MR, NR>(job, row, column, totals);
-    MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) {
-      if (kTokenScale) {
-        MILLRACE_UNROLL
-        for (int j = 0; j < NR; j++) totals[m][j] = mul(totals[m][j], set1(job.x.scales[row + m]));
-      }
-      finishRow<NR>(job, row + m, column, totals[m]);
-    }
-  }
-
-  // Exact sums of a group of K.
-  template <int MR>
-  MILLRACE_INLINE void addGroup(const uint8_t* w, const uint8_t* x, Fetch& fetch, Sum (&sums)[MR][kTileVectors]) {
-    for (int k = 0; k < kQ8Group; k += 4, w += kStepBytes) {
-      Weights weights[kTileVectors];
-      MILLRACE_UNROLL
-      for (int j = 0; j < kTileVectors; j++) weights[j] = prepare(w + j * kLanes * 4);
-      fetch.step();
-      MILLRACE_UNROLL
-      for (int m = 0; m < MR; m++) {
-        MILLRACE_UNROLL
-        for (int j = 0; j < kTileVectors; j++) sums[m][j] = dot4(sums[m][j], weights[j], x + m * job.x.stride + k);
-      }
-    }
+    finishTile<MR, NR>(job, row, column, totals);
   }
 };
 

@@ -54,17 +54,18 @@ MILLRACE_INLINE int32_t quantizeRun(const float* x, int n, float inverse, int8_t
   return sum;
 }
 
-void rowToInt8(const float* x, int k, bool wholeRow, int32_t offset, int8_t* q, float* scales, int32_t* corrections, int32_t* halfSums) {
-  float scale = 0.0f, inverse = 0.0f;
-  if (wholeRow) {
+// `rowScale` is null for a scale of each group.
+void rowToInt8(const float* x, int k, float* rowScale, int32_t offset, int8_t* q, float* scales, int32_t* corrections, int32_t* halfSums) {
+  float scale = 1.0f, inverse = 0.0f;
+  if (rowScale != nullptr) {
     const float largest = largestMagnitude(x, k);
-    scales[0] = scaleOf(largest);
+    *rowScale = scaleOf(largest);
     inverse = inverseScale(largest);
   }
   for (int g = 0; g * kQ8Group < k; g++) {
     const float* run = x + g * kQ8Group;
     const int n = smaller(kQ8Group, k - g * kQ8Group);
-    if (!wholeRow) {
+    if (rowScale == nullptr) {
 #if defined(MILLRACE_AVX512)
       const float largest = n == kQ8Group ? largestOfGroup(run) : largestMagnitude(run, n);
 #else
@@ -72,8 +73,8 @@ void rowToInt8(const float* x, int k, bool wholeRow, int32_t offset, int8_t* q, 
 #endif
       scale = scaleOf(largest);
       inverse = inverseScale(largest);
-      scales[g] = scale;
     }
+    scales[g] = scale;
     const int32_t sum = quantizeRun(run, n, inverse, q + g * kQ8Group);
     corrections[g] = -offset * sum;
     if (halfSums == nullptr) continue;
@@ -121,7 +122,7 @@ RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offs
   const int k = args.weight->k;
   const bool wholeRow = args.activation == Activation::int8Token;
   if (stored == Stored::f32 && args.activation == Activation::f32 && k % 4 == 0 && gather == nullptr)
-    return {reinterpret_cast<const uint8_t*>(args.x.data), args.x.stride * 4, nullptr, nullptr, 0, nullptr};
+    return {reinterpret_cast<const uint8_t*>(args.x.data), args.x.stride * 4, nullptr, nullptr, 0, nullptr, nullptr};
 
   // One cache line more than the row: rows a power of two apart would meet in the same cache sets.
   const int64_t elementBytes = stored == Stored::f32 ? 4 : stored == Stored::bf16 ? 2 : 1;
@@ -131,6 +132,7 @@ RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offs
   float* scales = reinterpret_cast<float*>(data + stride * args.rows);
   int32_t* corrections = reinterpret_cast<int32_t*>(scales + groups * args.rows);
   int32_t* halfSums = stored == Stored::int8WithHalfSums ? corrections + groups * args.rows : nullptr;
+  float* rowScales = wholeRow && (stored == Stored::int8 || stored == Stored::int8WithHalfSums) ? scales + groups * 4 * args.rows : nullptr;
 
   const auto round = [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; row++) {
@@ -142,7 +144,7 @@ RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offs
         case Stored::bf16: rowToBf16(x, k, reinterpret_cast<uint16_t*>(out)); break;
         case Stored::int8:
         case Stored::int8WithHalfSums:
-          rowToInt8(x, k, wholeRow, offset, reinterpret_cast<int8_t*>(out), scales + (wholeRow ? row : row * groups), corrections + row * groups,
+          rowToInt8(x, k, rowScales == nullptr ? nullptr : rowScales + row, offset, reinterpret_cast<int8_t*>(out), scales + row * groups, corrections + row * groups,
                     halfSums == nullptr ? nullptr : halfSums + row * groups * 2);
           break;
       }
@@ -153,7 +155,7 @@ RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offs
   const int64_t tiles = ceilDiv(args.rows, rowsPerTile);
   if (tiles == 1) round(0, args.rows);
   else pool.parallel(tiles, [&](int64_t tile, int) { round(tile * rowsPerTile, smaller<int64_t>(args.rows, (tile + 1) * rowsPerTile)); });
-  return {data, stride, scales, corrections, groups, halfSums};
+  return {data, stride, scales, corrections, groups, halfSums, rowScales};
 }
 
 }  // namespace millrace::cpu::MILLRACE_ISA

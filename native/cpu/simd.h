@@ -13,13 +13,18 @@
 
 #if defined(__AVX512F__) && defined(__AVX512BF16__) && defined(__AVX512VNNI__)
 #define MILLRACE_AVX512 1
+#define MILLRACE_VNNI 1  // vpdpbusd: sums of four products of unsigned by signed bytes
 #elif defined(__AVX2__)
 #define MILLRACE_AVX2 1
+#if defined(__AVXVNNI__)
+#define MILLRACE_VNNI 1
+#endif
 #endif
 
 #if defined(MILLRACE_AVX512) || defined(MILLRACE_AVX2)
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 on its own AVX-512 header, where values are undefined on purpose
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #endif
 #include <immintrin.h>
 #elif !defined(__GNUC__)

@@ -72,7 +72,7 @@ double readGigabytes(ThreadPool& pool, const uint64_t* data, size_t words) {
 }
 
 void benchLinear(const KernelTable& table, WeightFormat format, Activation activation, const char* name, ThreadPool& pool, double peak) {
-  for (auto [n, k] : {std::pair{4864, 896}, {896, 4864}}) {
+  for (auto [n, k] : {std::pair{4864, 1024}, {1024, 4864}}) {
     const size_t bytes = table.packedBytes(format, n, k);
     const int copies = static_cast<int>(200'000'000 / bytes) + 1;  // more than the caches hold
     Buffer weights(bytes * copies);
@@ -136,18 +136,20 @@ void bench(const KernelTable& table) {
 #endif
   Buffer memory(400'000'000);
   std::printf("%s: peaks f32 %.0f GFLOP/s, bf16 %.0f, int8 %.0f, memory %.1f GB/s\n", table.isa, fma, bf16, int8, readGigabytes(pool, memory.as<uint64_t>(), 50'000'000));
-  const char* only = std::getenv("ONLY");
-  const auto wanted = [&](const char* name) { return only == nullptr || std::string(only) == name; };
-  if (wanted("bf16")) benchLinear(table, WeightFormat::bf16, Activation::bf16, "bf16 by bf16", pool, bf16);
-  if (wanted("q8g")) benchLinear(table, WeightFormat::q8_0, Activation::int8Group32, "q8_0 by int8-group32", pool, int8);
-  if (wanted("q8t")) benchLinear(table, WeightFormat::q8_0, Activation::int8Token, "q8_0 by int8-token", pool, int8);
-  if (wanted("f32")) benchLinear(table, WeightFormat::f32, Activation::f32, "f32 by f32", pool, fma);
-  if (wanted("f16")) benchLinear(table, WeightFormat::f16, Activation::f32, "f16 by f32", pool, fma);
-  if (wanted("bf16f")) benchLinear(table, WeightFormat::bf16, Activation::f32, "bf16 by f32", pool, fma);
-  if (wanted("q4g")) benchLinear(table, WeightFormat::q4_0, Activation::int8Group32, "q4_0 by int8-group32", pool, int8);
-  if (wanted("q4k")) benchLinear(table, WeightFormat::q4_k, Activation::int8Group32, "q4_k by int8-group32", pool, int8);
-  if (wanted("q6k")) benchLinear(table, WeightFormat::q6_k, Activation::int8Group32, "q6_k by int8-group32", pool, int8);
-  if (wanted("q8f")) benchLinear(table, WeightFormat::q8_0, Activation::f32, "q8_0 by f32", pool, fma);
+  const char* only = std::getenv("ONLY");  // names, with commas
+  const auto wanted = [&](const std::string& name) { return only == nullptr || ("," + std::string(only) + ",").find("," + name + ",") != std::string::npos; };
+  for (int f = 0; f < static_cast<int>(WeightFormat::count); f++) {
+    const WeightFormat format = WeightFormat(f);
+    const bool isInteger = f >= static_cast<int>(WeightFormat::q8_0) && !hasFloatLevels(format);
+    for (int a = 0; a < 4; a++) {
+      const Activation activation = Activation(a);
+      const bool byInt8 = a >= 2 && isInteger, byBf16 = a == 1 && (format == WeightFormat::bf16 || hasFloatLevels(format));
+      const std::string name = std::string(kFormats[f]) + " by " + kActivations[a];
+      // Without names: each format with the activations that it usually meets.
+      const bool usual = byInt8 ? a == 2 : byBf16 || (a == 0 && f < 2);
+      if (only == nullptr ? usual : wanted(name) || (usual && wanted(kFormats[f]))) benchLinear(table, format, activation, name.c_str(), pool, byInt8 ? int8 : byBf16 ? bf16 : fma);
+    }
+  }
   if (wanted("attention")) benchAttention(table, pool);
 }
 

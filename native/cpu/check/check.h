@@ -16,6 +16,10 @@ void checkAttention(const KernelTable&);
 void checkRope(const KernelTable&);
 void bench(const KernelTable&);
 
+// Names by number.
+extern const char* const kFormats[];
+extern const char* const kActivations[];
+
 // Reproducible values, roughly normal.
 class Random {
  public:

@@ -40,14 +40,14 @@ uint16_t f16Bits(float f) {
   return static_cast<uint16_t>(sign | value);
 }
 
-namespace {
-
-const char* const kFormats[] = {
+extern const char* const kFormats[] = {
 #define MILLRACE_FORMAT(name, elements, bytes) #name,
     MILLRACE_WEIGHT_FORMATS(MILLRACE_FORMAT)
 #undef MILLRACE_FORMAT
 };
-const char* const kActivations[] = {"f32", "bf16", "int8-group32", "int8-token"};
+extern const char* const kActivations[] = {"f32", "bf16", "int8-group32", "int8-token"};
+
+namespace {
 
 struct Matrix {
   std::vector<uint8_t> source;

@@ -11,12 +11,27 @@
 #include "../thread_pool.h"
 #include "check.h"
 
+// Sets that are compiled for this check alone, as yet.
+#ifdef MILLRACE_WITH_AVXVNNI
+namespace millrace::cpu::avxvnni { const KernelTable& kernelTable(); }
+#endif
+
 namespace millrace::cpu::check {
 
 std::vector<const KernelTable*> tables(const std::vector<std::string>& wanted) {
-  std::vector<const KernelTable*> all = {&portable::kernelTable()};
+  std::vector<const KernelTable*> all;
+#ifdef MILLRACE_WITH_PORTABLE
+  all.push_back(&portable::kernelTable());
+#endif
+#ifdef MILLRACE_WITH_AVX2
   all.push_back(&avx2::kernelTable());
+#endif
+#ifdef MILLRACE_WITH_AVXVNNI
+  all.push_back(&avxvnni::kernelTable());
+#endif
+#ifdef MILLRACE_WITH_AVX512
   all.push_back(&avx512::kernelTable());
+#endif
   std::vector<const KernelTable*> chosen;
   for (const KernelTable* table : all) {
     bool take = wanted.empty();

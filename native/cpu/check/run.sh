@@ -1,12 +1,28 @@
 #!/bin/sh
-# Builds and runs the kernel check: run.sh [check|bench] [portable|avx2|avx512 ...]. Needs g++ or clang++ (CXX) on x86-64.
+# Builds and runs the kernel check: run.sh [check|bench] [portable|avx2|avxvnni|avx512 ...]; without instruction sets, all of this machine's processor
+# family. Needs g++ or clang++; CXX may be a cross compiler, and then RUN an emulator: CXX=aarch64-linux-gnu-g++ RUN="qemu-aarch64 -L /usr/aarch64-linux-gnu".
 set -e
 cd "$(dirname "$0")/.."
-out="${TMPDIR:-/tmp}/millrace-kernels-check"
-mkdir -p "$out"
+mode="${1:-check}"
+[ $# -gt 0 ] && shift
 cxx="${CXX:-g++}"
+machine="$("$cxx" -dumpmachine)"
+case "$machine" in
+  x86_64*) known="portable avx2 avxvnni avx512" ;;
+  aarch64*) known="portable" ;;
+  *) known="portable" ;;
+esac
+isas="${*:-$known}"
+out="${TMPDIR:-/tmp}/millrace-kernels-check/$machine"
+mkdir -p "$out"
 avx2="-mavx2 -mfma -mf16c -mbmi2"
-avx512="$avx2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mprefer-vector-width=512"
+flags() {
+  case "$1" in
+    avx2) echo "$avx2" ;;
+    avxvnni) echo "$avx2 -mavxvnni" ;;
+    avx512) echo "$avx2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mprefer-vector-width=512" ;;
+  esac
+}
 # Compiles a source into an object unless the object is newer than it and all headers.
 compile() {
   object="$1"; source="$2"; shift 2
@@ -14,12 +30,26 @@ compile() {
     "$cxx" -std=c++17 -O3 -ffp-contract=off -Wall -Wextra "$@" -c "$source" -o "$object"
   fi
 }
-for name in linear linear_float linear_bf16 linear_q8_0 linear_q4_0 linear_blocks linear_fields linear_pack quantize_activation kv_cache attention attention_split attention_direct attention_latent head_linear rope kernel_table elementwise; do
-  compile "$out/portable.$name.o" "$name.cc" -DMILLRACE_ISA=portable
-  compile "$out/avx2.$name.o" "$name.cc" -DMILLRACE_ISA=avx2 $avx2
-  compile "$out/avx512.$name.o" "$name.cc" -DMILLRACE_ISA=avx512 $avx512
+objects=""
+defines=""
+for isa in $isas; do
+  defines="$defines -DMILLRACE_WITH_$(echo "$isa" | tr a-z A-Z)"
+  for source in linear*.cc quantize_activation.cc kv_*.cc limit_kernels.cc attention*.cc head_linear.cc expert_linear.cc moe_route.cc rope.cc kernel_table.cc elementwise.cc; do
+    object="$out/$isa.${source%.cc}.o"
+    # shellcheck disable=SC2046
+    compile "$object" "$source" -DMILLRACE_ISA="$isa" $(flags "$isa")
+    objects="$objects $object"
+  done
 done
-for name in kernels_check check_linear check_attention bench; do compile "$out/$name.o" "check/$name.cc"; done
+for name in check_linear check_attention bench; do
+  compile "$out/$name.o" "check/$name.cc"
+  objects="$objects $out/$name.o"
+done
 compile "$out/thread_pool.o" thread_pool.cc
-"$cxx" "$out"/*.o -o "$out/kernels_check" -lpthread
-exec "$out/kernels_check" "$@"
+# The list of sets is compiled in: one file, each time.
+# shellcheck disable=SC2086
+"$cxx" -std=c++17 -O1 $defines -c check/kernels_check.cc -o "$out/kernels_check.o"
+# shellcheck disable=SC2086
+"$cxx" $objects "$out/thread_pool.o" "$out/kernels_check.o" -o "$out/kernels_check" -lpthread
+# shellcheck disable=SC2086
+exec $RUN "$out/kernels_check" "$mode" $isas
