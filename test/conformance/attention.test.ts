@@ -370,7 +370,8 @@ for (const { name, open, keeps } of [...(await candidates()), await emulatedGpu(
       },
     );
 
-    test.each([{}, { activation: 'bf16', dtype: 'bf16' }, { activation: 'bf16', dtype: 'int4', headDim: 20 }] as const)(
+    const drafted: Partial<Case>[] = [{}, { activation: 'bf16', dtype: 'bf16' }, { activation: 'bf16', dtype: 'int4', headDim: 20 }];
+    test.each(drafted.filter(({ activation }) => rounds(activation)))(
       'draft tokens that name their ancestors attend as the linear computation does, bit for bit: %o',
       async (given) => {
         const options: Case = { ...plain, window: 250, ...given };
