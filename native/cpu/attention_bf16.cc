@@ -11,7 +11,7 @@
 //
 // Measured (2 threads of a Zen 5 server part beside other work, limits in the same process; 14 heads on 2 KV heads of 64): 256 queries over 4,096 keys 46 to
 // 53 % of the bf16 peak (474 GFLOP/s of bf16, 1.7 times attention_split.cc on f16 in the same run), the rest is softmax and packing; a token at 8,192 keys of
-// bf16 reads 41 GB/s of 71 GB/s that memory gave, of int8 21 (103 us a layer both: the dot products wait for each other).
+// bf16 reads 41 GB/s of 71 GB/s that memory gave, of int8 21 (103 us a layer both: memory is not what binds it).
 #include "attention_bf16.h"
 #include "attention_direct.h"
 #include "attention_pairs.h"
