@@ -53,7 +53,7 @@ const effects: Readonly<Record<string, Effect>> = {
   min_p: greedy('minP', 1),
   top_n_sigma: greedy('topNSigma', 1e-4),
   repetition_penalty: changes('repetitionPenalty', 3),
-  presence_penalty: changes('presencePenalty', 2),
+  presence_penalty: changes('presencePenalty', 2, { temperature: 2 }), // what the pocket model is sure of, 2 does not change
   frequency_penalty: changes('frequencyPenalty', 2),
   typical_p: changes('typicalP', 0.05),
   xtc_probability: changes('xtcProbability', 1, { xtc_threshold: 0.01 }),
