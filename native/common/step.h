@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "error.h"
 #include "plan.h"
 
 namespace millrace {
@@ -48,6 +49,19 @@ class ProgramShape {
   // Throws CONFIG_INVALID.
   ProgramShape(Plan plan, int32_t maxTokens, int32_t maxLogitRows);
   ~ProgramShape() = default;
+
+  // Those that a device holds must be those of the plan. Throws PLAN_INVALID.
+  template <class Weight>
+  void checkWeights(const std::vector<std::shared_ptr<Weight>>& weights) const {
+    require(weights.size() == plan_.weights.size(), "PLAN_INVALID", "The number of weights is not that of the plan.");
+    for (size_t i = 0; i < weights.size(); i++) {
+      require(weights[i] != nullptr, "PLAN_INVALID", "A weight is missing.");
+      const PlanWeight& wanted = plan_.weights[i];
+      const PlanWeight& given = weights[i]->shape();
+      const bool same = wanted.rank == given.rank && wanted.rows == given.rows && wanted.columns == given.columns && wanted.format == given.format;
+      require(same, "PLAN_INVALID", "A weight has another shape or format than the plan says.");
+    }
+  }
 
   const Plan plan_;
   const int32_t maxTokens_, maxLogitRows_;

@@ -12,23 +12,12 @@ namespace millrace::cpu {
 Program::Program(Plan plan, std::vector<std::shared_ptr<Weight>> weights, const KernelTable& kernels, int32_t maxTokens, int32_t maxLogitRows,
                  int numThreads)
     : ProgramShape(std::move(plan), maxTokens, maxLogitRows), weights_(std::move(weights)), kernels_(kernels) {
-  checkWeights();
+  checkWeights(weights_);
   checkPlan(plan_);
   checkSupport();
   arena_ = Memory(static_cast<size_t>(millrace::arenaBytes(plan_, maxTokens, maxLogitRows)), "activations");
   tokenIds_ = Memory(static_cast<size_t>(maxTokens) * sizeof(int32_t), "token ids");
   allocateScratch(numThreads);
-}
-
-void Program::checkWeights() const {
-  require(weights_.size() == plan_.weights.size(), "PLAN_INVALID", "The number of weights is not that of the plan.");
-  for (size_t i = 0; i < weights_.size(); i++) {
-    require(weights_[i] != nullptr, "PLAN_INVALID", "A weight is missing.");
-    const PlanWeight& wanted = plan_.weights[i];
-    const PlanWeight& given = weights_[i]->shape();
-    const bool same = wanted.rank == given.rank && wanted.rows == given.rows && wanted.columns == given.columns && wanted.format == given.format;
-    require(same, "PLAN_INVALID", "A weight has another shape or format than the plan says.");
-  }
 }
 
 void Program::checkSupport() const {

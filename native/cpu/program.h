@@ -34,7 +34,6 @@ class Program final : public ProgramShape {
   std::vector<std::string> kernelNames() const;
 
  private:
-  void checkWeights() const;
   void checkSupport() const;
   void allocateScratch(int numThreads);
 

@@ -10,7 +10,7 @@ namespace millrace::cuda {
 
 Program::Program(Plan plan, std::vector<std::shared_ptr<Weight>> weights, int32_t maxTokens, int32_t maxLogitRows, const Stream& stream, bool describes)
     : ProgramShape(std::move(plan), maxTokens, maxLogitRows), weights_(std::move(weights)) {
-  checkWeights();
+  checkWeights(weights_);
   cpu::checkPlan(plan_);
   checkSupport();
   arenaBytes_ = static_cast<size_t>(millrace::arenaBytes(plan_, maxTokens, maxLogitRows));
@@ -23,17 +23,6 @@ Program::Program(Plan plan, std::vector<std::shared_ptr<Weight>> weights, int32_
   arena_ = Buffer(arenaBytes_, "activations");
   scratch_ = Buffer(scratchBytes_, "rounded activations");
   uploadConstants(stream);
-}
-
-void Program::checkWeights() const {
-  require(weights_.size() == plan_.weights.size(), "PLAN_INVALID", "The number of weights is not that of the plan.");
-  for (size_t i = 0; i < weights_.size(); i++) {
-    require(weights_[i] != nullptr, "PLAN_INVALID", "A weight is missing.");
-    const PlanWeight& wanted = plan_.weights[i];
-    const PlanWeight& given = weights_[i]->shape();
-    const bool same = wanted.rank == given.rank && wanted.rows == given.rows && wanted.columns == given.columns && wanted.format == given.format;
-    require(same, "PLAN_INVALID", "A weight has another shape or format than the plan says.");
-  }
 }
 
 void Program::checkSupport() const {

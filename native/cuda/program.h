@@ -26,7 +26,6 @@ class Program final : public ProgramShape {
   std::vector<std::string> kernelNames() const;
 
  private:
-  void checkWeights() const;
   void checkSupport() const;
   void uploadConstants(const Stream& stream);
 
