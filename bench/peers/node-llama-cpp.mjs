@@ -4,62 +4,25 @@
  *
  * node node-llama-cpp.mjs MODEL.gguf [--threads 2] [--batch-size 1,8,16] [--input-len 512] [--decode-input-len 32] [--output-len 64] ...
  */
-import { parseArgs } from 'node:util';
 import { getLlama } from 'node-llama-cpp';
+import { readJobs, report } from './jobs.mjs';
 
-const defaults = {
-  threads: '2',
-  'prefill-batch-size': '1',
-  'batch-size': '1,8,16',
-  'input-len': '512',
-  'decode-input-len': '32',
-  'output-len': '64',
-  depth: '',
-  warmup: '1',
-  repetitions: '5',
-};
-const options = Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }]));
-const { values, positionals } = parseArgs({ options, allowPositionals: true });
-const number = (name) => Number(values[name]);
-const numbers = (name) => values[name].split(',').filter(Boolean).map(Number);
-
-const llama = await getLlama({ gpu: false, build: 'never', maxThreads: number('threads'), logLevel: 'error' });
-const model = await llama.loadModel({ modelPath: positionals[0], gpuLayers: 0 });
+const asked = readJobs();
+const llama = await getLlama({ gpu: false, build: 'never', maxThreads: asked.threads, logLevel: 'error' });
+const model = await llama.loadModel({ modelPath: asked.model, gpuLayers: 0 });
 const vocabSize = model.fileInfo.metadata.tokenizer.ggml.tokens.length;
 
-const jobs = [
-  ...numbers('prefill-batch-size').map((rows) => ({ phase: 'prefill', batchSize: rows, inputLen: number('input-len'), outputLen: 1 })),
-  ...numbers('batch-size').map((rows) => ({
-    phase: 'decode',
-    batchSize: rows,
-    inputLen: number('decode-input-len'),
-    outputLen: number('output-len'),
-  })),
-  ...numbers('depth').map((inputLen) => ({ phase: 'decode', batchSize: 1, inputLen, outputLen: number('output-len'), isDeep: true })),
-];
-const results = [];
-for (const { isDeep = false, ...job } of jobs) {
-  const warmup = isDeep ? 0 : number('warmup');
-  const repetitions = isDeep ? 1 : number('repetitions');
+await report(`node-llama-cpp 3.22.1 ${llama.cpuMathCores} cores`, asked, async (job) => {
   const context = await model.createContext({
     sequences: job.batchSize,
     contextSize: job.inputLen + job.outputLen + 8,
     batchSize: Math.max(512, job.batchSize),
-    threads: number('threads'),
+    threads: asked.threads,
     flashAttention: true,
   });
   const sequences = Array.from({ length: job.batchSize }, () => context.getSequence());
-  const rates = [];
-  for (let i = 0; i < warmup + repetitions; i++) {
-    const rate = await measure(sequences, job);
-    if (i >= warmup) rates.push(rate);
-  }
-  await context.dispose();
-  rates.sort((a, b) => a - b);
-  const median = (rates[(rates.length - 1) >> 1] + rates[rates.length >> 1]) / 2;
-  results.push({ ...job, tokensPerSecond: { median, min: rates[0], max: rates.at(-1) }, hostMsPerStep: null });
-}
-console.log(JSON.stringify({ engine: `node-llama-cpp 3.22.1 ${llama.cpuMathCores} cores`, model: positionals[0], results }));
+  return { measure: () => measure(sequences, job), close: () => context.dispose() };
+});
 await llama.dispose();
 
 async function measure(sequences, { phase, inputLen, outputLen }) {

@@ -5,53 +5,20 @@
  * node onnxruntime.mjs MODEL.onnx [--config config.json] [--threads 2] [--batch-size 1,8,16] [--input-len 512] [--decode-input-len 32] [--output-len 64] ...
  */
 import fs from 'node:fs';
-import { parseArgs } from 'node:util';
 import ort from 'onnxruntime-node';
+import { readJobs, report } from './jobs.mjs';
 
-const defaults = {
-  config: '',
-  threads: '2',
-  'prefill-batch-size': '1',
-  'batch-size': '1,8,16',
-  'input-len': '512',
-  'decode-input-len': '32',
-  'output-len': '64',
-  depth: '',
-  warmup: '1',
-  repetitions: '5',
-};
-const options = Object.fromEntries(Object.entries(defaults).map(([name, value]) => [name, { type: 'string', default: value }]));
-const { values, positionals } = parseArgs({ options, allowPositionals: true });
-const number = (name) => Number(values[name]);
-const numbers = (name) => values[name].split(',').filter(Boolean).map(Number);
-const config = JSON.parse(fs.readFileSync(values.config, 'utf8'));
+const asked = readJobs({ config: '' });
+const config = JSON.parse(fs.readFileSync(asked.values.config, 'utf8'));
 const headDim = config.head_dim ?? config.hidden_size / config.num_attention_heads;
-const session = await ort.InferenceSession.create(positionals[0], {
+const session = await ort.InferenceSession.create(asked.model, {
   executionProviders: ['cpu'],
   graphOptimizationLevel: 'all',
-  intraOpNumThreads: number('threads'),
+  intraOpNumThreads: asked.threads,
   interOpNumThreads: 1,
 });
 
-const often = { warmup: number('warmup'), repetitions: number('repetitions') };
-const outputLen = number('output-len');
-const jobs = [
-  ...numbers('prefill-batch-size').map((batchSize) => ({ phase: 'prefill', batchSize, inputLen: number('input-len'), outputLen: 1, ...often })),
-  ...numbers('batch-size').map((batchSize) => ({ phase: 'decode', batchSize, inputLen: number('decode-input-len'), outputLen, ...often })),
-  ...numbers('depth').map((inputLen) => ({ phase: 'decode', batchSize: 1, inputLen, outputLen, warmup: 0, repetitions: 1 })),
-];
-const results = [];
-for (const { warmup, repetitions, ...job } of jobs) {
-  const rates = [];
-  for (let i = 0; i < warmup + repetitions; i++) {
-    const rate = await measure(job);
-    if (i >= warmup) rates.push(rate);
-  }
-  rates.sort((a, b) => a - b);
-  const median = (rates[(rates.length - 1) >> 1] + rates[rates.length >> 1]) / 2;
-  results.push({ ...job, tokensPerSecond: { median, min: rates[0], max: rates.at(-1) }, hostMsPerStep: null });
-}
-console.log(JSON.stringify({ engine: 'onnxruntime-node', model: positionals[0], results }));
+await report('onnxruntime-node', asked, async (job) => ({ measure: () => measure(job), close: () => {} }));
 
 async function measure({ phase, batchSize, inputLen, outputLen: length }) {
   const cache = newCache(batchSize, inputLen + length);
