@@ -31,7 +31,7 @@ export function chatOfCall(options: LanguageModelV4CallOptions): { readonly body
             schema === undefined ? { type: 'json_object' } : ({ type: 'json_schema', json_schema: { name, schema } } as { type: string }),
         }
       : {}),
-    ...(effort === undefined ? {} : { chat_template_kwargs: { reasoning_effort: effort, enable_thinking: effort !== 'none' } }),
+    ...(effort === undefined ? {} : { reasoning_effort: effort }),
     ...(options.providerOptions?.millrace as Partial<ChatCompletionBody> | undefined),
   };
   return { body, warnings: [] };

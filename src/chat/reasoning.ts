@@ -45,6 +45,35 @@ export function reasoningFormatNamed(name: string | null): ReasoningFormat | nul
   return reasoningFormats.find((format) => format.name === name) ?? null;
 }
 
+/** Variables by which chat templates are told whether to let the model think; one that knows neither leaves them alone. */
+export function thinkingVariables(isOn: boolean): { readonly enable_thinking: boolean; readonly thinking: boolean } {
+  return { enable_thinking: isOn, thinking: isOn };
+}
+
+/** Whether these variables of a chat template ask for thoughts. */
+export function asksForThinking(variables: Readonly<Record<string, unknown>> | undefined): boolean {
+  return variables?.enable_thinking === true || variables?.thinking === true;
+}
+
+/**
+ * Whether a model thinks when it is asked to and not otherwise: its chat template makes the same prompt of a request that says nothing as of one that
+ * wants no thoughts, and another of one that wants them.
+ * @param render makes the prompt of some conversation with these variables
+ */
+export function thinksOnRequest(render: (variables: Readonly<Record<string, unknown>>) => string): boolean {
+  try {
+    const unasked = render({});
+    return unasked === render(thinkingVariables(false)) && unasked !== render(thinkingVariables(true));
+  } catch {
+    return false;
+  }
+}
+
+/** True when the end of a prompt has ended the reasoning already, so that the answer is next. */
+export function beginsBehindReasoning(format: ReasoningFormat, promptTail: string): boolean {
+  return format.parseOutput === undefined && promptTail.trimEnd().endsWith(format.close);
+}
+
 /** True when the end of a prompt has opened the reasoning already, as some templates do. */
 export function beginsInReasoning(format: ReasoningFormat, promptTail: string): boolean {
   return promptTail.trimEnd().endsWith(format.open);

@@ -47,6 +47,13 @@ export interface GenerateOptions {
   readonly stopWhen?: StopPredicate | undefined;
 }
 
+export interface OutputFormatNames {
+  readonly toolCalls: string | null;
+  readonly reasoning: string | null;
+  /** The model thinks when a request asks for it and not otherwise, as its chat template has it; absent: no. */
+  readonly thinksOnRequest?: boolean;
+}
+
 /** The loaded model, for `/v1/models`, `inspect` and the start banner. */
 export interface ModelInfo {
   /** Names that it answers to; the first is the canonical one. */
@@ -59,7 +66,7 @@ export interface ModelInfo {
   readonly maxModelLen: number;
   readonly hasChatTemplate: boolean;
   /** How the model writes tool calls and reasoning: names of `chat/tool-calls` and `chat/reasoning`; null where it does not, or nobody knows. */
-  readonly outputFormats?: { readonly toolCalls: string | null; readonly reasoning: string | null };
+  readonly outputFormats?: OutputFormatNames;
   /** A line to show to people when the model is a demonstration only. */
   readonly notice: string | null;
 }

@@ -8,7 +8,7 @@ import { backends } from '../backends/index.ts';
 import type { Clock } from '../base/clock.ts';
 import { MillraceError } from '../base/errors.ts';
 import { type MachineFacts, readMachine } from '../base/machine.ts';
-import { reasoningFormatOf } from '../chat/reasoning.ts';
+import { reasoningFormatOf, thinksOnRequest } from '../chat/reasoning.ts';
 import type { ChatTemplate } from '../chat/template.ts';
 import { toolCallFormatOf } from '../chat/tool-calls/index.ts';
 import { fetchModel } from '../hub/fetch-model.ts';
@@ -27,7 +27,7 @@ import { createDummySource } from '../weights/dummy-source.ts';
 import { MissingBytes } from '../weights/ranged-file.ts';
 import type { StoredTensor, WeightSource } from '../weights/weight-source.ts';
 import { type CheckedOptions, checkOptions, type LoadOptions } from './config.ts';
-import type { ModelInfo } from './engine.ts';
+import type { ModelInfo, OutputFormatNames } from './engine.ts';
 import { LoadedEngine } from './loaded-engine.ts';
 import type { LogitsListener } from './loop.ts';
 import { type OpenedModel, openModel } from './open-model.ts';
@@ -131,7 +131,7 @@ export async function planModel(
     vocabSize: opened.model.features.vocabSize,
     maxModelLen: config.maxModelLen,
     hasChatTemplate: chatTemplate !== null,
-    outputFormats: outputFormatNames(chatTemplate?.source ?? '', options),
+    outputFormats: outputFormatNames(chatTemplate, options),
     notice: opened.notice ?? (opened.source === null ? 'The weights are random: what it says means nothing.' : null),
   };
   return { plan, source, config, backend, shownConfig: describeConfig(options, config, backend, reasons), tokenizer, chatTemplate, info };
@@ -166,11 +166,13 @@ async function compose(opened: OpenedModel, options: CheckedOptions, hooks: Load
 }
 
 /** Names of the formats that were asked for, or that the template teaches. */
-function outputFormatNames(template: string, options: CheckedOptions): { toolCalls: string | null; reasoning: string | null } {
+function outputFormatNames(template: ChatTemplate | null, options: CheckedOptions): OutputFormatNames {
+  const source = template?.source ?? '';
   const named = (asked: string, found: string | undefined) => (asked === 'auto' ? (found ?? null) : asked === 'none' ? null : asked);
   return {
-    toolCalls: named(options.toolCallFormat, toolCallFormatOf(template)?.name),
-    reasoning: named(options.reasoningFormat, reasoningFormatOf(template)?.name),
+    toolCalls: named(options.toolCallFormat, toolCallFormatOf(source)?.name),
+    reasoning: named(options.reasoningFormat, reasoningFormatOf(source)?.name),
+    thinksOnRequest: template !== null && thinksOnRequest((kwargs) => template.render([{ role: 'user', content: 'Hi' }], { kwargs })),
   };
 }
 

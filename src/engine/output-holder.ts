@@ -1,7 +1,7 @@
 /** What the output of a request is held to, worked out once at admission: its grammar, behind its reasoning and beside its calls, and its budget. */
 import { MillraceError } from '../base/errors.ts';
 import { type HeldCalls, outputOutline, tagTokens } from '../chat/output-outline.ts';
-import { beginsInReasoning, type ReasoningFormat, reasoningFormatNamed } from '../chat/reasoning.ts';
+import { asksForThinking, beginsBehindReasoning, beginsInReasoning, type ReasoningFormat, reasoningFormatNamed } from '../chat/reasoning.ts';
 import { type ThinkingBudget, thinkingBudget } from '../chat/thinking-budget.ts';
 import { isOneConstraint } from '../sampling/grammar/structured-output.ts';
 import type { ResolvedSamplingParams, StructuredOutput } from '../sampling/params.ts';
@@ -16,29 +16,32 @@ const TAIL = 16;
 export class OutputHolder {
   readonly #tokenizer: Tokenizer;
   readonly #reasoning: ReasoningFormat | null;
+  readonly #thinksOnRequest: boolean;
   readonly #tags: ReadonlyMap<string, number>;
   readonly #grammars: GrammarCache;
 
   constructor(tokenizer: Tokenizer, { vocabSize, outputFormats }: ModelInfo, eosTokenIds: readonly number[]) {
     this.#tokenizer = tokenizer;
     this.#reasoning = reasoningFormatNamed(outputFormats?.reasoning ?? null);
+    this.#thinksOnRequest = outputFormats?.thinksOnRequest ?? false;
     this.#tags = tagTokens(tokenizer);
     this.#grammars = new GrammarCache(tokenizer, vocabSize, eosTokenIds, [...this.#tags.values()]);
   }
 
   /**
-   * The constraint on a whole output. In a conversation reasoning may come before what is held.
+   * The constraint on a whole output. In a conversation reasoning may come before what is held, unless the model thinks on request only and nobody
+   * asked, or its end stands in the prompt, or the prompt ends within an answer.
    * @throws NOT_SUPPORTED for calls and answers that cannot be told apart
    */
   constraintOf(
     input: GenerateInput,
     prompt: Int32Array,
-    { structuredOutput: answer }: ResolvedSamplingParams,
+    { structuredOutput: answer, thinkingTokenBudget }: ResolvedSamplingParams,
     calls: HeldCalls | null,
   ): StructuredOutput | null {
     // what is not exactly one constraint is refused where it is compiled
     if (answer !== null && (answer.outline !== undefined || !isOneConstraint(answer))) return answer;
-    const reasoning = 'messages' in input ? this.#reasoning : null;
+    const reasoning = this.#offersReasoning(input, prompt, thinkingTokenBudget ?? 0) ? this.#reasoning : null;
     const outline = outputOutline({ reasoning, isOpen: this.#isOpen(prompt), answer, calls }, this.#tags);
     return outline === null ? answer : { outline, disableAnyWhitespace: answer?.disableAnyWhitespace };
   }
@@ -64,8 +67,19 @@ export class OutputHolder {
     });
   }
 
+  #offersReasoning(input: GenerateInput, prompt: Int32Array, budget: number): boolean {
+    if (!('messages' in input) || this.#reasoning === null) return false;
+    if (this.#isOpen(prompt)) return true;
+    if (input.template?.continueFinalMessage === true) return false;
+    if (beginsBehindReasoning(this.#reasoning, this.#tailOf(prompt))) return false;
+    return !this.#thinksOnRequest || budget > 0 || asksForThinking(input.template?.kwargs);
+  }
+
   #isOpen(prompt: Int32Array): boolean {
-    if (this.#reasoning === null) return false;
-    return beginsInReasoning(this.#reasoning, this.#tokenizer.decode(prompt.slice(-TAIL), { skipSpecialTokens: false }));
+    return this.#reasoning !== null && beginsInReasoning(this.#reasoning, this.#tailOf(prompt));
+  }
+
+  #tailOf(prompt: Int32Array): string {
+    return this.#tokenizer.decode(prompt.slice(-TAIL), { skipSpecialTokens: false });
   }
 }

@@ -73,12 +73,17 @@ export const chatCases: readonly Case[] = [
     assert.match(await prompt(api, { chat_template_kwargs: { note: 'brief' } }), /\[note brief\]/);
     assert.match(await prompt(api, { chat_template_kwargs: { enable_thinking: true } }), /<think>\n$/);
   }),
-  one('reasoning_effort', 'reaches a template that knows it; `none` switches thinking off', async (api) => {
-    assert.match(await prompt(api, { reasoning_effort: 'low' }), /\[effort low\]/);
-    const thinking = { chat_template_kwargs: { enable_thinking: true } };
-    assert.match(await prompt(api, thinking), /<think>\n$/);
-    assert.doesNotMatch(await prompt(api, { reasoning_effort: 'none' }), /<think>/);
-  }),
+  one(
+    'reasoning_effort',
+    'reaches a template that knows it, and opens thoughts where they are on request; `none` switches thinking off',
+    async (api) => {
+      assert.match(await prompt(api, { reasoning_effort: 'low' }), /\[effort low\]/);
+      assert.match(await prompt(api, { reasoning_effort: 'low' }), /<think>\n$/);
+      const thinking = { chat_template_kwargs: { enable_thinking: true } };
+      assert.match(await prompt(api, thinking), /<think>\n$/);
+      assert.doesNotMatch(await prompt(api, { reasoning_effort: 'none' }), /<think>/);
+    },
+  ),
   one('documents', 'reach a template that takes them', async (api) => {
     assert.match(await prompt(api, { documents: [{ text: 'Rimu lives in Zetebu.' }] }), /\[doc\] Rimu lives in Zetebu\./);
   }),

@@ -234,7 +234,7 @@ function schedulingCases({ path, body }: OpenAiEndpoint): Case[] {
 
 function structureCases({ path, body, textOf }: OpenAiEndpoint): Case[] {
   const text = async (api: Api, fields: object) => {
-    const [choice] = (await api.ok(path, body({ max_tokens: 200, ignore_eos: false, thinking_token_budget: 0, ...fields }))).body.choices;
+    const [choice] = (await api.ok(path, body({ max_tokens: 200, ignore_eos: false, ...fields }))).body.choices;
     return { text: textOf(choice), reason: choice.finish_reason };
   };
   const structured = (structured_outputs: object) => ({ structured_outputs });

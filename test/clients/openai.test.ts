@@ -68,6 +68,27 @@ test('an object by a Zod schema is parsed, of chats and of responses', async () 
   expect(response.output_parsed).toEqual(person);
 });
 
+test('a schema is answered without thoughts, which this model has on request only, and behind them when they are asked for', async () => {
+  const schema = { type: 'object', properties: { name: { type: 'string', maxLength: 8 }, age: { type: 'integer', minimum: 0, maximum: 99 } } };
+  const held = { ...schema, required: ['name', 'age'], additionalProperties: false };
+  const ask = async (seed: number, more: object = {}) => {
+    const chat = await client.chat.completions.create({
+      ...sampled,
+      ...{ seed, temperature: 1.2, max_tokens: 60, ...more },
+      messages: [{ role: 'user', content: 'Tell me something.' }],
+      response_format: { type: 'json_schema', json_schema: { name: 'person', schema: held, strict: true } },
+    });
+    return chat.choices[0]!;
+  };
+  for (const seed of [1, 2, 3, 4, 5, 6]) {
+    const { message, finish_reason } = await ask(seed);
+    expect([finish_reason, 'reasoning' in message]).toEqual(['stop', false]);
+    expect(JSON.parse(message.content ?? '')).toEqual({ name: expect.any(String), age: expect.any(Number) });
+  }
+  const { message } = await ask(1, { reasoning_effort: 'low', thinking_token_budget: 8 });
+  expect(message).toMatchObject({ reasoning: expect.stringMatching(/./), content: expect.stringMatching(/^\{/) });
+});
+
 test('a response is streamed, and goes on behind the result of a tool', async () => {
   const tools = [{ type: 'function' as const, name: 'get_weather', description: 'Tells the weather.', parameters, strict: true }];
   const stream = client.responses.stream({ ...sampled, input: weatherQuestion, tools });

@@ -140,8 +140,8 @@ describe.skipIf(!fs.existsSync(file))("OpenAI's document (../shared/data/openai-
 });
 
 test.each([
-  ['low', { reasoning_effort: 'low' }],
-  ['none', { enable_thinking: false }],
+  ['low', { reasoning_effort: 'low', enable_thinking: true, thinking: true }],
+  ['none', { enable_thinking: false, thinking: false }],
 ])('reasoning_effort %s reaches the template', async (effort, kwargs) => {
   const body = { messages: [{ role: 'user', content: 'x' }], reasoning_effort: effort, max_tokens: 2 };
   expect((await serving.post('/v1/chat/completions', body, { authorization: 'Bearer secret' })).status).toBe(200);

@@ -4,6 +4,7 @@ import { Command } from 'commander';
 import { MillraceError } from '../../base/errors.ts';
 import type { ChatMessage } from '../../chat/messages.ts';
 import type { OutputEvent } from '../../chat/output-events.ts';
+import { thinkingVariables } from '../../chat/reasoning.ts';
 import type { Engine } from '../../engine/engine.ts';
 import { chatWithTools, type RunnableTool } from '../../engine/tool-loop.ts';
 import type { McpSource, McpTools } from '../../mcp/index.ts';
@@ -176,7 +177,7 @@ async function answer(
       params,
       signal,
       onEvent: (event) => printed.show(event),
-      ...(thinking ? { template: { kwargs: { enable_thinking: true } } } : {}),
+      ...(thinking ? { template: { kwargs: thinkingVariables(true) } } : {}),
     });
     stdout.write('\n');
     messages.splice(0, messages.length, ...done.messages);

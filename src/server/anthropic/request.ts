@@ -1,5 +1,6 @@
 /** Anthropic's requests in the words of the chat completions: what they mean, and what they may ask for, is decided there. */
 import { MillraceError } from '../../base/errors.ts';
+import { thinkingVariables } from '../../chat/reasoning.ts';
 import type { ChatCompletionBody } from '../openai/schemas.ts';
 import { notSupported } from '../openai/unsupported.ts';
 import type { MessagesBody, PromptBody } from './schemas.ts';
@@ -39,8 +40,8 @@ export function chatOfPrompt({ model, messages, system, tools, tool_choice: choi
 
 /** A budget holds for any model; whether it thinks at all is for its template to say. */
 function readThinking({ type, budget_tokens: budget }: NonNullable<PromptBody['thinking']>): Partial<ChatCompletionBody> {
-  if (type === 'disabled') return { chat_template_kwargs: { enable_thinking: false }, thinking_token_budget: 0 };
-  return { chat_template_kwargs: { enable_thinking: true }, thinking_token_budget: budget ?? null };
+  if (type === 'disabled') return { chat_template_kwargs: thinkingVariables(false), thinking_token_budget: 0 };
+  return { chat_template_kwargs: thinkingVariables(true), thinking_token_budget: budget ?? null };
 }
 
 function systemMessages(system: PromptBody['system']): Message[] {

@@ -1,5 +1,6 @@
 /** Ollama's requests in the words of the chat completions: what they mean, and what they may ask for, is decided there. */
 import { MillraceError } from '../../base/errors.ts';
+import { thinkingVariables } from '../../chat/reasoning.ts';
 import type { ModelTable, ServedModel } from '../model-table.ts';
 import type { ChatCompletionBody, CompletionBody } from '../openai/schemas.ts';
 import { notSupported } from '../openai/unsupported.ts';
@@ -87,7 +88,7 @@ function responseFormat(format: OllamaChatBody['format']): Pick<ChatCompletionBo
 
 function thinking(think: OllamaChatBody['think']): Pick<ChatCompletionBody, 'chat_template_kwargs'> {
   if (think === null || think === undefined) return {};
-  return { chat_template_kwargs: typeof think === 'string' ? { enable_thinking: true, reasoning_effort: think } : { enable_thinking: think } };
+  return { chat_template_kwargs: typeof think === 'string' ? { ...thinkingVariables(true), reasoning_effort: think } : thinkingVariables(think) };
 }
 
 /** Calls get ids by their order, and so do the results that follow: Ollama's messages have none, some templates want them. */

@@ -1,5 +1,6 @@
 import { MillraceError } from '../../base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions, ContentPart } from '../../chat/messages.ts';
+import { thinkingVariables } from '../../chat/reasoning.ts';
 import type { GenerateInput, GenerateOptions, RequestKvCache } from '../../engine/engine.ts';
 import { MAX_TOP_LOGPROBS, type SamplingParams } from '../../sampling/params.ts';
 import { noTools, type ToolUse } from '../choice-output.ts';
@@ -138,7 +139,7 @@ export function readTemplateOptions(body: ChatCompletionBody | TokenizeBody): Ch
   const documents = 'documents' in body ? body.documents : undefined;
   const isOff = 'thinking_token_budget' in body && (body.thinking_token_budget ?? body.thinking_budget) === 0;
   const given = 'reasoning_effort' in body && body.reasoning_effort ? effortVariables(body.reasoning_effort) : null;
-  const effort = isOff ? { ...given, enable_thinking: false } : given;
+  const effort = isOff ? { ...given, ...thinkingVariables(false) } : given;
   return {
     addGenerationPrompt: continueFinalMessage ? false : (body.add_generation_prompt ?? true),
     continueFinalMessage,
@@ -149,7 +150,7 @@ export function readTemplateOptions(body: ChatCompletionBody | TokenizeBody): Ch
 
 /** Templates differ in what they go by; one that knows neither leaves them alone. */
 function effortVariables(effort: string): Readonly<Record<string, unknown>> {
-  return effort === 'none' ? { enable_thinking: false } : { reasoning_effort: effort };
+  return effort === 'none' ? thinkingVariables(false) : { reasoning_effort: effort, ...thinkingVariables(true) };
 }
 
 function readShape(body: ChatCompletionBody | CompletionBody, echo: boolean): ResponseShape {

@@ -168,7 +168,10 @@ export const chatCompletionBody = Type.Object({
   add_generation_prompt: optional(flag, "Open the assistant's turn (default true)."),
   continue_final_message: optional(flag, 'Go on with the last message; excludes `add_generation_prompt`.'),
   chat_template_kwargs: optional(record, 'Extra variables for the chat template.'),
-  reasoning_effort: optional(text, 'For templates that know `reasoning_effort`, or with `none` those that know `enable_thinking`.'),
+  reasoning_effort: optional(
+    text,
+    'For templates that know `reasoning_effort`; those that know `enable_thinking` or `thinking` are told yes, or with `none` no.',
+  ),
   documents: optional(Type.Array(Type.Unknown()), 'Documents for templates that take them.'),
   tools: optional(
     Type.Array(tool, { maxItems: 1024 }),
