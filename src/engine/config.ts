@@ -172,6 +172,16 @@ const table = {
     default: true,
     meaning: 'Take tokens that a grammar forces without a step for each. The results are the same.',
   },
+  maxPromptLogprobs: {
+    flag: 'max-prompt-logprobs',
+    kind: 'integer',
+    default: 20,
+    min: -1,
+    max: MAX_TOKENS,
+    placeholder: 'N',
+    meaning:
+      'Most alternatives that `prompt_logprobs` may ask for at each place of a prompt; -1: the whole vocabulary, which makes answers of many megabytes.',
+  },
   blockSize: {
     flag: 'block-size',
     kind: 'integer',

@@ -11,7 +11,7 @@ import { KvCache } from '../kv/kv-cache.ts';
 import { namespaceOf } from '../kv/namespace.ts';
 import type { TierStack } from '../kv/tiers/tier-stack.ts';
 import type { Plan } from '../plan/plan.ts';
-import { type ResolvedSamplingParams, resolveSamplingParams, type SamplingParams } from '../sampling/params.ts';
+import { MAX_TOP_LOGPROBS, type ResolvedSamplingParams, resolveSamplingParams, type SamplingParams } from '../sampling/params.ts';
 import { type PolicyName, policies } from '../scheduler/policies/index.ts';
 import { Request, type RequestOptions } from '../scheduler/request.ts';
 import { Scheduler } from '../scheduler/scheduler.ts';
@@ -55,6 +55,8 @@ export interface EngineLimits {
   readonly prefixTtlSeconds?: number;
   /** Default: true. */
   readonly jumpForward?: boolean;
+  /** -1: no limit. Default: 20. */
+  readonly maxPromptLogprobs?: number;
   /** As of `RetentionParts`. */
   readonly rebaseTokens?: number;
   /** As of `KvCacheOptions`. */
@@ -322,6 +324,7 @@ export class LoadedEngine implements Engine {
     const params = resolveSamplingParams(given, {
       maxTokens: outputRoom(retention, prompt.length, this.#parts.limits.maxModelLen, given.maxTokens),
       vocabSize: this.model.vocabSize,
+      maxPromptLogprobs: this.#parts.limits.maxPromptLogprobs ?? MAX_TOP_LOGPROBS,
       defaults: this.#parts.samplingDefaults ?? {},
       drawSeed: () => this.#drawSeed(),
     });

@@ -1,9 +1,11 @@
-/** Functions of the caller that change logits: called between forward and sampling (S2), one row after another, on this thread. */
+/** What is done with logits on this thread between forward and sampling (S2): functions of the caller change them, places of prompts are read. */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { HostStage } from '../backends/backend.ts';
 import { MillraceError } from '../base/errors.ts';
 import type { Request } from '../scheduler/request.ts';
 import type { ScheduledBatch } from '../scheduler/scheduled-batch.ts';
 import type { MaskStage } from './mask-stage.ts';
+import { PromptPlaces } from './prompt-places.ts';
 
 /**
  * Changes the logits of one place, `[vocabSize]`, before anything else of sampling: in place, or by returning others. `tokenIds` are prompt and output so
@@ -17,12 +19,16 @@ export type StopPredicate = (output: { readonly tokenIds: readonly number[]; rea
 
 /** Room for user functions that are slow; what takes longer ends the step. */
 const DEADLINE_MS = 60_000;
+/** After so long the event loop gets a turn. */
+const TURN_MS = 5;
 
 export class LogitsStage implements HostStage {
   readonly needsLogits = true;
   readonly deadlineMs = DEADLINE_MS;
   /** Requests whose function threw. */
   readonly errors = new Map<Request, MillraceError>();
+  /** Of the step's prompts, once it has run. */
+  readonly places: PromptPlaces;
   readonly #batch: ScheduledBatch;
   readonly #processorsOf: (request: Request) => readonly LogitsProcessor[];
   readonly #masks: MaskStage | null;
@@ -33,10 +39,12 @@ export class LogitsStage implements HostStage {
     this.#processorsOf = processorsOf;
     this.#masks = masks;
     this.#vocabSize = vocabSize;
+    this.places = new PromptPlaces(vocabSize);
   }
 
-  /** Whether any row of the step that is sampled has functions. */
+  /** Whether any row of the step that is sampled has functions, or places of a prompt are read. */
   static isWanted(batch: ScheduledBatch, processorsOf: (request: Request) => readonly LogitsProcessor[]): boolean {
+    if (batch.totalPromptRows > 0) return true;
     for (let row = 0; row < batch.numRows; row++) {
       if (batch.numLogitRows[row] > 0 && processorsOf(batch.requests[row]).length > 0) return true;
     }
@@ -57,7 +65,17 @@ export class LogitsStage implements HostStage {
         this.#processRow(batch.requests[row], logits.subarray(begin, begin + this.#vocabSize), i);
       }
     }
+    if (logits !== null) await this.#readPlaces(logits);
     return (await this.#masks?.process()) ?? null;
+  }
+
+  async #readPlaces(logits: Float32Array): Promise<void> {
+    let startMs = performance.now();
+    for (const _ of this.places.read(this.#batch, logits, this.#batch.totalLogitRows * this.#vocabSize)) {
+      if (performance.now() - startMs < TURN_MS) continue;
+      await nextTurn();
+      startMs = performance.now();
+    }
   }
 
   #processRow(request: Request, logits: Float32Array, numDrafts: number): void {

@@ -171,9 +171,10 @@ export class EngineLoop {
       return;
     }
     if (batch.totalLogitRows > 0) this.#parts.captureLogits?.(batch, outcome.outputs.logits);
-    if (flight.host instanceof LogitsStage) for (const [request, error] of flight.host.errors) output.failRequest(request, error, doneMs);
+    const stage = flight.host instanceof LogitsStage ? flight.host : null;
+    for (const [request, error] of stage?.errors ?? []) output.failRequest(request, error, doneMs);
     output.failCorrupted(batch, outcome, doneMs);
-    if (batch.totalPromptRows > 0) output.deliverPrompts(batch, outcome);
+    if (batch.totalPromptRows > 0) output.deliverPrompts(batch, outcome, stage?.places ?? null);
     output.deliver(batch, scheduler.commit(batch, outcome.tokenIds), outcome, doneMs);
     scheduler.rates.noteStep(batch.totalTokens, outcome.forwardMs);
     scheduler.pacing?.note(batch, stepMs);

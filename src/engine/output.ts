@@ -11,6 +11,7 @@ import type { Choice, Generation } from './generation.ts';
 import type { HeldOutput } from './held-output.ts';
 import { type LogitsProcessor, userFunctionFailed } from './logits-stage.ts';
 import type { OutputRules } from './mask-stage.ts';
+import { listedAlternatives, type PromptPlaces } from './prompt-places.ts';
 import type { RequestSampling } from './request-sampling.ts';
 import type { FinishReason, TokenLogprob } from './request-stream.ts';
 import type { EngineCounters } from './stats.ts';
@@ -85,15 +86,17 @@ export class OutputStage {
   }
 
   /** Notes the log probabilities of places of prompts. */
-  deliverPrompts(batch: ScheduledBatch, result: StepResult): void {
+  deliverPrompts(batch: ScheduledBatch, result: StepResult, places: PromptPlaces | null): void {
     let logitRow = batch.totalLogitRows;
     for (let row = 0; row < batch.numRows; row++) {
       const request = batch.requests[row];
       const choice = this.#choices.get(request);
       for (let i = 0; i < batch.numPromptRows[row]; i++, logitRow++) {
         const index = batch.firstToken[row] + i + 1;
-        const { top, wanted = [] } = tokenLogprob(result, logitRow, request.params.promptLogprobs ?? 0, 1);
-        if (wanted[0] !== undefined) choice?.generation.stream.notePrompt(index, { ...wanted[0], top });
+        const place = places?.at(logitRow - batch.totalLogitRows);
+        const { top, wanted = [] } = tokenLogprob(result, logitRow, listedAlternatives(request.params), 1);
+        const [token] = wanted;
+        if (token !== undefined) choice?.generation.stream.notePrompt(index, { ...token, top: place?.top ?? top, rank: place?.rank ?? null });
         if (index === request.numPromptTokens - 1) request.wantsPromptRows = false;
       }
     }

@@ -9,6 +9,8 @@ export interface TokenLogprob {
   readonly logprob: number;
   /** Alternatives, best first. */
   readonly top: readonly { readonly tokenId: number; readonly logprob: number }[];
+  /** Of a token of the prompt: 1 for the likeliest at its place; null where nobody counted. Absent in the output. */
+  readonly rank?: number | null;
   /** Of the ids of `logprobTokenIds`, in their order; absent when none were asked for. */
   readonly wanted?: readonly { readonly tokenId: number; readonly logprob: number }[];
 }

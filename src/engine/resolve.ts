@@ -47,6 +47,7 @@ export interface ResolvedConfig {
   readonly maxInFlight: number;
   readonly targetItlMs: number | null;
   readonly jumpForward: boolean;
+  readonly maxPromptLogprobs: number;
   readonly blockSize: number;
   readonly kvDtype: KvDtype;
   /** What queries and weights of values round to in attention. */
@@ -95,6 +96,7 @@ export function resolveConfig(options: CheckedOptions, facts: LoadFacts): Resolv
     maxInFlight: Number(options.maxInFlight),
     targetItlMs: options.targetItlMs,
     jumpForward: options.jumpForward === true,
+    maxPromptLogprobs: Number(options.maxPromptLogprobs),
     blockSize,
     kvDtype,
     attentionActivation,

@@ -3,6 +3,7 @@ import type { SamplingBatch } from '../sampling/sampling-batch.ts';
 import { plainShaping, SHAPING_WIDTH, shapingFields } from '../sampling/shaping.ts';
 import type { Request } from '../scheduler/request.ts';
 import type { ScheduledBatch } from '../scheduler/scheduled-batch.ts';
+import { listedAlternatives } from './prompt-places.ts';
 import { movingBias, type RequestSampling } from './request-sampling.ts';
 
 const EMPTY = new Float32Array(0);
@@ -104,7 +105,7 @@ export class FilledSamplingBatch implements SamplingBatch {
     this.presencePenalty[row] = 0;
     this.frequencyPenalty[row] = 0;
     this.position[row] = index + 1;
-    this.numLogprobs[row] = request.params.promptLogprobs ?? 0;
+    this.numLogprobs[row] = listedAlternatives(request.params);
     this.historyStart[row + 1] = this.historyStart[row];
     this.historyPrompt[row] = 0;
     this.biasStart[row + 1] = this.biasStart[row];

@@ -152,10 +152,18 @@ describe('log probabilities of the prompt', () => {
     await using alone = await load();
     const expected = [null];
     for (let length = 1; length < promptTokenIds.length; length += 1) {
-      const params = { maxTokens: 1, temperature: 0, topLogprobs: 3, logprobTokenIds: [promptTokenIds[length]] };
-      const { choices } = await alone.generate({ promptTokenIds: promptTokenIds.slice(0, length) }, params);
+      const tokenId = promptTokenIds[length];
+      const params = { maxTokens: 1, temperature: 0, topLogprobs: 3, logprobTokenIds: [tokenId] };
+      let rank = 0;
+      const logitsProcessors = [
+        (_: Int32Array, logits: Float32Array) => {
+          rank =
+            1 + Array.from(logits.keys()).filter((id) => logits[id] > logits[tokenId] || (logits[id] === logits[tokenId] && id < tokenId)).length;
+        },
+      ];
+      const { choices } = await alone.generate({ promptTokenIds: promptTokenIds.slice(0, length) }, params, { logitsProcessors });
       const { top, wanted } = choices[0].logprobs?.[0] ?? { top: [] };
-      expected.push({ ...wanted?.[0], top } as never);
+      expected.push({ ...wanted?.[0], top, rank } as never);
     }
     const params = { maxTokens: 40, seed: 4, promptLogprobs: 3 };
     for (const options of [
@@ -178,6 +186,32 @@ describe('log probabilities of the prompt', () => {
       if (options.numBlocks !== undefined) expect(engine.stats().numPreemptions).toBeGreaterThan(0);
       engine.scheduler.checkInvariants();
       expect(engine.stats()).toMatchObject({ numRunning: 0, numWaiting: 0, kvBlocksReferenced: 0 });
+    }
+  });
+
+  test('list the whole vocabulary, or more than samplers list, where the engine allows it, and the same numbers', async () => {
+    await using some = await load();
+    const few = (await some.generate({ promptTokenIds }, { promptLogprobs: 20, maxTokens: 1 })).promptLogprobs ?? [];
+    for (const promptLogprobs of [-1, 21]) {
+      await expect(some.generate({ promptTokenIds }, { promptLogprobs, maxTokens: 1 })).rejects.toMatchObject({
+        code: 'SAMPLING_PARAM_INVALID',
+        param: 'prompt_logprobs',
+      });
+    }
+    await using all = await load({ maxPromptLogprobs: -1 });
+    for (const [promptLogprobs, length] of [
+      [-1, all.model.vocabSize],
+      [50, 50],
+    ] as const) {
+      const { promptLogprobs: places = [] } = await all.generate({ promptTokenIds }, { promptLogprobs, maxTokens: 1 });
+      expect(places.length).toBe(promptTokenIds.length);
+      for (const [i, place] of places.entries()) {
+        if (place === null) continue;
+        expect(place.top.length).toBe(length);
+        expect({ ...place, top: place.top.slice(0, 20) }).toEqual(few[i]);
+        expect(place.top.findIndex(({ tokenId }) => tokenId === place.tokenId)).toBe((place.rank ?? 0) <= length ? (place.rank ?? 0) - 1 : -1);
+        if (promptLogprobs === -1) expect(place.top.reduce((sum, { logprob }) => sum + Math.exp(logprob), 0)).toBeCloseTo(1, 4);
+      }
     }
   });
 

@@ -49,7 +49,7 @@ export interface SamplingParams {
   badWords?: readonly string[] | undefined;
   /** Ids whose log probabilities are reported for each place, behind the alternatives. */
   logprobTokenIds?: readonly number[] | undefined;
-  /** Log probabilities of the tokens of the prompt too, with this many alternatives, 0 to 20; null: none. */
+  /** Log probabilities of the tokens of the prompt too, with this many alternatives (as many as the engine allows, by default 20; -1: all); null: none. */
   promptLogprobs?: number | null | undefined;
   /** Continuations generated, of which the `n` with the highest log probability per token are given. */
   bestOf?: number | undefined;
@@ -169,7 +169,7 @@ const ranges: Partial<Record<keyof SamplingParams, Range>> = {
   dynatempRange: { min: 0, max: 100 },
   dynatempExponent: { min: 0, max: 100 },
   thinkingTokenBudget: { min: 0, max: 2 ** 31 - 1, integer: true },
-  promptLogprobs: { min: 0, max: MAX_TOP_LOGPROBS, integer: true },
+  promptLogprobs: { min: -1, max: 2 ** 31 - 1, integer: true },
   bestOf: { min: 1, max: MAX_N, integer: true },
   beamWidth: { min: 1, max: MAX_N, integer: true },
   lengthPenalty: { min: -100, max: 100 },
@@ -184,7 +184,7 @@ const ranges: Partial<Record<keyof SamplingParams, Range>> = {
  */
 export function resolveSamplingParams(
   given: SamplingParams,
-  context: { maxTokens: number; vocabSize: number; defaults?: SamplingParams; drawSeed(): number },
+  context: { maxTokens: number; vocabSize: number; maxPromptLogprobs?: number; defaults?: SamplingParams; drawSeed(): number },
 ): ResolvedSamplingParams {
   const merged: Merged = { ...samplingDefaults, ...defined(context.defaults ?? {}), ...defined(given) };
   for (const [field, range] of Object.entries(ranges) as [keyof SamplingParams, Range][]) {
@@ -206,6 +206,7 @@ export function resolveSamplingParams(
     ...merged,
     maxTokens: Math.max(0, Math.min(merged.maxTokens ?? context.maxTokens, context.maxTokens)),
     topK: Math.max(0, merged.topK),
+    promptLogprobs: checkPromptLogprobs(merged.promptLogprobs, context),
     stop: merged.stop.filter((s) => s.length > 0),
     logitBias: merged.logitBias ?? {},
     seed: merged.seed ?? context.drawSeed(),
@@ -215,6 +216,22 @@ export function resolveSamplingParams(
     beamWidth,
     logprobs: merged.logprobs || merged.topLogprobs > 0 || merged.logprobTokenIds.length > 0,
   });
+}
+
+/** @returns how many alternatives; -1 of `count` and of the limit are all */
+function checkPromptLogprobs(count: number | null, context: { readonly vocabSize: number; readonly maxPromptLogprobs?: number }): number | null {
+  if (count === null) return null;
+  const { vocabSize, maxPromptLogprobs = MAX_TOP_LOGPROBS } = context;
+  if (maxPromptLogprobs >= 0 && (count === -1 || count > maxPromptLogprobs)) {
+    throw new MillraceError('SAMPLING_PARAM_INVALID', {
+      message: 'Sampling parameter prompt_logprobs is out of range.',
+      expected: `an integer from 0 to ${maxPromptLogprobs}`,
+      received: String(count),
+      hint: 'the engine allows more with --max-prompt-logprobs (-1: the whole vocabulary)',
+      param: 'prompt_logprobs',
+    });
+  }
+  return count === -1 ? vocabSize : Math.min(count, vocabSize);
 }
 
 function checkLists(merged: Merged, vocabSize: number): void {

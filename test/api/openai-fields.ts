@@ -175,16 +175,27 @@ function choiceCases({ path, body, textOf }: OpenAiEndpoint): Case[] {
       assert.equal(params.earlyStopping, 'never');
       await api.refused(path, body({ ...search, early_stopping: 'often' }), 'REQUEST_INVALID', 'early_stopping');
     }),
-    one('prompt_logprobs', 'one record a token of the prompt, null for the first; refused with `stream`', async (api) => {
-      const { body: told } = await api.ok(path, body({ prompt_logprobs: 2, max_tokens: 1 }));
-      const places = told.prompt_logprobs ?? told.choices[0].prompt_logprobs;
-      assert.equal(places.length, told.usage.prompt_tokens);
-      assert.equal(places[0], null);
-      assert.ok(
-        places.slice(1).every((place: Json) => Object.keys(place).length >= 2 && Object.values(place).every((each: Json) => each.logprob <= 0)),
-      );
-      await api.refused(path, body({ prompt_logprobs: 2, stream: true }), 'REQUEST_INVALID', 'prompt_logprobs');
-    }),
+    one(
+      'prompt_logprobs',
+      'one record a token of the prompt with ranks, null for the first; refused with `stream`, and more than the engine allows',
+      async (api) => {
+        const { body: told } = await api.ok(path, body({ prompt_logprobs: 2, max_tokens: 1 }));
+        const places = told.prompt_logprobs ?? told.choices[0].prompt_logprobs;
+        assert.equal(places.length, told.usage.prompt_tokens);
+        assert.equal(places[0], null);
+        assert.ok(
+          places.slice(1).every((place: Json) => Object.keys(place).length >= 2 && Object.values(place).every((each: Json) => each.logprob <= 0)),
+        );
+        const ranks = (place: Json) => Object.values(place).map((each: Json) => each.rank);
+        // the token that is there, wherever it ranks, and the first two
+        assert.ok(
+          places.slice(1).every((place: Json) => ranks(place).every(Number.isInteger) && [1, 2].every((rank) => ranks(place).includes(rank))),
+        );
+        assert.ok(places.slice(1).some((place: Json) => ranks(place).some((rank) => rank > 2)));
+        await api.refused(path, body({ prompt_logprobs: 2, stream: true }), 'REQUEST_INVALID', 'prompt_logprobs');
+        await api.refused(path, body({ prompt_logprobs: -1 }), 'SAMPLING_PARAM_INVALID', 'prompt_logprobs');
+      },
+    ),
     one('truncate_prompt_tokens', 'only the last tokens of the prompt are kept', async (api) => {
       const whole = (await api.generate(path, body({}))).result.promptTokenIds;
       const cut = (await api.generate(path, body({ truncate_prompt_tokens: 2 }))).result.promptTokenIds;

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { ByteTokenizer } from '../../../test/e2e/fake-engine.ts';
-import { CompletionLogprobsWriter, chatLogprobs } from './logprobs.ts';
+import { CompletionLogprobsWriter, chatLogprobs, promptLogprobs } from './logprobs.ts';
 
 const tokenizer = new ByteTokenizer();
 const entries = (text: string, special: readonly number[] = []) =>
@@ -36,4 +36,17 @@ test('chat logprobs keep the exact bytes of a part of a character', () => {
   const { content } = chatLogprobs(entries('é'), tokenizer, false);
   expect(content.map(({ bytes }) => bytes)).toEqual([[0xc3], [0xa9]]);
   expect(chatLogprobs(entries('é'), tokenizer, true).content[0]!.token).toBe('token_id:195');
+});
+
+test('a place of a prompt lists its token with its rank, and as many alternatives as were asked for', () => {
+  const top = [98, 99, 100, 97].map((tokenId, i) => ({ tokenId, logprob: -1 - i }));
+  const place = { tokenId: 97, logprob: -4, rank: 4, top };
+  const [none, two] = promptLogprobs([null, place], 2, tokenizer);
+  expect(none).toBeNull();
+  expect(two).toEqual({
+    97: { logprob: -4, rank: 4, decoded_token: 'a' },
+    98: { logprob: -1, rank: 1, decoded_token: 'b' },
+    99: { logprob: -2, rank: 2, decoded_token: 'c' },
+  });
+  expect(Object.keys(promptLogprobs([place], -1, tokenizer)[0] ?? {})).toEqual(['97', '98', '99', '100']);
 });

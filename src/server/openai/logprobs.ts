@@ -105,17 +105,16 @@ export class CompletionLogprobsWriter {
   }
 }
 
-/** Log probabilities of a prompt as vLLM reports them: one record by token id a place, null for the first. */
+/** Log probabilities of a prompt as vLLM reports them: one record by token id a place, null for the first. @param k alternatives to show; -1: all */
 export function promptLogprobs(entries: readonly (TokenLogprob | null)[], k: number, tokenizer: Tokenizer): readonly (object | null)[] {
   return entries.map((entry) => {
     if (entry === null) return null;
     const record: Record<string, { logprob: number; rank: number | null; decoded_token: string }> = {};
-    const ranked = entry.top.slice(0, k);
-    const rank = ranked.findIndex(({ tokenId }) => tokenId === entry.tokenId);
+    const ranked = k < 0 ? entry.top : entry.top.slice(0, k);
     const note = ({ tokenId, logprob }: { tokenId: number; logprob: number }, place: number | null) => {
       record[tokenId] = { logprob: finite(logprob), rank: place, decoded_token: lossyText.decode(tokenizer.tokenBytes(tokenId)) };
     };
-    note(entry, rank < 0 ? null : rank + 1);
+    note(entry, entry.rank ?? null);
     for (const [i, other] of ranked.entries()) note(other, i + 1);
     return record;
   });

@@ -19,7 +19,7 @@ export interface ResponseShape {
   readonly tokensAsIds: boolean;
   /** Show the reasoning of a chat. */
   readonly includeReasoning: boolean;
-  /** Alternatives to show for each token of the prompt; null: nothing of the kind. */
+  /** Alternatives to show for each token of the prompt, -1: all; null: nothing of the kind. */
   readonly promptLogprobs: number | null;
   /** As it, with the log probabilities of an echo. */
   readonly echoLogprobs: number | null;
@@ -93,7 +93,7 @@ export function readCompletion(body: CompletionBody, limits: ServerLimits): Gene
       structuredOutput: readStructuredOutput(body),
       maxTokens: body.max_tokens ?? COMPLETION_MAX_TOKENS,
       ...(logprobs === null ? {} : { logprobs: true, topLogprobs: logprobs }),
-      ...(echoesLogprobs ? { promptLogprobs: Math.max(logprobs, body.prompt_logprobs ?? 0) } : {}),
+      ...(echoesLogprobs ? { promptLogprobs: body.prompt_logprobs === -1 ? -1 : Math.max(logprobs, body.prompt_logprobs ?? 0) } : {}),
     },
     scheduling: readScheduling(body),
     shape: { ...readShape(body, body.echo ?? false), echoLogprobs: echoesLogprobs ? logprobs : null },

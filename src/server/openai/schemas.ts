@@ -99,7 +99,10 @@ export const samplingFields = {
     'With `use_beam_search`: `true` ends it when `beam_width` hypotheses have ended, `"never"` when none can get better, `false` (default) when none looks like it.',
   ),
   logprob_token_ids: optional(Type.Array(integer, { maxItems: 1024 }), 'Tokens whose log probabilities stand behind the alternatives.'),
-  prompt_logprobs: optional(integer, 'Log probabilities of the prompt, with this many alternatives, 0 to 20; not with `stream`.'),
+  prompt_logprobs: optional(
+    integer,
+    'Log probabilities and ranks of the tokens of the prompt, with this many alternatives, 0 to 20 (more, and -1 for all, with `--max-prompt-logprobs`); not with `stream`.',
+  ),
   ...furtherSamplingFields,
 };
 
