@@ -54,7 +54,10 @@ export class Harness implements AsyncDisposable {
   async #answer(wanted: readonly (readonly [Feature, Outcome])[]): Promise<Outcome> {
     const api = await this.#open(wanted.map(([feature]) => feature));
     try {
-      const body = Object.assign({}, base, ...wanted.map(([feature, alone]) => feature.fields?.(alone, api) ?? {}));
+      const fields = wanted.map(([feature, alone]) => feature.fields?.(alone, api) ?? {});
+      const kvCache = fields.map((given) => given.kv_cache).filter((given) => given !== undefined);
+      // two ways of keeping less are asked for together, not one in the place of the other
+      const body = Object.assign({}, base, ...fields, kvCache.length === 0 ? {} : { kv_cache: Object.assign({}, ...kvCache) });
       for (const [{ prepare }] of wanted) await prepare?.(api);
       const onGenerate = wanted.flatMap(([feature]) => feature.onGenerate ?? []).at(0) ?? null;
       const onAdmitted = wanted.flatMap(([feature, alone]) => feature.onAdmitted?.(alone) ?? []).at(0) ?? null;

@@ -11,6 +11,8 @@ export interface OutcomeChoice {
   tokenIds: number[];
   /** Of each token; null when none were asked for. */
   logprobs: number[] | null;
+  /** Of a beam search. */
+  beamScore: number | null;
 }
 
 export interface Outcome {
@@ -29,6 +31,7 @@ const emptyChoice = (): OutcomeChoice => ({
   stopReason: null,
   tokenIds: [],
   logprobs: null,
+  beamScore: null,
 });
 
 /** @param bodies one answer, or the chunks of a stream */
@@ -67,6 +70,7 @@ function add(choice: OutcomeChoice, part: Json): void {
   }
   choice.tokenIds.push(...(part.token_ids ?? []));
   if (part.logprobs?.content) choice.logprobs = [...(choice.logprobs ?? []), ...part.logprobs.content.map(({ logprob }: Json) => logprob)];
+  choice.beamScore = part.beam_score ?? null;
   if (part.finish_reason !== null) {
     choice.finishReason = part.finish_reason;
     choice.stopReason = part.stop_reason;
