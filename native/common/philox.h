@@ -3,10 +3,12 @@
 
 #include <cstdint>
 
+#include "both.h"
+
 namespace millrace {
 
 // The uniform number in [0, 1) of one random choice. Key: the seed. Counter: position, draw, choice, 0.
-inline float uniformAt(uint32_t seedLow, uint32_t seedHigh, uint32_t choice, uint32_t position, uint32_t draw) {
+MILLRACE_BOTH inline float uniformAt(uint32_t seedLow, uint32_t seedHigh, uint32_t choice, uint32_t position, uint32_t draw) {
   uint32_t c0 = position, c1 = draw, c2 = choice, c3 = 0;
   uint32_t k0 = seedLow, k1 = seedHigh;
   for (int round = 0; round < 10; round++) {

@@ -6,7 +6,7 @@
 
 namespace millrace {
 
-// Elements of a row of SamplingBatch.shaping (cpu/sampler_shape.h names them).
+// Elements of a row of SamplingBatch.shaping (sampling_shape.h names them).
 constexpr int kShapingWidth = 10;
 
 // Columns of src/sampling/sampling-batch.ts. Pointers are the caller's, valid for numRows rows.
@@ -24,6 +24,11 @@ struct SamplingColumns {
   // Elements of historyIds, biasIds (biasValues) and wantedIds: the starts are checked against them.
   int64_t historyLength, biasLength, wantedLength;
 };
+
+// Ranges and parameters that a sampler follows. Throws BACKEND_STEP_FAILED.
+void checkSampling(const SamplingColumns& columns);
+// Largest number of alternatives, those asked for by name included, that a row reports.
+int32_t maxTopLogprobs(const SamplingColumns& columns);
 
 struct SampledRows {
   std::vector<int32_t> tokenIds;

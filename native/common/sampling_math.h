@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "both.h"
+
 namespace millrace::samplingMath {
 
 constexpr float kLog2E = 1.44269502f;
@@ -15,7 +17,7 @@ constexpr int kSumBlock = 1024;
 constexpr int kSumLanes = 16;
 
 // exp(x) for x <= 0; 0 below -87, -Infinity and NaN included. Written without branches, so that a loop over it vectorises.
-static inline float expF32(float x) {
+MILLRACE_BOTH static inline float expF32(float x) {
   const bool counts = x >= kExpMin;
   const float v = counts ? x : 0.0f;
   const float n = (v * kLog2E + kRounder) - kRounder;
@@ -34,7 +36,7 @@ static inline float expF32(float x) {
 }
 
 // log(x) for a positive normal x.
-static inline float logF32(float x) {
+MILLRACE_BOTH static inline float logF32(float x) {
   int32_t bits;
   std::memcpy(&bits, &x, sizeof bits);
   int32_t exponent = (bits >> 23) - 126;

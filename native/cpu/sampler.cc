@@ -343,31 +343,11 @@ class RowSampler {
   int32_t sorted_ = 0;
 };
 
-namespace {
-
-void checkColumns(const SamplingColumns& c) {
-  for (int32_t row = 0; row < c.numRows; row++) {
-    const bool history = c.historyStart[row] >= 0 && c.historyStart[row] <= c.historyStart[row + 1] && c.historyStart[row + 1] <= c.historyLength;
-    const bool bias = c.biasStart[row] >= 0 && c.biasStart[row] <= c.biasStart[row + 1] && c.biasStart[row + 1] <= c.biasLength;
-    const bool wanted = c.wantedStart[row] >= 0 && c.wantedStart[row] <= c.wantedStart[row + 1] && c.wantedStart[row + 1] <= c.wantedLength;
-    require(history && bias && wanted, "BACKEND_STEP_FAILED", "The sampling batch has ranges outside its arrays.");
-    const bool numbers = c.temperature[row] >= 0 && c.topP[row] >= 0 && c.minP[row] >= 0 && c.numLogprobs[row] >= -1 && c.numLogprobs[row] <= 1024;
-    require(numbers, "BACKEND_STEP_FAILED", "The sampling batch has parameters out of range.");
-    require(c.historyPrompt[row] >= 0 && c.historyPrompt[row] <= c.historyStart[row + 1] - c.historyStart[row], "BACKEND_STEP_FAILED",
-            "The sampling batch says that more of a history is prompt than there is.");
-  }
-}
-
-}  // namespace
-
 SampledRows Sampler::sample(ConstRows logits, int32_t vocabSize, const SamplingColumns& columns, const uint32_t* masks, ThreadPool& pool) {
-  checkColumns(columns);
+  checkSampling(columns);
   const size_t numRows = static_cast<size_t>(columns.numRows);
   SampledRows result;
-  for (size_t row = 0; row < numRows; row++) {
-    if (columns.numLogprobs[row] < 0) continue;
-    result.maxTopLogprobs = std::max(result.maxTopLogprobs, columns.numLogprobs[row] + columns.wantedStart[row + 1] - columns.wantedStart[row]);
-  }
+  result.maxTopLogprobs = maxTopLogprobs(columns);
   const size_t numTop = numRows * static_cast<size_t>(result.maxTopLogprobs);
   const float nan = std::numeric_limits<float>::quiet_NaN();
   result.tokenIds.assign(numRows, 0);

@@ -10,18 +10,10 @@
 
 #include "../common/sampling.h"
 #include "../common/sampling_math.h"
+#include "../common/sampling_shape.h"
 #include "sampler_kernels.h"
 
 namespace millrace::cpu {
-
-// A row of SamplingBatch.shaping: the fields of `Shaping` in the order of `shapingFields`.
-struct Shaping {
-  float typicalP = 1, topNSigma = 0, xtcThreshold = 0, xtcProbability = 0, dynatempRange = 0, dynatempExponent = 1;
-  float mirostatMode = 0, mirostatMu = 0, mirostatTau = 0, mirostatEta = 0;
-
-  bool needsOrder() const { return typicalP < 1 || topNSigma > 0 || xtcProbability > 0 || mirostatMode != 0; }
-};
-static_assert(sizeof(Shaping) == kShapingWidth * sizeof(float), "a row of shaping is copied whole");
 
 inline float dynamicTemperature(const SamplerKernels& kernels, const float* logits, int32_t n, float maximum, float temperature, const Shaping& shaping,
                                 float* scratch) {
@@ -86,12 +78,6 @@ inline void excludeTopChoices(float* weights, int32_t count, float total, float 
   for (int32_t i = 0; i < count; i++)
     if (weights[i] > 0 && weights[i] >= least) last = i;
   for (int32_t i = 0; i < last; i++) weights[i] = 0;
-}
-
-inline float surprise(float weight, float total) { return (samplingMath::logF32(total) - samplingMath::logF32(weight)) * samplingMath::kLog2E; }
-
-inline float nextMu(const Shaping& shaping, float observed) {
-  return shaping.mirostatMu - shaping.mirostatEta * (observed - shaping.mirostatTau);
 }
 
 inline float sumInOrder(const float* weights, int32_t count) {

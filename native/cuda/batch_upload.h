@@ -1,4 +1,4 @@
-// The integers of a step on the device: gathered in pinned memory, brought over in one copy.
+// The arrays of a step on the device: gathered in pinned memory, brought over in one copy.
 #pragma once
 
 #include <cstring>
@@ -13,8 +13,9 @@ class BatchUpload {
   void begin() { used_ = 0; }
 
   // Notes an array to be uploaded; at(...) says where it will be. Returns its place.
-  size_t add(const int32_t* values, int64_t count) {
-    const size_t place = used_, bytes = static_cast<size_t>(count) * sizeof(int32_t);
+  template <class T>
+  size_t add(const T* values, int64_t count) {
+    const size_t place = used_, bytes = static_cast<size_t>(count) * sizeof(T);
     used_ += (bytes + kAlign - 1) / kAlign * kAlign;
     reserve(used_);
     if (bytes > 0) std::memcpy(host_.data() + place, values, bytes);
@@ -27,7 +28,11 @@ class BatchUpload {
     if (used_ > 0) stream.upload(device_.data(), host_.data(), used_);
   }
 
-  const int32_t* at(size_t place) const { return reinterpret_cast<const int32_t*>(device_.data() + place); }
+  const int32_t* at(size_t place) const { return at<int32_t>(place); }
+  template <class T>
+  const T* at(size_t place) const {
+    return reinterpret_cast<const T*>(device_.data() + place);
+  }
 
  private:
   static constexpr size_t kAlign = 128, kFirstBytes = size_t{1} << 20;

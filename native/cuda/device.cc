@@ -30,23 +30,14 @@ Output newOutput(size_t length) {
   return output;
 }
 
-// Rows that temperature 0 decides alone.
-bool isGreedy(const SamplingColumns& c) {
-  for (int32_t row = 0; row < c.numRows; row++) {
-    const bool penalised = c.historyStart[row + 1] > c.historyStart[row] && (c.repetitionPenalty[row] != 1.0f || c.presencePenalty[row] != 0.0f || c.frequencyPenalty[row] != 0.0f);
-    if (c.temperature[row] != 0.0f || c.numLogprobs[row] >= 0 || c.biasStart[row + 1] > c.biasStart[row] || penalised) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 Device::Device(const std::string& isa, int32_t numThreads)
     : properties_(openDevice(ordinalOf(isa))),
       ordinal_(ordinalOf(isa)),
       pool_(checkedThreads(numThreads)),
-      sampler_(cpu::portable::samplerKernels(), pool_.numThreads()),
-      partials_(static_cast<size_t>(kMostPartials) * sizeof(float), "attention") {}
+      partials_(static_cast<size_t>(kMostPartials) * sizeof(float), "attention"),
+      sampler_(properties_.numMultiprocessors) {}
 
 std::shared_ptr<Weight> Device::makeWeight(const PlanWeight& shape, const std::vector<WeightPart>& parts, bool mapped) {
   require(!mapped, "CONFIG_INVALID", "Weights that stay in their file are for the CPU.");
@@ -117,39 +108,23 @@ ForwardResult Device::forward(const std::vector<StepEntry>& entries, const std::
 
 SampledRows Device::sample(const Program& program, int32_t output, const SamplingColumns& columns, const Span<uint32_t>* masks) {
   useDevice(ordinal_);
-  const int32_t id = program.logitsOutput(output, columns.numRows), vocabSize = program.plan().values[static_cast<size_t>(id)].width;
-  const ConstRows logits = program.constRows(id);
-  const size_t rows = static_cast<size_t>(columns.numRows);
-  if (masks != nullptr || !isGreedy(columns) || rows == 0) {
-    std::vector<float> copied(rows * static_cast<size_t>(vocabSize));
-    stream_.downloadRows(copied.data(), logits.data, static_cast<size_t>(logits.stride) * sizeof(float), static_cast<size_t>(vocabSize) * sizeof(float), rows);
-    stream_.synchronize();
-    return sampleOnHost(copied.data(), vocabSize, columns, masks);
-  }
-  lastTokens_.clear();
-  const size_t idBytes = rows * sizeof(int32_t);
-  if (sampled_.size() < idBytes + rows) sampled_ = Buffer(2 * (idBytes + rows), "sampled tokens");
-  greedy(logits, columns.numRows, vocabSize, reinterpret_cast<int32_t*>(sampled_.data()), sampled_.data() + idBytes, stream_);
-  SampledRows result;
-  result.tokenIds.resize(rows);
-  result.corrupted.resize(rows);
-  result.logprobs.assign(rows, std::numeric_limits<float>::quiet_NaN());
-  result.mirostatMu.assign(rows, std::numeric_limits<float>::quiet_NaN());
-  stream_.download(result.tokenIds.data(), sampled_.data(), idBytes);
-  stream_.download(result.corrupted.data(), sampled_.data() + idBytes, rows);
-  stream_.synchronize();
-  lastTokens_ = result.tokenIds;
-  return result;
+  const int32_t id = program.logitsOutput(output, columns.numRows);
+  return sampleRows(program.constRows(id), program.plan().values[static_cast<size_t>(id)].width, columns, masks);
 }
 
 SampledRows Device::sample(const float* logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks) {
-  return sampleOnHost(logits, vocabSize, columns, masks);
+  useDevice(ordinal_);
+  const size_t bytes = static_cast<size_t>(columns.numRows) * static_cast<size_t>(vocabSize) * sizeof(float);
+  if (hostLogits_.size() < bytes) hostLogits_ = Buffer(bytes, "logits of the host");
+  if (bytes > 0) stream_.upload(hostLogits_.data(), logits, bytes);
+  return sampleRows(ConstRows{reinterpret_cast<const float*>(hostLogits_.data()), vocabSize}, vocabSize, columns, masks);
 }
 
-SampledRows Device::sampleOnHost(const float* logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks) {
-  checkMasks(masks, columns.numRows, vocabSize);
+SampledRows Device::sampleRows(ConstRows logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks) {
   lastTokens_.clear();
-  SampledRows rows = sampler_.sample(cpu::ConstRows{logits, vocabSize}, vocabSize, columns, masks == nullptr ? nullptr : masks->data, pool_);
+  sampler_.launch(logits, vocabSize, columns, masks, stream_);
+  stream_.synchronize();
+  SampledRows rows = sampler_.collect();
   lastTokens_ = rows.tokenIds;
   return rows;
 }

@@ -1,4 +1,4 @@
-// One GPU: its stream, and the thread pool of the host that packs weights and samples what the device does not.
+// One GPU: its stream, and the thread pool of the host that packs weights.
 #pragma once
 
 #include <atomic>
@@ -7,11 +7,11 @@
 #include <vector>
 
 #include "../common/sampling.h"
-#include "../cpu/sampler.h"
 #include "../cpu/thread_pool.h"
 #include "cache.h"
 #include "executor.h"
 #include "program.h"
+#include "sampler.h"
 #include "weight.h"
 
 namespace millrace::cuda {
@@ -43,15 +43,15 @@ class Device {
   void plantOrderFault(bool) {}  // a fault of the CPU's kernels
 
  private:
-  SampledRows sampleOnHost(const float* logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks);
+  SampledRows sampleRows(ConstRows logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks);
 
   const DeviceProperties properties_;
   const int32_t ordinal_;
   cpu::WorkerPool pool_;
-  cpu::Sampler sampler_;
   Stream stream_;
   BatchUpload upload_;
-  Buffer partials_, sampled_;
+  Buffer partials_, hostLogits_;
+  Sampler sampler_;
   Counters counters_;
   std::atomic<bool> stopping_{false};
   std::vector<int32_t> lastTokens_;  // sampled by the last step (S2)

@@ -8,6 +8,7 @@
 #include <cstdint>
 
 #include "../common/contract.h"
+#include "../common/sampling_shape.h"
 #include "../common/weight_formats.h"
 #include "runtime.h"
 
@@ -136,7 +137,22 @@ size_t attentionPartials(int32_t tokens, int32_t numHeads, int32_t headDim, int3
 void attention(const AttentionArgs&, const Stream&);
 
 // sampler.cu
-// The largest logit of each row, ties to the lower id; state 0 fine, 1 a NaN, 2 nothing above -Infinity.
-void greedy(ConstRows logits, int32_t rows, int32_t vocabSize, int32_t* tokenIds, uint8_t* states, const Stream&);
+// Columns and masks are on the device; `columns.numRows` rows of logits.
+struct SamplerArgs {
+  ConstRows logits;
+  int32_t vocabSize, maxTop;
+  SamplingColumns columns;
+  const uint32_t* masks;  // [rows, ceil(vocabSize / 32)] or null
+  int32_t *tokenIds, *states;
+  float *logprobs, *mirostatMu;
+  int32_t* topTokenIds;   // [rows, maxTop]
+  float* topLogprobs;
+  float* scratch;         // samplerScratchFloats(vocabSize) a block, zeros at first
+};
+MILLRACE_BOTH inline int64_t samplerScratchFloats(int32_t vocabSize) { return int64_t{4} * vocabSize + (vocabSize + samplingMath::kSumBlock - 1) / samplingMath::kSumBlock; }
+// At most `numBlocks` rows at a time.
+void sampleRows(const SamplerArgs&, int32_t numBlocks, const Stream&);
+// Rows of temperature 0 and nothing else: the largest logit, ties to the lower id; state 0 fine, 1 a NaN, 2 nothing above -Infinity.
+void greedy(ConstRows logits, int32_t rows, int32_t vocabSize, int32_t* tokenIds, int32_t* states, const Stream& stream);
 
 }  // namespace millrace::cuda

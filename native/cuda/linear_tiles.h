@@ -9,11 +9,7 @@
 
 #include <cstdint>
 
-#ifdef __CUDACC__
-#define MILLRACE_BOTH __host__ __device__
-#else
-#define MILLRACE_BOTH
-#endif
+#include "../common/both.h"
 
 namespace millrace::cuda {
 

@@ -73,6 +73,32 @@ T __shfl_xor_sync(unsigned mask, T value, int apart) {
 inline float __uint_as_float(uint32_t bits) { return millrace::cuda::emulator::valueOf<float>(bits); }
 inline uint32_t __float_as_uint(float value) { return millrace::cuda::emulator::wordOf(value); }
 
+// Fibers take turns at barriers alone.
+template <class T>
+T atomicAdd(T* at, T value) {
+  const T before = *at;
+  *at += value;
+  return before;
+}
+template <class T>
+T atomicOr(T* at, T value) {
+  const T before = *at;
+  *at |= value;
+  return before;
+}
+template <class T>
+T atomicExch(T* at, T value) {
+  const T before = *at;
+  *at = value;
+  return before;
+}
+template <class T>
+T atomicMax(T* at, T value) {
+  const T before = *at;
+  if (value > before) *at = value;
+  return before;
+}
+
 struct float4 {
   float x, y, z, w;
 };

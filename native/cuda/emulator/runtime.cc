@@ -15,6 +15,7 @@ DeviceProperties openDevice(int32_t ordinal) {
   properties.name = "emulator";
   properties.isa = "emulated";
   properties.totalBytes = properties.freeBytes = size_t{4} << 30;
+  properties.numMultiprocessors = 5;
   return properties;
 }
 

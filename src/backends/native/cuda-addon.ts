@@ -63,11 +63,7 @@ function gpuRecipe(compiler: Compiler, nvcc: Compiler): Recipe {
   const device = [...nvccFlags, ...architectures, `-gencode=arch=compute_${last},code=compute_${last}`];
   return {
     name: () => nameOf('cuda', [compiler, nvcc], [host, device]),
-    units: () => [
-      ...unitsOf(nvcc, [...cudaKernelSources, ...cudaRuntimeSources.gpu], device),
-      ...unitsOf(compiler, cudaHostSources, host),
-      ...samplerUnits(compiler, host),
-    ],
+    units: () => [...unitsOf(nvcc, [...cudaKernelSources, ...cudaRuntimeSources.gpu], device), ...unitsOf(compiler, cudaHostSources, host)],
     link: (objects, output) => runCompiler(nvcc, ['-shared', '-cudart', 'static', '-Xcompiler', '-fPIC', ...objects, '-o', output]),
   };
 }
@@ -77,22 +73,13 @@ function emulatorRecipe(compiler: Compiler): Recipe {
   const device = [...host, '-Wno-unknown-pragmas', '-x', 'c++'];
   return {
     name: () => nameOf('emulated-cuda', [compiler], [host, device]),
-    units: () => [
-      ...unitsOf(compiler, cudaKernelSources, device),
-      ...unitsOf(compiler, [...cudaHostSources, ...cudaRuntimeSources.emulator], host),
-      ...samplerUnits(compiler, host),
-    ],
+    units: () => [...unitsOf(compiler, cudaKernelSources, device), ...unitsOf(compiler, [...cudaHostSources, ...cudaRuntimeSources.emulator], host)],
     link: (objects, output) => link(compiler, objects, output),
   };
 }
 
 function unitsOf(compiler: Compiler, sources: readonly string[], flags: readonly string[]): Unit[] {
   return sources.map((source) => ({ compiler, source: join(packageRoot(), 'native', source), flags }));
-}
-
-/** The loops of the host's sampler, for any processor. */
-function samplerUnits(compiler: Compiler, host: readonly string[]): Unit[] {
-  return unitsOf(compiler, ['cpu/sampler_kernels.cc'], [...host, '-DMILLRACE_ISA=portable']);
 }
 
 /** `millrace-<platform>-<arch>-<kind>-<hash of sources, flags and compilers>.node` */

@@ -22,6 +22,7 @@ export const baseSources = [
   'common/mapped_file.cc',
   'common/memory.cc',
   'common/plan.cc',
+  'common/sampling.cc',
   'common/step.cc',
   'cpu/cache.cc',
   'cpu/check_plan.cc',
@@ -68,17 +69,17 @@ export const kernelSources = [
   'cpu/sampler_kernels.cc',
 ] as const;
 
-/** The GPU addon: the exports and what both devices share, the host's packing and sampling, then the device itself. Compiled once. */
+/** The GPU addon: the exports and what both devices share, the host's packing, then the device itself. Compiled once. */
 export const cudaHostSources = [
   ...baseSources.filter((source) => !/^cpu\/|feature_exports|limits_exports/.test(source)),
   'cpu/check_plan.cc',
-  'cpu/sampler.cc',
   'cpu/thread_pool.cc',
   'cpu/weight.cc',
   'cuda/cache.cc',
   'cuda/device.cc',
   'cuda/executor.cc',
   'cuda/program.cc',
+  'cuda/sampler.cc',
   'cuda/weight.cc',
 ] as const;
 
