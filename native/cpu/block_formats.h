@@ -131,7 +131,7 @@ MILLRACE_INLINE void readGroup(const uint8_t* row, int index, BlockGroup& g) {
     tableLevels(p + 8 + 16 * j, kUnevenLevels, g);
   } else if constexpr (kFormat == WeightFormat::mxfp4) {
     const uint32_t exponent = p[0];  // half of 2^(exponent - 127), since the levels are doubled
-    setScale(g, bitCast<float>(exponent < 2 ? 0x00200000u << exponent : (exponent - 1) << 23));
+    setScale(g, bitCast<float>(exponent < 2 ? 0x00200000u << exponent : exponent == 255 ? 0x7fc00000u : (exponent - 1) << 23));
     tableLevels(p + 1, kE2m1Doubled, g);
   }
 }

@@ -60,7 +60,7 @@ inline float tanhApprox(float x) {
   const float near = x + x * square * p;
   const float capped = magnitude > 20.0f ? 20.0f : magnitude;
   const float far = 1.0f - 2.0f / (expApprox(2.0f * capped) + 1.0f);
-  return magnitude < 0.625f ? near : std::copysign(far, x) + (x - x);  // x - x keeps a NaN
+  return magnitude < 0.625f ? near : std::copysign(far, x) + (capped - capped);  // keeps a NaN; an infinity is capped
 }
 
 // erfc z for z >= 0: e^(-z^2) t p(t), t = 1 / (1 + z / 2), p by least maximum relative error on z in [0, 14].

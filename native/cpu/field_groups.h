@@ -127,12 +127,12 @@ struct FieldGroup : FieldTraits<kFormat> {
       const VecI high = andInt(shiftRightSigned<j * 2>(widenHalves(block + Traits::template at<1> + lane * 2)), set1Int(3));
       return mul(half<0>(lane), intToFloat(subInt(orInt(low, shiftLeft<4>(high)), set1Int(32))));
     } else if constexpr (kFormat == F::mxfp4) {
-      // Half of 2^(exponent - 127), since the levels are doubled; below 2 a subnormal number.
+      // Half of 2^(exponent - 127), since the levels are doubled; below 2 a subnormal number, and 255 is NaN.
       const VecI exponent = widenBytes(bytes<0>(0, lane));
       const Vec normal = asFloat(shiftLeft<23>(subInt(exponent, set1Int(1))));
       const Vec e = intToFloat(exponent);
       const Vec tiny = selectLess(e, set1(0.5f), set1(0x1p-128f), set1(0x1p-127f));
-      return selectLess(e, set1(1.5f), tiny, normal);
+      return selectLess(e, set1(1.5f), tiny, selectLess(set1(254.5f), e, asFloat(set1Int(0x7fc00000)), normal));
     } else return half<0>(lane);
   }
 

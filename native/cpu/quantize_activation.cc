@@ -1,7 +1,8 @@
 // Rounding of activations, once per linear call: each row of x becomes f32, bf16 or int8 values in scratch, zero-padded for the kernels.
 //
 //   bf16          round to nearest even
-//   int8-group32  per run of 32: scale = amax / 127 (f32), q = nearest even of f32(x * f32(127 / amax)); amax 0 gives zeros
+//   int8-group32  per run of 32: scale = amax / 127 (f32), q = nearest even of f32(x * f32(127 / amax)); amax 0, or so small that 127 / amax
+//                 is beyond f32, gives zeros
 //   int8-token    the same with one run per row
 // The TypeScript reference does exactly this. A NaN or infinity makes the scale of its run, and so every product, NaN. Work is split over rows.
 #include "linear.h"
@@ -19,7 +20,10 @@ MILLRACE_INLINE float largestMagnitude(const float* x, int n) {
 }
 MILLRACE_INLINE bool isFinite(float x) { return x <= 3.4028235e38f; }
 MILLRACE_INLINE float scaleOf(float largest) { return isFinite(largest) ? largest / 127.0f : bitCast<float>(0x7fc00000); }
-MILLRACE_INLINE float inverseScale(float largest) { return largest > 0.0f && isFinite(largest) ? 127.0f / largest : 0.0f; }
+MILLRACE_INLINE float inverseScale(float largest) {
+  const float quotient = 127.0f / largest;
+  return isFinite(largest) && isFinite(quotient) ? quotient : 0.0f;
+}
 MILLRACE_INLINE int32_t quantize(float x, float inverse) { return bitCast<int32_t>(x * inverse + kMagic) - bitCast<int32_t>(kMagic); }
 
 #if defined(MILLRACE_AVX512)

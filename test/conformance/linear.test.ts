@@ -39,11 +39,12 @@ const maxRows = Math.max(...rowCounts);
 const reference = new ReferenceBackend();
 const expected = remembered<Float32Array>();
 
-/** Numbers with a few columns a hundred times the rest, as real activations have, and one row of zeros. */
+/** Numbers with a few columns a hundred times the rest, as real activations have, one row of zeros and one of numbers whose inverse is beyond f32. */
 function activationRows(k: number): Float32Array {
   const rows = normals(99, maxRows * k);
   for (let i = 0; i < rows.length; i++) if ((i % k) % 37 === 5) rows[i] *= 100;
   rows.fill(0, 4 * k, 5 * k);
+  for (let i = 6 * k; i < 7 * k; i++) rows[i] *= 1e-39;
   return rows;
 }
 

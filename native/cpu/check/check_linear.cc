@@ -140,7 +140,7 @@ void roundRow(const float* x, int k, Activation activation, double* out) {
     const int end = begin + run < k ? begin + run : k;
     float largest = 0;
     for (int i = begin; i < end; i++) largest = std::fmax(largest, std::fabs(x[i]));
-    const float scale = largest / 127.0f, inverse = largest > 0 ? 127.0f / largest : 0.0f;
+    const float scale = largest / 127.0f, inverse = largest > 4e-37f ? 127.0f / largest : 0.0f;
     for (int i = begin; i < end; i++) {
       if (activation == Activation::f32) out[i] = x[i];
       else if (activation == Activation::bf16) out[i] = bf16Value(bf16Bits(x[i]));

@@ -90,7 +90,8 @@ export function roundActivation(activation: Activation, x: Float32Array, out: Fl
 }
 
 /**
- * Int8 with one scale: `scale = f32(amax / 127)`, `q = round to even(f32(x * f32(127 / amax)))`, all zero where amax is 0; the number is `q * scale`.
+ * Int8 with one scale: `scale = f32(amax / 127)`, `q = round to even(f32(x * f32(127 / amax)))`, all zero where amax is 0 or so small (below 4e-37) that
+ * `127 / amax` is beyond f32; the number is `q * scale`.
  * A NaN or infinity in the group makes all of it NaN: a broken row must show, not turn into numbers.
  */
 function quantiseGroup(x: Float32Array, begin: number, end: number, out: Float64Array): void {
@@ -101,7 +102,8 @@ function quantiseGroup(x: Float32Array, begin: number, end: number, out: Float64
     finite &&= Number.isFinite(x[i]);
   }
   const scale = finite ? Math.fround(largest / 127) : NaN;
-  const inverse = largest > 0 ? Math.fround(127 / largest) : 0;
+  const quotient = Math.fround(127 / largest);
+  const inverse = quotient < Infinity ? quotient : 0;
   for (let i = begin; i < end; i++) out[i] = finite ? roundToEven(Math.fround(x[i] * inverse)) * scale : NaN;
 }
 

@@ -6,14 +6,14 @@ const GROUP = 32;
 const magnitudes = [0, 1, 2, 3, 4, 6, 8, 12] as const;
 
 /**
- * Groups of 32 in 17 bytes: a power-of-two scale (E8M0: exponent + 127), then 4-bit floats (E2M1, sign in the top bit), in nibbles as Q4_0. OCP
+ * Groups of 32 in 17 bytes: a power-of-two scale (E8M0: exponent + 127; 255 is NaN), then 4-bit floats (E2M1, sign in the top bit), in nibbles as Q4_0. OCP
  * Microscaling Formats 1.0; the MXFP4 of GGUF files.
  */
 export const mxfp4 = blockwise({
   blockElements: GROUP,
   blockBytes: 17,
   decode(bytes, at, out, to) {
-    const half = 2 ** (bytes[at] - 128);
+    const half = bytes[at] === 255 ? NaN : 2 ** (bytes[at] - 128);
     for (let i = 0; i < 16; i++) {
       const byte = bytes[at + 1 + i];
       out[to + i] = half * doubled(byte & 15);
