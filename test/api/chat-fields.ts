@@ -120,6 +120,11 @@ function messageCases(): Case[] {
     one('messages[].name', 'reaches a template that shows it', async (api) => {
       assert.match(await prompt(api, { messages: [{ ...user, name: 'ada' }] }), /\[name ada\]/);
     }),
+    one('messages[].function_call', 'refused by name, unless there is none', async (api) => {
+      const call = { role: 'assistant', content: null, function_call: { name: 'get_weather', arguments: '{}' } };
+      await api.refused(path, body({ messages: [user, call] }), 'NOT_SUPPORTED', 'messages[1].function_call');
+      await api.ok(path, body({ messages: [user, { role: 'assistant', content: 'x', function_call: null }, user] }));
+    }),
     one(['messages[].tool_calls', 'messages[].tool_call_id'], 'calls and their results are rendered', async (api) => {
       const call = { id: 'c1', type: 'function', function: { name: 'get_weather', arguments: '{"city": "Oslo"}' } };
       const messages = [user, { role: 'assistant', content: null, tool_calls: [call] }, { role: 'tool', tool_call_id: 'c1', content: 'sunny' }];

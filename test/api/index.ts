@@ -7,7 +7,7 @@ import { fieldPaths } from './field-paths.ts';
 import { countTokensCases, messagesCases } from './messages-fields.ts';
 import { ollamaChatCases, ollamaGenerateCases } from './ollama-fields.ts';
 import { detokenizeCases, modelCases, ollamaModelCases, oneModelCases, operationCases, streamCases, tokenizeCases } from './other-endpoints.ts';
-import { cancelCases, deleteCases, inputItemCases, responsesCases, retrieveCases } from './responses-fields.ts';
+import { cancelCases, deleteCases, inputItemCases, inputTokenCases, responsesCases, retrieveCases } from './responses-fields.ts';
 
 /** Cases by method and path of the route. */
 export const conformance: Readonly<Record<string, readonly Case[]>> = {
@@ -18,6 +18,7 @@ export const conformance: Readonly<Record<string, readonly Case[]>> = {
   'DELETE /v1/responses/:id': deleteCases,
   'POST /v1/responses/:id/cancel': cancelCases,
   'GET /v1/responses/:id/input_items': inputItemCases,
+  'POST /v1/responses/input_tokens': inputTokenCases,
   'GET /v1/streams/:id': streamCases,
   'POST /v1/messages': messagesCases,
   'POST /v1/messages/count_tokens': countTokensCases,
@@ -25,6 +26,7 @@ export const conformance: Readonly<Record<string, readonly Case[]>> = {
   'POST /api/generate': ollamaGenerateCases,
   'GET /api/tags': ollamaModelCases.tags,
   'POST /api/show': ollamaModelCases.show,
+  'GET /api/ps': ollamaModelCases.ps,
   'GET /api/version': ollamaModelCases.version,
   'GET /v1/models': modelCases,
   'GET /v1/models/*': oneModelCases,

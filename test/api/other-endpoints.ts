@@ -22,7 +22,7 @@ export const tokenizeCases: readonly Case[] = [
   one(
     [
       ...['messages', 'messages[].role', 'messages[].content', 'messages[].content[].type', 'messages[].content[].text', 'messages[].name'],
-      ...['messages[].tool_calls', 'messages[].tool_call_id', 'messages[].reasoning_content', 'messages[].reasoning'],
+      ...['messages[].tool_calls', 'messages[].tool_call_id', 'messages[].reasoning_content', 'messages[].reasoning', 'messages[].function_call'],
       ...['add_generation_prompt', 'continue_final_message', 'chat_template_kwargs'],
     ],
     'ids of the prompt that a chat with these fields is answered from',
@@ -40,6 +40,8 @@ export const tokenizeCases: readonly Case[] = [
         const told = (await api.ok('/v1/chat/completions', chat)).body;
         assert.deepEqual(tokens, told.prompt_token_ids);
       }
+      const older = [{ role: 'assistant', content: null, function_call: weather }];
+      await api.refused('/tokenize', { messages: older }, 'NOT_SUPPORTED', 'messages[0].function_call');
       const shown = api.engine.tokenizer.decode((await api.ok('/tokenize', { messages })).body.tokens);
       assert.match(shown, /\[name ada\][\s\S]*\[answers c1\][\s\S]*I look\.[\s\S]*Oslo[\s\S]*sunny[\s\S]*I say so\./);
     },
@@ -110,6 +112,19 @@ export const ollamaModelCases = {
         assert.equal(told.model_info['general.parameter_count'], api.engine.model.numParameters);
       }
       await api.refused('/api/show', { model: 'other' }, 'MODEL_UNKNOWN');
+    }),
+  ],
+  ps: [
+    one('(answer)', 'an entry for each served name, all of them in memory', async (api) => {
+      const { models } = (await api.ok('/api/ps')).body;
+      assert.deepEqual(
+        models.map(({ model, context_length }: Json) => [model, context_length]),
+        [
+          ['pocket', 1024],
+          ['org/pocket', 1024],
+        ],
+      );
+      assert.ok(Date.parse(models[0].expires_at) > Date.now());
     }),
   ],
   version: [one('(answer)', 'the version', async (api) => assert.deepEqual((await api.ok('/api/version')).body, { version }))],

@@ -36,6 +36,7 @@ export const responsesCases: readonly Case[] = [
     const whole = (await api.generate(path, body({}))).result.promptTokenIds;
     assert.deepEqual([...(await api.generate(path, body({ truncate_prompt_tokens: 2 }))).result.promptTokenIds], [...whole.slice(-2)]);
   }),
+  ...engineCases(),
   ...inputCases(),
   ...toolCases(),
   ...storeCases(),
@@ -74,6 +75,10 @@ export const responsesCases: readonly Case[] = [
   }),
   one(['reasoning', 'reasoning.effort'], 'reaches a template that knows it', async (api) => {
     assert.match(await prompt(api, { reasoning: { effort: 'low' } }), /\[effort low\]/);
+  }),
+  one('text.verbosity', 'refused by name, unless it asks for nothing', async (api) => {
+    await api.refused(path, body({ text: { verbosity: 'low' } }), 'NOT_SUPPORTED', 'text.verbosity');
+    await api.ok(path, body({ text: { verbosity: 'medium' } }));
   }),
   one('metadata', 'given back', async (api) => {
     assert.deepEqual((await api.ok(path, body({ metadata: { a: 'b' } }))).body.metadata, { a: 'b' });
@@ -127,6 +132,57 @@ export const responsesCases: readonly Case[] = [
   }),
 ];
 
+/** Fields of the chat completions, which mean here what they mean there. */
+function engineCases(): Case[] {
+  return [
+    one('stop', 'ends the text before the string', async (api) => {
+      const whole = textOf((await api.ok(path, body({ temperature: 0 }))).body);
+      const stop = whole.slice(6, 9);
+      const { body: told } = await api.ok(path, body({ temperature: 0, stop: [stop] }));
+      assert.deepEqual([textOf(told).trimEnd(), told.status], [whole.slice(0, whole.indexOf(stop)).trimEnd(), 'completed']);
+    }),
+    one(['min_tokens', 'ignore_eos', 'stop_token_ids', 'include_stop_str_in_output', 'skip_special_tokens'], 'reach the engine', async (api) => {
+      const asked = { min_tokens: 3, ignore_eos: true, stop_token_ids: [9], include_stop_str_in_output: true, skip_special_tokens: false };
+      const { params } = await api.generate(path, body(asked));
+      assert.deepEqual([params.minTokens, params.ignoreEos, params.stopTokenIds], [3, true, [9]]);
+      assert.deepEqual([params.includeStopStringInOutput, params.skipSpecialTokens], [true, false]);
+    }),
+    one(
+      [
+        ...['structured_outputs', 'structured_outputs.json', 'structured_outputs.json_object', 'structured_outputs.regex'],
+        ...['structured_outputs.choice', 'structured_outputs.grammar', 'structured_outputs.structural_tag'],
+        ...['structured_outputs.disable_any_whitespace', 'structured_outputs.disable_fallback'],
+      ],
+      'the answer is held to it; beside `text.format` it is refused',
+      async (api) => {
+        const structured = (structured_outputs: object) => ({ structured_outputs, max_output_tokens: 100 });
+        assert.match(textOf((await api.ok(path, body(structured({ regex: '[A-Z]{3}-\\d{2}' })))).body), /^[A-Z]{3}-\d{2}$/);
+        const held = { json: { type: 'integer' }, jsonObject: true, choice: ['a'], grammar: 'root ::= "a"', structuralTag: { format: {} } };
+        for (const [name, value] of Object.entries(held)) {
+          const field = name.replace(/[A-Z]/, (letter) => `_${letter.toLowerCase()}`);
+          const wrong = body(structured({ [field]: value, regex: 'a', disable_any_whitespace: true, disable_fallback: true }));
+          await api.refused(path, wrong, 'GRAMMAR_INVALID'); // each is read, so two are too many
+        }
+        const both = { ...structured({ regex: 'a' }), text: { format: { type: 'json_object' } } };
+        await api.refused(path, body(both), 'REQUEST_INVALID', 'structured_outputs');
+      },
+    ),
+    one('chat_template_kwargs', 'reach the template', async (api) => {
+      assert.match(await prompt(api, { chat_template_kwargs: { note: 'brief' } }), /\[note brief\]/);
+    }),
+    one(['priority', 'target_first_token_ms', 'deadline_ms'], 'reach the scheduler', async (api) => {
+      const { options } = await api.generate(path, body({ priority: 3, target_first_token_ms: 500, deadline_ms: 60_000 }));
+      assert.deepEqual([options.priority, options.targetFirstTokenMs, options.deadlineMs], [3, 500, 60_000]);
+    }),
+    one('request_id', 'names the request', async (api) => {
+      assert.equal((await api.ok(path, body({ request_id: 'mine-8' }))).headers.get('x-request-id'), 'mine-8');
+    }),
+    one('(fields of others)', 'what would change the answer and is not built is refused by name', async (api) => {
+      await api.refused(path, body({ guided_json: {} }), 'NOT_SUPPORTED', 'guided_json');
+    }),
+  ];
+}
+
 function inputCases(): Case[] {
   return [
     one(
@@ -161,6 +217,18 @@ function inputCases(): Case[] {
         await api.refused(path, body({ input: [{ ...call, call_id: undefined }] }), 'REQUEST_INVALID', 'input[0].call_id');
       },
     ),
+    one(['input[].type', 'input[].id'], 'a reference stands for the item of a stored response that it names', async (api) => {
+      const { id, output } = (await api.ok(path, body({ input: 'My name is Priya.', max_output_tokens: 6 }))).body;
+      const [said] = output;
+      const given = (await api.ok(`${path}/${id}/input_items`)).body.data[0];
+      const meant = [given, said, { role: 'user', content: 'Go on.' }];
+      for (const type of ['item_reference', undefined]) {
+        const named = [given, said].map((item) => ({ type, id: item.id }));
+        assert.equal(await prompt(api, { input: [...named, meant[2]] }), await prompt(api, { input: meant }));
+      }
+      await api.refused(path, body({ input: [{ type: 'item_reference', id: 'msg_none' }] }), 'RESPONSE_UNKNOWN', 'input[0].id');
+      await api.refused(path, body({ input: [{ type: 'item_reference' }] }), 'REQUEST_INVALID', 'input[0].id');
+    }),
     one('input[].id', 'given back with the items of a stored response', async (api) => {
       const { id } = (await api.ok(path, body({ input: [{ id: 'item_7', role: 'user', content: 'x' }], max_output_tokens: 1 }))).body;
       assert.equal((await api.ok(`${path}/${id}/input_items`)).body.data[0].id, 'item_7');
@@ -226,6 +294,38 @@ function storeCases(): Case[] {
     }),
   ];
 }
+
+export const inputTokenCases: readonly Case[] = [
+  one(
+    [
+      ...['input', 'model', 'instructions', 'previous_response_id', 'tools', 'tool_choice', 'parallel_tool_calls', 'text', 'reasoning'],
+      ...['chat_template_kwargs', 'conversation', 'truncation', 'text.format', 'text.format.type', 'text.verbosity', 'reasoning.effort'],
+      ...['reasoning.max_tokens', 'tools[].type', 'tools[].name', 'tools[].description', 'tools[].parameters', 'tools[].strict'],
+      ...['type', 'role', 'content', 'id', 'call_id', 'name', 'arguments', 'output'].map((field) => `input[].${field}`),
+      ...['content[].type', 'content[].text', 'output[].type', 'output[].text'].map((field) => `input[].${field}`),
+    ],
+    'as many tokens as the prompt of a response with these fields has; refused where it would be',
+    async (api) => {
+      const { id } = (await api.ok(path, body({ input: 'My name is Priya.', max_output_tokens: 4 }))).body;
+      const call = { type: 'function_call', call_id: 'c1', name: 'get_weather', arguments: '{"city": "Oslo"}' };
+      const result = { type: 'function_call_output', call_id: 'c1', output: [{ type: 'input_text', text: 'sunny' }] };
+      for (const fields of [
+        { input: 'Tell me a story.', model: 'pocket', instructions: 'Be brief.' },
+        { input: 'Go on.', previous_response_id: id },
+        { input: [{ id: 'a', role: 'user', content: [{ type: 'input_text', text: 'x' }] }, call, result], tools: [{ ...weather, strict: true }] },
+        { input: 'x', tools: [weather], tool_choice: 'none', parallel_tool_calls: false, truncation: 'disabled', conversation: null },
+        { input: 'x', reasoning: { effort: 'low', max_tokens: 9 }, chat_template_kwargs: { note: 'brief' }, text: { format: { type: 'text' } } },
+      ]) {
+        const { body: told } = await api.ok(`${path}/input_tokens`, fields);
+        const answered = (await api.ok(path, { ...fields, max_output_tokens: 1 })).body;
+        assert.deepEqual(told, { object: 'response.input_tokens', input_tokens: answered.usage.input_tokens });
+      }
+      await api.refused(`${path}/input_tokens`, { input: 'x', model: 'gpt-9' }, 'MODEL_UNKNOWN', 'model');
+      await api.refused(`${path}/input_tokens`, { input: 'x', text: { verbosity: 'low' } }, 'NOT_SUPPORTED', 'text.verbosity');
+      await api.refused(`${path}/input_tokens`, { input: 'x', truncation: 'auto' }, 'NOT_SUPPORTED', 'truncation');
+    },
+  ),
+];
 
 const stored = async (api: Api, fields: object = {}): Promise<Json> => (await api.ok(path, body({ max_output_tokens: 4, ...fields }))).body;
 

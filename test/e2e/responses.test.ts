@@ -108,7 +108,7 @@ describe('a model that writes Hermes calls and thinks', () => {
     [{ conversation: 'conv_1' }, 'conversation', 'NOT_SUPPORTED'],
     [{ tools: [{ type: 'web_search' }] }, 'tools[0].type', 'NOT_SUPPORTED'],
     [{ tool_choice: { type: 'function', name: 'other' } }, 'tool_choice', 'REQUEST_INVALID'],
-    [{ input: [{ type: 'item_reference', id: 'x' }] }, 'input[0].type', 'NOT_SUPPORTED'],
+    [{ input: [{ type: 'computer_call', id: 'x' }] }, 'input[0].type', 'NOT_SUPPORTED'],
     [{ input: [{ role: 'user', content: [{ type: 'input_image' }] }] }, 'input[0].content[0].type', 'NOT_SUPPORTED'],
     [{ input: [{ type: 'function_call' }] }, 'input[0].name', 'REQUEST_INVALID'],
     [{ input: [] }, 'messages', 'REQUEST_INVALID'],

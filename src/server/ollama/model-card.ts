@@ -13,6 +13,12 @@ export function modelEntry(model: ServedModel, name: string): object {
   };
 }
 
+/** An entry of `/api/ps`. Models stay until the server ends, which is given as a time that does not come. */
+export function loadedEntry(model: ServedModel, name: string): object {
+  const { modified_at: _, ...entry } = modelEntry(model, name) as { readonly modified_at: string };
+  return { ...entry, expires_at: '2318-01-01T00:00:00Z', size_vram: 0, context_length: model.engine.model.maxModelLen };
+}
+
 /** The answer of `/api/show`. */
 export function modelDescription(model: ServedModel): object {
   const { architecture, numParameters, maxModelLen, vocabSize, outputFormats } = model.engine.model;

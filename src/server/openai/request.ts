@@ -113,8 +113,9 @@ export function readMessages(messages: ChatCompletionBody['messages'], limits: S
   limit('messages', messages.length, limits.messages, 'messages');
   return messages.map((message, index) => {
     const { content } = message;
+    if (message.function_call) throw notSupported(`messages[${index}].function_call`);
     if (Array.isArray(content)) for (const [at, part] of content.entries()) checkPart(part, `messages[${index}].content[${at}]`);
-    const fields = Object.entries(message).filter(([name, value]) => value !== null || name === 'content');
+    const fields = Object.entries(message).filter(([name, value]) => (value !== null && name !== 'function_call') || name === 'content');
     const { reasoning, ...shown } = Object.fromEntries(fields);
     return { content: null, ...(reasoning === undefined ? {} : { reasoning_content: reasoning }), ...shown } as ChatMessage;
   });

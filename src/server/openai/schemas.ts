@@ -24,6 +24,7 @@ const message = Type.Object({
   name: optional(text, 'Name of the speaker.'),
   tool_calls: optional(Type.Array(Type.Unknown()), 'Earlier calls; `arguments` as JSON.'),
   tool_call_id: optional(text, 'The call that a tool message answers.'),
+  function_call: optional(Type.Unknown(), 'Refused: `tool_calls` is its newer name.'),
   reasoning_content: optional(text, 'Earlier reasoning.'),
   reasoning: optional(text, 'As `reasoning_content`.'),
 });
@@ -106,7 +107,7 @@ export const samplingFields = {
   ...furtherSamplingFields,
 };
 
-const commonFields = {
+export const commonFields = {
   model: optional(text, 'Served name; may be left out when one model is served.'),
   stream: optional(flag, 'Answer with server-sent events.'),
   stream_options: optional(streamOptions, 'With `stream`: `include_usage`, `continuous_usage_stats`.'),
@@ -135,7 +136,7 @@ const commonFields = {
 };
 
 /** What the whole output is held to. */
-const structureFields = {
+export const structureFields = {
   response_format: optional(
     Type.Object({
       type: Type.String(),
@@ -161,6 +162,8 @@ const structureFields = {
   ),
 };
 
+export const chat_template_kwargs = optional(record, 'Extra variables for the chat template.');
+
 export const chatCompletionBody = Type.Object({
   messages,
   ...commonFields,
@@ -170,7 +173,7 @@ export const chatCompletionBody = Type.Object({
   top_logprobs: optional(integer, 'Alternatives per token, 0 to 20; wants `logprobs`.'),
   add_generation_prompt: optional(flag, "Open the assistant's turn (default true)."),
   continue_final_message: optional(flag, 'Go on with the last message; excludes `add_generation_prompt`.'),
-  chat_template_kwargs: optional(record, 'Extra variables for the chat template.'),
+  chat_template_kwargs,
   reasoning_effort: optional(
     text,
     'For templates that know `reasoning_effort`; those that know `enable_thinking` or `thinking` are told yes, or with `none` no.',

@@ -20,6 +20,8 @@ const unsupportedFields: Readonly<Record<string, IsOff>> = {
   guided_grammar: never,
   json_schema: never,
   regex: never,
+  repetition_detection: never,
+  truncation_side: (value) => value === 'left',
   ebnf: never,
   grammar: never,
   stop_regex: never,
@@ -32,6 +34,7 @@ const unsupportedFields: Readonly<Record<string, IsOff>> = {
   prompt_embeds: never,
   custom_logit_processor: never,
   logits_processors: empty,
+  samplers: empty,
   lora_path: never,
 };
 

@@ -1,8 +1,8 @@
 /** Requests of the Responses API in the words of the chat completions: what they mean, and what they may ask for, is decided there. */
 import { MillraceError } from '../../base/errors.ts';
 import type { ChatCompletionBody } from '../openai/schemas.ts';
-import { notSupported } from '../openai/unsupported.ts';
-import { type InputItem, type ResponsesBody, responsesSamplingFields } from './schemas.ts';
+import { notSupported, refuseUnsupported } from '../openai/unsupported.ts';
+import { fieldsOfChats, type InputItem, type ResponsesBody } from './schemas.ts';
 
 type Message = ChatCompletionBody['messages'][number];
 
@@ -13,9 +13,11 @@ const included: ReadonlySet<string> = new Set(['reasoning.encrypted_content', LO
 
 /** @throws NOT_SUPPORTED, REQUEST_INVALID */
 export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
+  refuseUnsupported(body);
   for (const field of refused) if (body[field]) throw notSupported(field);
   if (body.truncation && body.truncation !== 'disabled') throw notSupported('truncation');
   if (body.include?.some((what) => !included.has(what))) throw notSupported('include');
+  if (body.text?.verbosity && body.text.verbosity !== 'medium') throw notSupported('text.verbosity');
   const { input, instructions, tools, text, reasoning } = body;
   const system: Message[] = instructions ? [{ role: 'system', content: instructions }] : [];
   const format = text?.format;
@@ -32,7 +34,7 @@ export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
     user: body.user,
     cache_salt: body.cache_salt ?? null,
     kv_cache: body.kv_cache ?? null,
-    ...furtherSampling(body),
+    ...sameFields(body),
     ...(wantsLogprobs(body) ? { logprobs: true, top_logprobs: body.top_logprobs ?? 0 } : {}),
     ...(format && format.type !== 'text' ? { response_format: responseFormat(format) } : {}),
     ...(reasoning?.effort ? { reasoning_effort: reasoning.effort } : {}),
@@ -40,10 +42,28 @@ export function chatOfResponse(body: ResponsesBody): ChatCompletionBody {
   };
 }
 
-/** The input as items, each with an id. */
-export function inputItems({ input }: ResponsesBody, responseId: string): readonly InputItem[] {
+/**
+ * The input as items, each with an id.
+ * @param itemOf finds what a reference names, or throws
+ */
+export function inputItems({ input }: ResponsesBody, responseId: string, itemOf: (id: string, param: string) => InputItem): readonly InputItem[] {
   const items: readonly InputItem[] = typeof input === 'string' ? [{ type: 'message', role: 'user', content: input }] : input;
-  return items.map((item, index) => ({ ...item, type: item.type ?? 'message', id: item.id ?? `in_${responseId.replace(/^resp_/, '')}_${index}` }));
+  const meant = items.map((item, index) => (isReference(item) ? itemOf(required(item.id, `input[${index}].id`), `input[${index}].id`) : item));
+  return meant.map((item, index) => ({ ...item, type: item.type ?? 'message', id: item.id ?? `in_${responseId.replace(/^resp_/, '')}_${index}` }));
+}
+
+/** An item as a list of items shows it: texts in parts, and all that clients look for. */
+export function shownItem(item: InputItem): object {
+  const { type, role, content } = item;
+  if (type === 'reasoning') return { summary: [], ...item };
+  if (type !== 'message') return { status: 'completed', ...item };
+  const part = role === 'assistant' ? { type: 'output_text', annotations: [], logprobs: [] } : { type: 'input_text' };
+  return { status: 'completed', ...item, content: typeof content === 'string' ? [{ ...part, text: content }] : (content ?? []) };
+}
+
+/** By its type, or as an id and nothing else. */
+function isReference({ type, id, role, content }: InputItem): boolean {
+  return type === 'item_reference' || ((type ?? null) === null && typeof id === 'string' && !role && content === undefined);
 }
 
 /** Log probabilities of the text. */
@@ -51,10 +71,8 @@ export function wantsLogprobs({ include, top_logprobs: most }: ResponsesBody): b
   return include?.includes(LOGPROBS) === true || (most ?? 0) > 0;
 }
 
-type FurtherSampling = Pick<ResponsesBody, keyof typeof responsesSamplingFields>;
-
-function furtherSampling(body: ResponsesBody): FurtherSampling {
-  return Object.fromEntries(Object.entries(body).filter(([field]) => Object.hasOwn(responsesSamplingFields, field)));
+function sameFields(body: ResponsesBody): Pick<ResponsesBody, keyof typeof fieldsOfChats> {
+  return Object.fromEntries(Object.entries(body).filter(([field]) => Object.hasOwn(fieldsOfChats, field)));
 }
 
 /** The name stands beside the type here, and in a wrapper there. */

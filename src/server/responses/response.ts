@@ -153,7 +153,7 @@ export class ResponsesResponse implements ResponseFormat {
       temperature: temperature ?? null,
       text: { format: text?.format ?? { type: 'text' } },
       tool_choice: tool_choice ?? 'auto',
-      tools: tools ?? [],
+      tools: (tools ?? []).map((tool) => ({ ...tool, parameters: tool.parameters ?? null, strict: tool.strict ?? false })),
       top_p: top_p ?? null,
       truncation: 'disabled',
       usage: usage === null ? null : this.#usage(usage),

@@ -1,14 +1,28 @@
 /** The body of OpenAI's Responses API. Unknown fields are ignored; `null` means absent. */
 import { type Static, type TSchema, Type } from 'typebox';
-import { furtherSamplingFields, samplingFields } from '../openai/schemas.ts';
+import { chat_template_kwargs, commonFields, furtherSamplingFields, samplingFields, structureFields } from '../openai/schemas.ts';
 
 function optional<T extends TSchema>(schema: T, description: string) {
   return Type.Optional(Type.Union([schema, Type.Null()], { description }));
 }
 
 const { top_k, min_p, repetition_penalty, presence_penalty, frequency_penalty, logit_bias, seed } = samplingFields;
-/** Sampling that OpenAI's own API does not have here; its meaning is that of the chat completions. */
-export const responsesSamplingFields = {
+const { min_tokens, stop, stop_token_ids, include_stop_str_in_output, ignore_eos, skip_special_tokens } = samplingFields;
+const { priority, deadline_ms, target_first_token_ms, request_id } = commonFields;
+/** What OpenAI's own API does not have here; its meaning is that of the chat completions. */
+export const fieldsOfChats = {
+  min_tokens,
+  stop,
+  stop_token_ids,
+  include_stop_str_in_output,
+  ignore_eos,
+  skip_special_tokens,
+  structured_outputs: structureFields.structured_outputs,
+  chat_template_kwargs,
+  priority,
+  deadline_ms,
+  target_first_token_ms,
+  request_id,
   top_k,
   min_p,
   repetition_penalty,
@@ -49,7 +63,10 @@ const tool = Type.Object({
 });
 
 export const responsesBody = Type.Object({
-  input: Type.Union([text, Type.Array(item)], { description: 'Text, or items: messages, `function_call`, `function_call_output`, `reasoning`.' }),
+  input: Type.Union([text, Type.Array(item)], {
+    description:
+      'Text, or items: messages, `function_call`, `function_call_output`, `reasoning`, and `item_reference` to an item of a stored response.',
+  }),
   model: optional(text, 'Served name; may be left out when one model is served.'),
   instructions: optional(text, 'A system message ahead of the input.'),
   stream: optional(flag, 'Answer with server-sent events.'),
@@ -63,7 +80,10 @@ export const responsesBody = Type.Object({
   tool_choice: optional(Type.Unknown(), 'As of the chat completions.'),
   parallel_tool_calls: optional(flag, 'Several calls in one turn (default true); else the first is reported.'),
   text: optional(
-    Type.Object({ format: optional(Type.Object({ type: text }), 'Format.') }),
+    Type.Object({
+      format: optional(Type.Object({ type: text }), '`text`, `json_object`, or `json_schema` with `name`, `schema`, `strict` beside it.'),
+      verbosity: optional(text, 'Refused but for `medium`.'),
+    }),
     '`format`: as `response_format` of the chat completions.',
   ),
   reasoning: optional(
@@ -85,8 +105,14 @@ export const responsesBody = Type.Object({
   truncation: optional(text, 'Must be `disabled`.'),
   max_tool_calls: optional(integer, 'Refused: it counts tools that OpenAI runs.'),
   context_management: optional(Type.Unknown(), 'Refused.'),
-  ...responsesSamplingFields,
+  ...fieldsOfChats,
 });
+
+/** What the prompt of a response is made of. */
+export const inputTokensBody = Type.Pick(responsesBody, [
+  ...(['input', 'model', 'instructions', 'previous_response_id', 'tools', 'tool_choice', 'parallel_tool_calls'] as const),
+  ...(['text', 'reasoning', 'chat_template_kwargs', 'conversation', 'truncation'] as const),
+]);
 
 export type ResponsesBody = Static<typeof responsesBody>;
 

@@ -90,6 +90,24 @@ export class ResponseStore {
     });
   }
 
+  /**
+   * An item of a stored conversation, given or answered.
+   * @throws RESPONSE_UNKNOWN also when it is another tenant's
+   */
+  findItem(id: string, tenant: string, param: string): InputItem {
+    this.#expire();
+    for (const { response } of this.#entries.values()) {
+      if (response.tenant !== tenant) continue;
+      const item = [...response.before, ...(response.body.output as readonly InputItem[])].find((each) => each.id === id);
+      if (item !== undefined) return item;
+    }
+    throw new MillraceError('RESPONSE_UNKNOWN', {
+      message: `No stored response has an item ${JSON.stringify(id.slice(0, 80))} (any more).`,
+      hint: 'Responses are kept in memory, unless "store" is false, within --response-ttl, --max-responses and --max-response-bytes.',
+      param,
+    });
+  }
+
   delete(id: string): void {
     this.#bytes -= this.#entries.get(id)?.bytes ?? 0;
     this.#entries.delete(id);

@@ -8,11 +8,11 @@ import { metrics } from './metrics.ts';
 import { listModels, retrieveModel } from './models.ts';
 import { ollamaChat } from './ollama-chat.ts';
 import { ollamaGenerate } from './ollama-generate.ts';
-import { ollamaShow, ollamaTags, ollamaVersion } from './ollama-models.ts';
+import { ollamaPs, ollamaShow, ollamaTags, ollamaVersion } from './ollama-models.ts';
 import { openApi } from './openapi.ts';
 import { page } from './page.ts';
 import { listRequests, switchPolicy } from './requests.ts';
-import { cancelResponse, deleteResponse, listInputItems, responses, retrieveResponse } from './responses.ts';
+import { cancelResponse, countInputTokens, deleteResponse, listInputItems, responses, retrieveResponse } from './responses.ts';
 import type { Route } from './route.ts';
 import { resumeStream } from './streams.ts';
 import { tokenize } from './tokenize.ts';
@@ -26,6 +26,7 @@ const described = [
   deleteResponse,
   cancelResponse,
   listInputItems,
+  countInputTokens,
   resumeStream,
   messages,
   countTokens,
@@ -33,6 +34,7 @@ const described = [
   ollamaGenerate,
   ollamaTags,
   ollamaShow,
+  ollamaPs,
   ollamaVersion,
   listModels,
   retrieveModel,

@@ -3,15 +3,17 @@ import { MillraceError } from '../../base/errors.ts';
 import { ChatReading } from '../choice-output.ts';
 import { answer, beginKept, type Generation, relay, sendKept } from '../generation.ts';
 import { readChatCompletion } from '../openai/request.ts';
+import { countPromptTokens } from '../prompt-tokens.ts';
 import { responsesDialect } from '../responses/dialect.ts';
-import { chatOfResponse, inputItems } from '../responses/request.ts';
+import { chatOfResponse, inputItems, shownItem } from '../responses/request.ts';
 import { ResponsesResponse } from '../responses/response.ts';
-import { type InputItem, type ResponsesBody, responsesBody } from '../responses/schemas.ts';
+import { type InputItem, inputTokensBody, type ResponsesBody, responsesBody } from '../responses/schemas.ts';
 import type { ResponseBody, StoredResponse } from '../responses/store.ts';
 import { type Call, get, post, remove } from './route.ts';
 
 export const responses = post(['/v1/responses'], 'Answers a conversation, as items.', responsesBody, (call) => {
-  const { body } = call;
+  const { body, exchange } = call;
+  exchange.rename(body.request_id);
   const isStored = body.store ?? true;
   if (!body.background) return answer(prepare(call, isStored, () => {}).generation, call);
   if (isStored) return startInBackground(call);
@@ -28,12 +30,7 @@ function prepare(call: Call<ResponsesBody>, isStored: boolean, onFormat: (format
   const { context, body, exchange } = call;
   const model = context.models.find(body.model);
   const id = `resp_${randomUUID().replaceAll('-', '')}`;
-  const previous = body.previous_response_id
-    ? conversationOf(context.responses.find(body.previous_response_id, exchange.tenant, 'previous_response_id'))
-    : [];
-  const input = inputItems(body, id);
-  if (previous.length > 0) chatOfResponse(body); // so that an error names the item by its place in this request
-  const before = [...previous, ...input];
+  const { input, before } = conversation(call, id);
   const request = readChatCompletion(chatOfResponse({ ...body, input: before }), context.options.limits);
   const reading = new ChatReading(model, request);
   const stored = {
@@ -65,6 +62,23 @@ function prepare(call: Call<ResponsesBody>, isStored: boolean, onFormat: (format
   };
   return { generation, stored };
 }
+
+/** What the request gives, and that behind what it continues. */
+function conversation({ context, body, exchange }: Call<ResponsesBody>, id: string): { readonly input: InputItem[]; readonly before: InputItem[] } {
+  const previous = body.previous_response_id
+    ? conversationOf(context.responses.find(body.previous_response_id, exchange.tenant, 'previous_response_id'))
+    : [];
+  const input = [...inputItems(body, id, (itemId, param) => context.responses.findItem(itemId, exchange.tenant, param))];
+  if (previous.length > 0) chatOfResponse({ ...body, input }); // so that an error names the item by its place in this request
+  return { input, before: [...previous, ...input] };
+}
+
+export const countInputTokens = post(['/v1/responses/input_tokens'], 'Counts the prompt tokens of a response.', inputTokensBody, async (call) => {
+  const { context, body } = call;
+  const model = context.models.find(body.model);
+  const chat = chatOfResponse({ ...body, input: conversation(call, '').before });
+  return { object: 'response.input_tokens', input_tokens: await countPromptTokens(model, chat, context.options.limits) };
+});
 
 /** One in the foreground is stored when it has ended; one in the background was stored when it was queued. */
 function keep({ context }: Call<ResponsesBody>, stored: StoredResponse, body: ResponseBody): void {
@@ -154,7 +168,13 @@ export const listInputItems = get(
     const ordered = query.order === 'asc' ? before : before.toReversed();
     const rest = ordered.slice(ordered.findIndex(({ id }) => id === query.after) + 1);
     const data = rest.slice(0, limit);
-    return { object: 'list', data, first_id: data[0]?.id ?? null, last_id: data.at(-1)?.id ?? null, has_more: rest.length > limit };
+    return {
+      object: 'list',
+      data: data.map(shownItem),
+      first_id: data[0]?.id ?? null,
+      last_id: data.at(-1)?.id ?? null,
+      has_more: rest.length > limit,
+    };
   },
 );
 
