@@ -61,6 +61,7 @@ export const errorTable = {
   MEMORY_INSUFFICIENT: { status: 500, meaning: 'The model or its KV cache does not fit the memory.' },
   // configuration
   CONFIG_INVALID: { status: 500, meaning: 'A flag or option has a value that it cannot take.' },
+  SERVER_FAILED: { status: 502, meaning: 'A server that is measured answers no request.' },
   PORT_IN_USE: { status: 500, meaning: 'The port is taken by another program.' },
   // plan and backends
   PLAN_INVALID: { status: 500, meaning: 'A plan breaks a rule of its operations.' },

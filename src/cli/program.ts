@@ -40,7 +40,7 @@ export async function runCli(args: readonly string[], context: CliContext): Prom
     if (thrown instanceof Interrupted) return 130;
     const error = toMillraceError(thrown);
     printError(error, context.stderr, { json: args.includes('--json'), debug: args.includes('--debug') });
-    return error.code === 'CONFIG_INVALID' ? 2 : 1;
+    return error.code === 'CONFIG_INVALID' || error.code === 'SAMPLING_PARAM_INVALID' ? 2 : 1;
   }
 }
 

@@ -1,5 +1,5 @@
 /** Sampling parameters as flags, for the commands that generate. Ranges are checked by `sampling/params.ts`. */
-import type { SamplingParams } from '../sampling/params.ts';
+import { resolveSamplingParams, type SamplingParams } from '../sampling/params.ts';
 import type { FlagDeclaration } from './flags.ts';
 
 export const samplingFlags: readonly FlagDeclaration[] = [
@@ -60,7 +60,37 @@ export const samplingFlags: readonly FlagDeclaration[] = [
   { name: 'ignoreEos', flag: 'ignore-eos', kind: 'boolean', env: null, meaning: 'go on after the end token' },
 ];
 
-/** The flags' values are exactly the fields of the same names. */
+/** Of commands that print more than one answer as it comes. */
+export const choiceFlags: readonly FlagDeclaration[] = [
+  { name: 'n', flag: 'n', kind: 'integer', env: null, meaning: 'independent answers, printed one after another' },
+  { name: 'bestOf', flag: 'best-of', kind: 'integer', env: null, meaning: 'answers generated, of which the --n likeliest per token are printed' },
+  {
+    name: 'beamWidth',
+    flag: 'beam-width',
+    kind: 'integer',
+    env: null,
+    meaning: 'search for the likeliest answers with this many hypotheses side by side; the --n best are printed',
+  },
+  {
+    name: 'topLogprobs',
+    flag: 'logprobs',
+    kind: 'integer',
+    env: null,
+    meaning: 'with --json: log probabilities of tokens with this many alternatives',
+  },
+];
+
+/**
+ * The flags' values are exactly the fields of the same names.
+ * @throws SAMPLING_PARAM_INVALID for what no model could take, before one is loaded
+ */
 export function samplingParams(values: Readonly<Record<string, unknown>>): SamplingParams {
-  return values as SamplingParams;
+  const { beamWidth, topLogprobs } = values;
+  const params: SamplingParams = {
+    ...values,
+    ...(beamWidth === undefined ? {} : { useBeamSearch: true }),
+    ...(topLogprobs === undefined ? {} : { logprobs: true }),
+  };
+  resolveSamplingParams(params, { maxTokens: 2 ** 31 - 1, vocabSize: 2 ** 31, drawSeed: () => 0 });
+  return params;
 }

@@ -131,6 +131,10 @@ export function serverOptions(values: Readonly<Record<string, unknown>>, logTo: 
   const { logLevel } = values as { logLevel?: string };
   const { maxBodyBytes, maxResponses, maxResponseBytes } = values as Readonly<Record<string, number | undefined>>;
   checkRange('port', port, 0, 65_535);
+  checkTexts('api-key', apiKeys, (key) => key !== '', 'a key that is not empty');
+  checkTexts('admin-key', adminKeys, (key) => key !== '', 'a key that is not empty');
+  checkTexts('allowed-origin', allowedOrigins, isOrigin, 'an origin as browsers send it, such as https://example.com, or *');
+  checkTexts('allowed-host', allowedHosts, (name) => /^[^\s/]+$/.test(name), 'a host name, or *');
   checkRange('max-body-bytes', maxBodyBytes, 1, MOST_BODY_BYTES);
   checkRange('max-responses', maxResponses, 1, 2 ** 24);
   checkRange('max-response-bytes', maxResponseBytes, 1, 2 ** 40);
@@ -155,6 +159,21 @@ export function serverOptions(values: Readonly<Record<string, unknown>>, logTo: 
     ...times,
     log: pino({ level: logLevel ?? 'warn' }, logTo),
   };
+}
+
+function checkTexts(flag: string, values: readonly string[] | undefined, fits: (value: string) => boolean, expected: string): void {
+  const wrong = values?.find((value) => !fits(value));
+  if (wrong === undefined) return;
+  throw new MillraceError('CONFIG_INVALID', {
+    message: `--${flag} has a value that it cannot take.`,
+    expected,
+    received: JSON.stringify(wrong.slice(0, 100)),
+  });
+}
+
+/** Scheme, host and port, with nothing behind them. Apps send origins of schemes of their own. */
+function isOrigin(value: string): boolean {
+  return value === '*' || value === 'null' || /^[a-z][a-z0-9+.-]*:\/\/[^\s/]+\/?$/i.test(value);
 }
 
 function checkRange(flag: string, value: number | undefined, least: number, most: number): void {

@@ -83,6 +83,12 @@ test('a model that cannot fit is refused with the figures', () => {
   expect(() => resolve({ kvCacheMemoryBytes: 15.5 * GIB })).toThrow(expect.objectContaining({ code: 'MEMORY_INSUFFICIENT' }));
 });
 
+test('memory for the cache that holds next to nothing is refused with what would do', () => {
+  expect(() => resolve({ kvCacheMemoryBytes: 1 })).toThrow(
+    /two blocks.*Expected at least [\d,]+ bytes but received 1 bytes.*--kv-cache-memory-bytes/,
+  );
+});
+
 test('a window group gets no more blocks than its rows can hold at once, the full group the rest', () => {
   const config = resolve({ maxNumSeqs: 4, maxNumBatchedTokens: 128, kvCacheMemoryBytes: GIB }, facts({ groups: [full, sliding] }));
   expect(config.numBlocks[1]).toBe(4 * (512 / 32 + 2) + 4);

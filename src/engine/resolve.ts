@@ -216,6 +216,8 @@ function sizeCache(options: CheckedOptions, facts: LoadFacts, sizing: SizingLimi
   const perBlock = gibibytes(sizes.reduce((sum, size) => sum + size, 0));
   reasons.push(`kvBlocks = ${numBlocks.map(grouped).join(' + ')}: ${why} / ${perBlock} a block of ${sizing.blockSize} tokens`);
   const size = { numBlocks, bytes, longest: longestSequence(groups, numBlocks, sizing) };
+  if (numBlocks.some((count) => count < 2) && options.kvCacheMemoryBytes !== 'auto')
+    throw blocksTooFew(budget, bytesForOneRow(groups, { ...sizing, maxModelLen: 2 * sizing.blockSize }), sizing);
   if (numBlocks.some((count) => count < 2))
     throw insufficient(facts, sizing, bytesForOneRow(groups, { ...sizing, maxModelLen: 2 * sizing.blockSize }));
   return size;
@@ -238,6 +240,15 @@ function insufficient(facts: LoadFacts, sizing: SizingLimits, kvBytes: number): 
     expected: `at most ${gibibytes(machine.availableMemoryBytes)} (free of ${gibibytes(machine.totalMemoryBytes)})`,
     received: parts,
     hint: 'Use a smaller model or format, lower --max-model-len, --max-num-seqs or --kv-cache-memory-bytes, or raise the memory limit.',
+  });
+}
+
+function blocksTooFew(given: number, least: number, { blockSize }: SizingLimits): MillraceError {
+  return new MillraceError('MEMORY_INSUFFICIENT', {
+    message: `The memory given to the KV cache does not hold two blocks of ${blockSize} tokens; nothing was loaded.`,
+    expected: `at least ${grouped(least)} bytes`,
+    received: `${grouped(given)} bytes`,
+    hint: 'Raise --kv-cache-memory-bytes, or leave it out.',
   });
 }
 

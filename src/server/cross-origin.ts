@@ -11,10 +11,10 @@ export function crossOrigin(allowedOrigins: readonly string[]): ((request: Fasti
     const { origin } = headers;
     reply.header('vary', 'Origin');
     if (origin === undefined || !(allowed.has('*') || allowed.has(origin.toLowerCase()))) return false;
-    reply.header('access-control-allow-origin', origin).header('access-control-expose-headers', 'x-request-id, retry-after');
+    reply.header('access-control-allow-origin', origin).header('access-control-expose-headers', 'x-request-id, x-stream-id, retry-after');
     if (method !== 'OPTIONS' || headers['access-control-request-method'] === undefined) return false;
     reply
-      .header('access-control-allow-methods', 'GET, POST')
+      .header('access-control-allow-methods', 'GET, POST, DELETE')
       .header('access-control-allow-headers', headers['access-control-request-headers'] ?? 'authorization, content-type')
       .header('access-control-max-age', '600');
     return true;

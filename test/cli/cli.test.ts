@@ -10,6 +10,7 @@ import { curlLine } from '../../src/cli/commands/serve.ts';
 import { defaultModel } from '../../src/cli/default-model.ts';
 import { serverFlags, serverOptions } from '../../src/cli/server-flags.ts';
 import { forScreen } from '../../src/cli/terminal-text.ts';
+import { loadEngine } from '../../src/engine/load.ts';
 import { resolveServerOptions } from '../../src/server/options.ts';
 import { fakeEngine } from './fake-engine.ts';
 import { cli } from './run-cli.ts';
@@ -205,6 +206,23 @@ test('run takes every sampler as a flag', async () => {
     ...{ mirostatMode: 2, mirostatTau: 4, mirostatEta: 0.2, dynatempRange: 0.5, dynatempExponent: 2, thinkingTokenBudget: 9 },
     ...{ badWords: ['x', 'y'], allowedTokenIds: [1, 2], drySequenceBreakers: [';'] },
   });
+});
+
+test('run prints several answers one after another, and log probabilities as JSON', async () => {
+  const engine = fakeEngine();
+  expect((await cli(['run', '--n', '2', '--best-of', '3', 'Once'], { engine })).stdout).toBe('Once upon\n');
+  const real = await loadEngine({ model: 'models/random-tiny', loadFormat: 'dummy', backend: 'reference' });
+  const { stdout } = await cli(['run', '--no-chat', '--n', '2', '--max-tokens', '3', 'Once'], { engine: real });
+  expect(stdout).toMatch(/^--- 1 ---\n[\s\S]*\n--- 2 ---\n[\s\S]*\n$/);
+  expect((await cli(['run', '--beam-width', '4', 'Once'], { engine })).stdout).toBe('Once upon\n');
+  expect((await cli(['run', '--logprobs', '3', '--json', 'Once'], { engine })).code).toBe(0);
+  expect(engine.calls.map(({ params }) => params)).toEqual([
+    { n: 2, bestOf: 3 },
+    { beamWidth: 4, useBeamSearch: true },
+    { topLogprobs: 3, logprobs: true },
+  ]);
+  expect(await cli(['run', '--logprobs', '3', 'Once'], { engine })).toMatchObject({ code: 2, stderr: expect.stringContaining('--json') });
+  expect(await cli(['run', '--n', '3', '--best-of', '2', 'Once'], { engine })).toMatchObject({ code: 2, stderr: expect.stringContaining('best_of') });
 });
 
 test('chat offers the tools of MCP servers and calls them', { timeout: 60_000 }, async () => {

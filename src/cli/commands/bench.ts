@@ -211,6 +211,13 @@ async function runServe(context: CliContext, command: Command): Promise<void> {
   const json = command.opts<{ json?: boolean }>().json === true;
   const apiKey = (values.apiKey as string | undefined) ?? null;
   const baseUrl = String(values.baseUrl).replace(/\/+$/, '');
+  if (!URL.canParse(baseUrl) || !/^https?:/.test(baseUrl)) {
+    throw new MillraceError('CONFIG_INVALID', {
+      message: '--base-url has a value that it cannot take.',
+      expected: 'an address such as http://127.0.0.1:8000/v1',
+      received: JSON.stringify(baseUrl.slice(0, 100)),
+    });
+  }
   const options = {
     ...values,
     baseUrl,
@@ -234,7 +241,7 @@ async function runServe(context: CliContext, command: Command): Promise<void> {
     context.stdout.write(`${json ? JSON.stringify({ options, ...report }, null, 2) : serveText(report)}\n`);
     if (abort.signal.aborted) throw new Interrupted();
     if (report.completed === 0)
-      throw new MillraceError('INTERNAL', { message: 'No request completed.', hint: report.errors[0] ?? 'is the server up?' });
+      throw new MillraceError('SERVER_FAILED', { message: `No request to ${baseUrl} completed.`, hint: report.errors[0] ?? 'is the server up?' });
   } finally {
     progress.stop();
     release();

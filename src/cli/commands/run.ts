@@ -9,7 +9,7 @@ import type { CliContext } from '../context.ts';
 import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
 import { addFlags, readFlags } from '../flags.ts';
 import { Interrupted } from '../interrupted.ts';
-import { samplingFlags, samplingParams } from '../sampling-flags.ts';
+import { choiceFlags, samplingFlags, samplingParams } from '../sampling-flags.ts';
 import { forScreen } from '../terminal-text.ts';
 
 interface RunFlags {
@@ -28,18 +28,21 @@ export function runCommand(context: CliContext): Command {
     .option('--chat', 'ask through the chat template (default: when the model has one)')
     .option('--no-chat', 'continue the text as it is')
     .option('--json', 'print the whole result as JSON at the end');
-  addEngineFlags(addFlags(command, samplingFlags));
+  addEngineFlags(addFlags(command, [...samplingFlags, ...choiceFlags]));
   return command.action((words: string[]) => run(context, command, words));
 }
 
 async function run(context: CliContext, command: Command, words: readonly string[]): Promise<void> {
   const flags = command.opts<RunFlags>();
   const prompt = await readPrompt(context, words, flags.file);
-  const params = samplingParams(readFlags(command, samplingFlags));
+  const params = samplingParams(readFlags(command, [...samplingFlags, ...choiceFlags]));
+  if (params.topLogprobs !== undefined && flags.json !== true)
+    throw new MillraceError('CONFIG_INVALID', 'Log probabilities are printed as JSON: --logprobs wants --json.');
   const { engine } = await loadWithProgress(context, command, undefined, { quiet: flags.json === true });
   try {
     const stream = engine.generate(inputFor(engine, prompt, flags), params);
     if (flags.json) await printJson(context, stream);
+    else if ((params.n ?? 1) > 1 || (params.bestOf ?? 1) > 1 || params.useBeamSearch === true) await printChoices(context, stream);
     else await printText(context, stream);
   } finally {
     await engine.close();
@@ -58,13 +61,12 @@ export async function readPrompt(context: Pick<CliContext, 'stdin'>, words: read
     }
   }
   if (given !== '' && given !== '-') return given;
-  if (given === '' && context.stdin.isTTY) {
-    throw new MillraceError('CONFIG_INVALID', {
-      message: 'There is no prompt.',
-      hint: 'millrace run "Once upon a time", or --file PATH, or pipe it in',
-    });
-  }
-  return await readAll(context.stdin);
+  const piped = given === '' && context.stdin.isTTY ? '' : await readAll(context.stdin);
+  if (piped !== '') return piped;
+  throw new MillraceError('CONFIG_INVALID', {
+    message: 'There is no prompt.',
+    hint: 'millrace run "Once upon a time", or --file PATH, or pipe it in',
+  });
 }
 
 function inputFor(engine: Engine, prompt: string, { chat, system }: RunFlags): GenerateInput {
@@ -93,6 +95,21 @@ async function printText(context: CliContext, stream: RequestStream): Promise<vo
     context.stdout.write('\n');
   }
   if (interrupted) throw new Interrupted();
+}
+
+/** Several answers, or one that is chosen at the end: whole, one after another. */
+async function printChoices(context: CliContext, stream: RequestStream): Promise<void> {
+  const release = context.onSignal(() => stream.abort());
+  try {
+    const { choices } = await stream;
+    const texts = choices.map(
+      ({ text, index }) => `${choices.length === 1 ? '' : `--- ${index + 1} ---\n`}${forScreen(text, context.stdout.isTTY)}\n`,
+    );
+    context.stdout.write(texts.join(''));
+    if (choices.some(({ finishReason }) => finishReason === 'abort')) throw new Interrupted();
+  } finally {
+    release();
+  }
 }
 
 async function printJson(context: CliContext, stream: RequestStream): Promise<void> {
