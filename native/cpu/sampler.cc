@@ -60,8 +60,11 @@ class RowSampler {
 
   void sample(int32_t row, const float* raw, const SamplingColumns& columns, const uint32_t* masks, SampledRows& result) {
     logits_ = raw;
+    mask_ = masks == nullptr ? nullptr : restricting(masks + int64_t{row} * ((n_ + 31) / 32));
     bool infinite = false;
-    float maximum = settledMaximum(infinite);
+    float allowed = 0;
+    float maximum = mask_ == nullptr ? kernels_.maximum(raw, n_) : kernels_.maxima(raw, mask_, n_, &allowed);
+    maximum = settled(maximum, nullptr, infinite);
     if ((result.corrupted[row] = stateOf(maximum)) != 0) return;
     const int32_t numLogprobs = columns.numLogprobs[row];
     const float rawMaximum = maximum;
@@ -69,9 +72,12 @@ class RowSampler {
     if (numLogprobs >= 0) logSum = logSumOf(maximum);
     if (numLogprobs > 0) reportAlternatives(row, numLogprobs, maximum, logSum, result);
     if (numLogprobs >= 0) reportWanted(row, columns, maximum, logSum, result);
-    if (process(row, columns, masks)) {
+    const bool changed = process(row, columns);
+    if (changed || mask_ != nullptr) {
       bool unused = false;
-      maximum = settledMaximum(unused);
+      if (mask_ == nullptr) allowed = kernels_.maximum(logits_, n_);
+      else if (changed || infinite) kernels_.maxima(logits_, mask_, n_, &allowed);
+      maximum = settled(allowed, mask_, unused);
       if ((result.corrupted[row] = stateOf(maximum)) != 0) return;
     }
     const int32_t token = choose(row, columns, maximum, result.mirostatMu[row]);
@@ -92,9 +98,17 @@ class RowSampler {
     return scratch_.logits.data();
   }
 
-  float settledMaximum(bool& infinite) {
-    const float maximum = kernels_.maximum(logits_, n_);
-    if (maximum == 0.0f) return logits_[kernels_.firstEqual(logits_, n_, 0.0f)];  // the sign of the first zero
+  // The mask, or null where it allows everything.
+  const uint32_t* restricting(const uint32_t* mask) const {
+    uint32_t all = 0xffffffffu;
+    for (int32_t word = 0; word < n_ / 32; word++) all &= mask[word];
+    const uint32_t rest = (1u << (n_ % 32)) - 1;
+    return all == 0xffffffffu && (rest == 0 || (mask[n_ / 32] & rest) == rest) ? nullptr : mask;
+  }
+
+  // The largest logit that `mask` allows as it counts: of several zeros the first; where it is +Infinity, all are replaced, and it is 0.
+  float settled(float maximum, const uint32_t* mask, bool& infinite) {
+    if (maximum == 0.0f) return logits_[kernels_.firstEqual(logits_, mask, n_, 0.0f)];
     if (maximum != kInfinity) return maximum;
     infinite = true;
     float* logits = own();
@@ -108,8 +122,7 @@ class RowSampler {
   }
 
   float logSumOf(float maximum) {
-    kernels_.weights(logits_, n_, maximum, 1.0f, 0.0f, weights());
-    return samplingMath::logF32(kernels_.sumBlocks(weights(), n_, nullptr));
+    return samplingMath::logF32(kernels_.weights(logits_, nullptr, n_, maximum, 1.0f, 0.0f, weights(), nullptr));
   }
 
   void reportAlternatives(int32_t row, int32_t k, float maximum, float logSum, SampledRows& result) {
@@ -136,11 +149,12 @@ class RowSampler {
     }
   }
 
-  bool process(int32_t row, const SamplingColumns& c, const uint32_t* masks) {
+  // Bias and penalties; the mask stays beside the logits. Returns whether they may have changed.
+  bool process(int32_t row, const SamplingColumns& c) {
     const int32_t biasBegin = c.biasStart[row], biasEnd = c.biasStart[row + 1];
     const int32_t begin = c.historyStart[row], end = c.historyStart[row + 1];
     const bool penalised = end > begin && (c.repetitionPenalty[row] != 1.0f || c.presencePenalty[row] != 0.0f || c.frequencyPenalty[row] != 0.0f);
-    if (biasEnd <= biasBegin && !penalised && masks == nullptr) return false;
+    if (biasEnd <= biasBegin && !penalised) return false;
     float* logits = own();
     for (int32_t i = biasBegin; i < biasEnd; i++) {
       const int32_t id = c.biasIds[i];
@@ -148,7 +162,6 @@ class RowSampler {
       logits[id] = c.biasValues[i] == -kInfinity ? -kInfinity : logits[id] + c.biasValues[i];
     }
     if (penalised) penalise(row, c, logits);
-    if (masks != nullptr) applyMask(masks + int64_t{row} * ((n_ + 31) / 32), logits);
     return true;
   }
 
@@ -177,33 +190,23 @@ class RowSampler {
     }
   }
 
-  // Most words of a mask allow nothing or everything; of others the fewer bits are looked at one by one.
-  void applyMask(const uint32_t* mask, float* logits) {
-    for (int32_t begin = 0; begin < n_; begin += 32) {
-      const int32_t count = std::min(32, n_ - begin);
-      const uint32_t used = count == 32 ? 0xffffffffu : (1u << count) - 1;
-      const uint32_t allowed = mask[begin / 32] & used;
-      float* at = logits + begin;
-      if (__builtin_popcount(allowed) > 16) {
-        for (uint32_t left = used & ~allowed; left != 0; left &= left - 1) at[__builtin_ctz(left)] = -kInfinity;
-        continue;
-      }
-      float kept[16];
-      int32_t numKept = 0;
-      for (uint32_t left = allowed; left != 0; left &= left - 1) kept[numKept++] = at[__builtin_ctz(left)];
-      std::fill_n(at, count, -kInfinity);
-      numKept = 0;
-      for (uint32_t left = allowed; left != 0; left &= left - 1) at[__builtin_ctz(left)] = kept[numKept++];
-    }
+  // Puts the mask into the logits, for what looks at all of them.
+  void applyMask() {
+    if (mask_ == nullptr) return;
+    scratch_.logits.resize(static_cast<size_t>(n_));
+    kernels_.masked(logits_, mask_, n_, scratch_.logits.data());
+    logits_ = scratch_.logits.data();
+    mask_ = nullptr;
   }
 
   int32_t choose(int32_t row, const SamplingColumns& c, float maximum, float& mu) {
-    if (c.temperature[row] == 0.0f) return kernels_.firstEqual(logits_, n_, maximum);
+    if (c.temperature[row] == 0.0f) return kernels_.firstEqual(logits_, mask_, n_, maximum);
     const int32_t topK = c.topK[row] > 0 && c.topK[row] < n_ ? c.topK[row] : 0;
     Shaping shaping;
     if (c.shaping != nullptr) std::memcpy(&shaping, c.shaping + int64_t{row} * kShapingWidth, sizeof shaping);
+    if (shaping.dynatempRange > 0 || shaping.topNSigma > 0) applyMask();
     const float temperature = dynamicTemperature(kernels_, logits_, n_, maximum, c.temperature[row], shaping, weights());
-    if (temperature == 0.0f) return kernels_.firstEqual(logits_, n_, maximum);
+    if (temperature == 0.0f) return kernels_.firstEqual(logits_, mask_, n_, maximum);
     const Shape shape{temperature, c.topP[row], c.minP[row], topK};
     const auto uniform = [&](uint32_t draw) { return uniformAt(c.seed[2 * row], c.seed[2 * row + 1], c.choice[row], c.position[row], draw); };
     if (topK == 0 && shape.topP >= 1.0f && !shaping.needsOrder()) return drawInVocabularyOrder(shape, maximum, uniform(0));
@@ -217,8 +220,8 @@ class RowSampler {
     float* weights = this->weights();
     const int32_t numBlocks = (n_ + samplingMath::kSumBlock - 1) / samplingMath::kSumBlock;
     scratch_.blockSums.resize(static_cast<size_t>(numBlocks));
-    kernels_.weights(logits_, n_, maximum, shape.temperature, shape.minP > 0 ? shape.minP : 0.0f, weights);
-    const float target = u * kernels_.sumBlocks(weights, n_, scratch_.blockSums.data());
+    const float least = shape.minP > 0 ? shape.minP : 0.0f;
+    const float target = u * kernels_.weights(logits_, mask_, n_, maximum, shape.temperature, least, weights, scratch_.blockSums.data());
     float sum = 0;
     int32_t block = 0;
     for (; block < numBlocks - 1 && sum + scratch_.blockSums[block] <= target; block++) sum = sum + scratch_.blockSums[block];
@@ -240,11 +243,13 @@ class RowSampler {
     float* weights = this->weights();
     const float least = sigmaLimit(kernels_, logits_, n_, maximum, shaping.topNSigma, weights);
     if (shape.topK == 0 && shape.topP < 1.0f) {
-      kernels_.weights(logits_, n_, maximum, shape.temperature, 0.0f, weights);
-      if (least > -kInfinity)
+      float sum = kernels_.weights(logits_, mask_, n_, maximum, shape.temperature, 0.0f, weights, nullptr);
+      if (least > -kInfinity) {
         for (int32_t id = 0; id < n_; id++)
           if (logits_[id] < least) weights[id] = 0;
-      threshold = shape.topP * kernels_.sumBlocks(weights, n_, nullptr);
+        sum = kernels_.sumBlocks(weights, n_);
+      }
+      threshold = shape.topP * sum;
     } else if (shape.topP < 1.0f) {
       float sum = 0;
       for (int32_t i = 0; i < shape.topK && has(i) && logits_[idAt(i)] >= least; i++) sum = sum + weightOf(logits_[idAt(i)], maximum, shape.temperature);
@@ -270,8 +275,7 @@ class RowSampler {
 
   int32_t drawByMirostat(float temperature, const Shaping& shaping, float maximum, float u, float& mu) {
     float* weights = this->weights();
-    kernels_.weights(logits_, n_, maximum, temperature, 0.0f, weights);
-    const float all = kernels_.sumBlocks(weights, n_, nullptr);
+    const float all = kernels_.weights(logits_, mask_, n_, maximum, temperature, 0.0f, weights, nullptr);
     int32_t kept = 0;
     float total = 0;
     for (; has(kept); kept++) {
@@ -310,7 +314,7 @@ class RowSampler {
 
   void gather() {
     scratch_.ids.resize(static_cast<size_t>(n_));
-    const int32_t count = kernels_.gather(logits_, n_, maximum_ - depth_, scratch_.ids.data());
+    const int32_t count = kernels_.gather(logits_, mask_, n_, maximum_ - depth_, scratch_.ids.data());
     scratch_.keys.resize(static_cast<size_t>(count));
     for (int32_t i = 0; i < count; i++) scratch_.keys[static_cast<size_t>(i)] = descendingKey(logits_[scratch_.ids[static_cast<size_t>(i)]], scratch_.ids[static_cast<size_t>(i)]);
     sorted_ = 0;
@@ -339,6 +343,7 @@ class RowSampler {
   Sampler::RowScratch& scratch_;
   const int32_t n_;
   const float* logits_ = nullptr;
+  const uint32_t* mask_ = nullptr;  // what may be chosen of them; null for all
   float maximum_ = 0, depth_ = 0;
   int32_t sorted_ = 0;
 };

@@ -5,17 +5,23 @@
 
 namespace millrace::cpu {
 
+// `mask` has the bits of the ids that count, [ceil(n / 32)]; null stands for all of them.
 struct SamplerKernels {
   // Largest of values [n], n >= 1; NaN if any is. Of several zeros, either sign may come back.
   float (*maximum)(const float* values, int32_t n);
-  // First index whose value equals `wanted`, or n.
-  int32_t (*firstEqual)(const float* values, int32_t n, float wanted);
-  // weights[i] = exp((logits[i] - maximum) / temperature), 0 where that is below `least`.
-  void (*weights)(const float* logits, int32_t n, float maximum, float temperature, float least, float* weights);
-  // Sum in blocks of kSumBlock, in order; block sums go to `blockSums` unless it is null.
-  float (*sumBlocks)(const float* values, int32_t n, float* blockSums);
-  // Writes the ids whose logit is at least `least` and above -Infinity, ascending; returns how many.
-  int32_t (*gather)(const float* logits, int32_t n, float least, int32_t* ids);
+  // The same, and in `allowed` the largest of those that count: -Infinity when none does, NaN if one of them is.
+  float (*maxima)(const float* values, const uint32_t* mask, int32_t n, float* allowed);
+  // First index that counts and whose value equals `wanted`, or n.
+  int32_t (*firstEqual)(const float* values, const uint32_t* mask, int32_t n, float wanted);
+  // weights[i] = exp((logits[i] - maximum) / temperature), 0 where that is below `least` or i does not count. Their sum in blocks of kSumBlock, in
+  // order; block sums go to `blockSums` unless it is null. Blocks in which nothing counts are left as they are, but for the last.
+  float (*weights)(const float* logits, const uint32_t* mask, int32_t n, float maximum, float temperature, float least, float* weights, float* blockSums);
+  // Sum in blocks of kSumBlock, in order.
+  float (*sumBlocks)(const float* values, int32_t n);
+  // Writes the ids that count and whose logit is at least `least` and above -Infinity, ascending; returns how many.
+  int32_t (*gather)(const float* logits, const uint32_t* mask, int32_t n, float least, int32_t* ids);
+  // Copies logits [n], -Infinity in the place of those that do not count. In and out may be one.
+  void (*masked)(const float* logits, const uint32_t* mask, int32_t n, float* out);
 };
 
 namespace portable { const SamplerKernels& samplerKernels(); }

@@ -21,11 +21,10 @@ inline float dynamicTemperature(const SamplerKernels& kernels, const float* logi
   int32_t count = 0;
   for (int32_t id = 0; id < n; id++) count += logits[id] > -std::numeric_limits<float>::infinity() ? 1 : 0;
   if (count < 2) return temperature;
-  kernels.weights(logits, n, maximum, 1.0f, 0.0f, scratch);
-  const float total = kernels.sumBlocks(scratch, n, nullptr);
+  const float total = kernels.weights(logits, nullptr, n, maximum, 1.0f, 0.0f, scratch, nullptr);
   for (int32_t id = 0; id < n; id++)
     if (scratch[id] > 0) scratch[id] = scratch[id] * (logits[id] - maximum);
-  const float entropy = samplingMath::logF32(total) - kernels.sumBlocks(scratch, n, nullptr) / total;
+  const float entropy = samplingMath::logF32(total) - kernels.sumBlocks(scratch, n) / total;
   const float share = std::min(1.0f, entropy / samplingMath::logF32(static_cast<float>(count)));
   const float power = share > 1e-30f ? samplingMath::expF32(shaping.dynatempExponent * samplingMath::logF32(share)) : 0.0f;
   const float least = std::max(0.0f, temperature - shaping.dynatempRange);
@@ -41,12 +40,12 @@ inline float sigmaLimit(const SamplerKernels& kernels, const float* logits, int3
     count += counts ? 1 : 0;
     scratch[id] = counts ? logits[id] - maximum : 0.0f;
   }
-  const float mean = kernels.sumBlocks(scratch, n, nullptr) / static_cast<float>(count);
+  const float mean = kernels.sumBlocks(scratch, n) / static_cast<float>(count);
   for (int32_t id = 0; id < n; id++) {
     const float apart = logits[id] > -kInfinity ? (logits[id] - maximum) - mean : 0.0f;
     scratch[id] = apart * apart;
   }
-  const float deviation = std::sqrt(kernels.sumBlocks(scratch, n, nullptr) / static_cast<float>(count));
+  const float deviation = std::sqrt(kernels.sumBlocks(scratch, n) / static_cast<float>(count));
   return maximum - topNSigma * deviation;
 }
 

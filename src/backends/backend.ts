@@ -108,7 +108,10 @@ export interface StepEntry {
   readonly embeddings?: { readonly entry: number; readonly output: string } | Float32Array;
 }
 
-/** Called when the forward pass of the step is done, before sampling. Rejecting fails the step's sampled rows. */
+/**
+ * Has its say before sampling: called when the forward pass of the step is done, or earlier where it does not want the logits. Rejecting fails the
+ * step's sampled rows.
+ */
 export interface HostStage {
   /** May change logits in place, `[numLogitRows, vocabSize]`, and return allowed-token bitmasks `[numLogitRows, ceil(vocabSize / 32)]` or null. */
   process(logits: Float32Array | null): Promise<Uint32Array | null>;

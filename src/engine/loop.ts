@@ -9,7 +9,7 @@ import type { Scheduler } from '../scheduler/scheduler.ts';
 import type { BlockMover } from './block-mover.ts';
 import { FilledForwardBatch, type ForwardBatchLimits } from './forward-batch.ts';
 import { LogitsStage } from './logits-stage.ts';
-import { MaskStage } from './mask-stage.ts';
+import { MaskRows, MaskStage } from './mask-stage.ts';
 import type { OutputStage } from './output.ts';
 import type { RequestSampling } from './request-sampling.ts';
 import type { RetentionPrograms } from './retention.ts';
@@ -50,6 +50,7 @@ interface Flight {
 interface StepBuffers {
   readonly forward: FilledForwardBatch;
   readonly sampling: FilledSamplingBatch;
+  readonly masks: MaskRows;
 }
 
 /**
@@ -76,6 +77,7 @@ export class EngineLoop {
     this.#buffers = Array.from({ length: parts.maxInFlight }, () => ({
       forward: new FilledForwardBatch(parts.scheduler.kv, parts.limits),
       sampling: new FilledSamplingBatch(parts.limits.maxLogitRows + PROMPT_LOGIT_ROWS),
+      masks: new MaskRows(),
     }));
     this.#readOutputs = parts.captureLogits === undefined ? [] : ['logits'];
     this.#vocabSize = parts.program.plan.values[parts.program.plan.outputs.logits].width;
@@ -145,8 +147,9 @@ export class EngineLoop {
       mover?.load(batch.loads);
       return batch.failed.length > 0;
     }
-    const host = this.#hostStage(batch);
-    const step = this.#fill(batch, this.#buffers[batch.step % this.#buffers.length], host);
+    const buffers = this.#buffersOf(batch);
+    const host = this.#hostStage(batch, buffers.masks);
+    const step = this.#fill(batch, buffers, host);
     const outcome = backend.execute(step).catch((thrown: unknown) => toMillraceError(thrown, 'BACKEND_STEP_FAILED'));
     void host?.begin();
     mover?.load(batch.loads);
@@ -185,9 +188,13 @@ export class EngineLoop {
     counters.totalHostMs += counters.lastStepHostMs;
   }
 
-  #hostStage(batch: ScheduledBatch): MaskStage | LogitsStage | null {
+  #buffersOf(batch: ScheduledBatch): StepBuffers {
+    return this.#buffers[batch.step % this.#buffers.length];
+  }
+
+  #hostStage(batch: ScheduledBatch, rows: MaskRows): MaskStage | LogitsStage | null {
     const { output } = this.#parts;
-    const masks = MaskStage.of(batch, (request) => output.rulesOf(request), this.#vocabSize);
+    const masks = MaskStage.of(batch, (request) => output.rulesOf(request), this.#vocabSize, rows);
     const processorsOf = (request: Request) => output.processorsOf(request);
     return LogitsStage.isWanted(batch, processorsOf) ? new LogitsStage(batch, processorsOf, masks, this.#vocabSize) : masks;
   }
@@ -210,6 +217,7 @@ export class EngineLoop {
   /** A step that fails takes its rows with it, and what they have in a step after it; nothing else. */
   #fail(batch: ScheduledBatch, cause: MillraceError): void {
     const { scheduler, output, counters, clock } = this.#parts;
+    this.#buffersOf(batch).masks.drop(); // a stage that was late may still be writing
     const rows = batch.requests.slice(0, batch.numRows);
     scheduler.rollback(batch);
     for (const request of rows) output.failRequest(request, cause, clock.nowMs());

@@ -16,6 +16,22 @@ export interface OutputRules {
   readonly allowed: Uint32Array | null;
 }
 
+/** Memory for the masks of one step at a time. */
+export class MaskRows {
+  #words: Uint32Array | null = null;
+
+  /** At least so many words, of any content: whoever took them before must be done with them. */
+  take(numWords: number): Uint32Array {
+    if (this.#words === null || this.#words.length < numWords) this.#words = new Uint32Array(Math.max(numWords, 2 * (this.#words?.length ?? 0)));
+    return this.#words;
+  }
+
+  /** Leaves what it has to somebody who may not be done with it. */
+  drop(): void {
+    this.#words = null;
+  }
+}
+
 export class MaskStage implements HostStage {
   readonly needsLogits = false;
   readonly deadlineMs = DEADLINE_MS;
@@ -26,6 +42,7 @@ export class MaskStage implements HostStage {
   /** Rows whose output must not end yet where it may go on. */
   readonly #withholdsEnd: readonly boolean[];
   readonly #numWords: number;
+  readonly #rows: MaskRows;
   #masks: Promise<Uint32Array> | null = null;
 
   constructor(
@@ -33,7 +50,9 @@ export class MaskStage implements HostStage {
     numWords: number,
     withholdsEnd: readonly boolean[] = [],
     allowed: readonly (Uint32Array | null)[] = [],
+    rows = new MaskRows(),
   ) {
+    this.#rows = rows;
     this.#held = held;
     this.#allowed = allowed;
     this.#withholdsEnd = withholdsEnd;
@@ -41,7 +60,7 @@ export class MaskStage implements HostStage {
   }
 
   /** @returns null when no row of the step is held to a grammar or a list of ids */
-  static of(batch: ScheduledBatch, rulesOf: (request: Request) => OutputRules, vocabSize: number): MaskStage | null {
+  static of(batch: ScheduledBatch, rulesOf: (request: Request) => OutputRules, vocabSize: number, rows: MaskRows): MaskStage | null {
     const heldRows: OutputRules['held'][] = [];
     const allowed: (Uint32Array | null)[] = [];
     const withholdsEnd: boolean[] = [];
@@ -56,7 +75,7 @@ export class MaskStage implements HostStage {
     }
     for (let i = 0; i < batch.totalPromptRows; i++) heldRows.push(null);
     const isFree = heldRows.every((held) => held === null) && allowed.every((bits) => bits === null);
-    return isFree ? null : new MaskStage(heldRows, Math.ceil(vocabSize / 32), withholdsEnd, allowed);
+    return isFree ? null : new MaskStage(heldRows, Math.ceil(vocabSize / 32), withholdsEnd, allowed, rows);
   }
 
   /** Begins when the backend has been given the step, or at the latest when it asks. */
@@ -72,7 +91,7 @@ export class MaskStage implements HostStage {
   async #fill(): Promise<Uint32Array> {
     // by the next turn the backend has really begun
     await nextTurn();
-    const masks = new Uint32Array(this.#held.length * this.#numWords);
+    const masks = this.#rows.take(this.#held.length * this.#numWords);
     let turnMs = performance.now();
     for (const [row, held] of this.#held.entries()) {
       const words = masks.subarray(row * this.#numWords, (row + 1) * this.#numWords);

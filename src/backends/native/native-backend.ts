@@ -15,6 +15,7 @@ import type {
   Cache,
   CacheSpec,
   CompileOptions,
+  HostStage,
   KernelChoice,
   Program,
   ProgramDescription,
@@ -269,27 +270,52 @@ export class NativeBackend implements Backend {
       const entries = step.entries.map((entry) => encodeEntry(entry, step.entries));
       const read = host?.needsLogits === true ? [...names, 'logits'] : names;
       const readOutputs = Int32Array.from(read, (name) => outputIndex(last, name));
-      const forwarded = await this.#addon.forward(this.#device, { entries, readOutputs, sampling: host === undefined ? sampling : null });
+      const given = { entries, readOutputs, sampling: host === undefined ? sampling : null };
+      const [forwarded, sampled] =
+        host === undefined || last === undefined
+          ? await this.#forward(given)
+          : host.needsLogits
+            ? await this.#forwardThenSample(given, host, last, sampling)
+            : await this.#forwardAndSample(given, host, last, sampling);
       const outputs = Object.fromEntries(names.map((name, i) => [name, forwarded.outputs[i]]));
-      const sampled = host === undefined || last === undefined ? sampledOf(forwarded) : await this.#sampleAfterHost(step, last, forwarded, sampling);
       return { ...sampled, outputs, forwardMs: forwarded.forwardMs };
     } catch (thrown) {
       throw nativeError(thrown);
     }
   }
 
-  /** The second of the two stages (S2), when the host has a word in between. */
-  async #sampleAfterHost(step: Step, last: StepEntry, forwarded: NativeForwarded, sampling: NativeSampling | null): Promise<NativeSampled> {
-    const { host } = step;
-    if (host === undefined) return NOTHING_SAMPLED;
-    const logits = host.needsLogits ? (forwarded.outputs.at(-1) ?? null) : null;
-    const { plan } = last.program;
-    const vocabSize = plan.values[plan.outputs.logits]?.width ?? 0;
-    const masks = await runHostStage(host, logits, last.batch.numLogitRows, vocabSize);
-    if (sampling === null) return NOTHING_SAMPLED;
-    const from = logits === null ? {} : { program: null, logits, vocabSize };
-    return this.#addon.sample(this.#device, { ...sampling, ...from, masks });
+  async #forward(given: NativeForward): Promise<Computed> {
+    const forwarded = await this.#addon.forward(this.#device, given);
+    return [forwarded, sampledOf(forwarded)];
   }
+
+  /** The two stages (S2), where the host changes logits in between. */
+  async #forwardThenSample(given: NativeForward, host: HostStage, last: StepEntry, sampling: NativeSampling | null): Promise<Computed> {
+    const forwarded = await this.#addon.forward(this.#device, given);
+    const vocabSize = vocabSizeOf(last);
+    const logits = forwarded.outputs.at(-1) ?? null;
+    const masks = await runHostStage(host, logits, last.batch.numLogitRows, vocabSize);
+    if (sampling === null) return [forwarded, NOTHING_SAMPLED];
+    return [forwarded, await this.#addon.sample(this.#device, { ...sampling, program: null, logits, vocabSize, masks })];
+  }
+
+  /** Where the host has only masks to give, they are handed over when they are ready: as a rule the forward pass still runs, and sampling follows it at once. */
+  async #forwardAndSample(given: NativeForward, host: HostStage, last: StepEntry, sampling: NativeSampling | null): Promise<Computed> {
+    const forward = this.#addon.forward(this.#device, given);
+    const sample = runHostStage(host, null, last.batch.numLogitRows, vocabSizeOf(last)).then((masks) =>
+      sampling === null ? NOTHING_SAMPLED : this.#addon.sample(this.#device, { ...sampling, masks }),
+    );
+    // the caller's arrays are its own again when both have ended, however
+    await Promise.allSettled([forward, sample]);
+    return [await forward, await sample];
+  }
+}
+
+type NativeForward = Parameters<NativeAddon['forward']>[1];
+type Computed = readonly [forwarded: NativeForwarded, sampled: NativeSampled];
+
+function vocabSizeOf({ program: { plan } }: StepEntry): number {
+  return plan.values[plan.outputs.logits]?.width ?? 0;
 }
 
 export class NativeProgram implements Program {

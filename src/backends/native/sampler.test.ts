@@ -96,6 +96,20 @@ function logitsOf(rows: Row[], vocabSize: number, seed: number): Float32Array {
   return logits;
 }
 
+/** Rows that allow all, one id, few and scattered ids, most of them, whole stretches, and nothing. */
+function masksOf(numRows: number, vocabSize: number): Uint32Array {
+  const words = Math.ceil(vocabSize / 32);
+  const wordOf = [
+    () => -1,
+    (i: number) => (i === words >> 1 ? 4 : 0),
+    (i: number) => (i % 37 === 5 ? 0x10001 : 0),
+    (i: number) => (i % 9 === 0 ? 0xfffdfff7 : -1),
+    (i: number) => (i % 64 < 20 ? -1 : 0),
+    () => 0,
+  ];
+  return Uint32Array.from({ length: numRows * words }, (_, i) => wordOf[Math.floor(i / words) % wordOf.length](i % words));
+}
+
 describe.skipIf(addon === null)('the native sampler', () => {
   test('gives the tokens, log probabilities and alternatives of the TypeScript one bit for bit', { timeout: 120_000 }, async () => {
     const given = fc.tuple(
@@ -122,19 +136,25 @@ describe.skipIf(addon === null)('the native sampler', () => {
     const logits = logitsOf(rows, vocabSize, 5);
     const batch = batchOf(rows);
     expect(await sampleNatively(logits, vocabSize, batch, null)).toEqual(new Sampler(vocabSize).sample(logits, batch, null));
+    const masks = masksOf(rows.length, vocabSize);
+    expect(await sampleNatively(logits, vocabSize, batch, masks)).toEqual(new Sampler(vocabSize).sample(logits, batch, masks));
   });
 
   test('gives the same bits on every instruction-set class', { timeout: 300_000 }, async () => {
     const rows = fc.sample(rowArbitrary, { numRuns: 40, seed: 11 });
     const logits = logitsOf(rows, 3000, 9);
     const batch = batchOf(rows);
+    const masks = masksOf(rows.length, 3000);
     const expected = new Sampler(3000).sample(logits, batch, null);
+    const expectedMasked = new Sampler(3000).sample(logits, batch, masks);
     const best = addon?.cpuFeatures().best ?? 'portable';
     for (const isa of isas.slice(0, isas.indexOf(best) + 1)) {
       const other = await loadAddon({ isas: [isa] });
       const created = other.createDevice(isa, 1);
-      const { sampleMs, ...sampled } = await other.sample(created.device, { logits, vocabSize: 3000, batch, masks: null, program: null, output: 0 });
+      const given = { logits, vocabSize: 3000, batch, program: null, output: 0 };
+      const { sampleMs, ...sampled } = await other.sample(created.device, { ...given, masks: null });
       expect(sampled).toEqual(expected);
+      expect(await other.sample(created.device, { ...given, masks })).toMatchObject(expectedMasked);
       expect(sampleMs).toBeGreaterThanOrEqual(0);
       other.closeHandle(created.device);
     }
