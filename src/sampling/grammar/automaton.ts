@@ -2,6 +2,7 @@
  * A grammar being read: sets of (node, stack) pairs, made only when a text or a mask comes by and kept for the next time. Such a set is a state;
  * following a known byte from a known state is two array reads.
  */
+import { type ByteClasses, ByteClassTable } from './byte-classes.ts';
 import { EDGE_BYTES, EDGE_CALL, EDGE_EMPTY, EDGE_SPACING, type Grammar } from './grammar.ts';
 import { KeptMemory } from './kept-memory.ts';
 import { grammarLimits, tooLarge } from './limits.ts';
@@ -28,14 +29,52 @@ class Frame {
   }
 }
 
+const tooManyReadings = () => tooLarge('a text can be read in too many ways', `at most ${grammarLimits.configs} at a time`);
+
+/** Pairs in the order in which they were found, each once. */
+class Reached {
+  readonly nodes: number[] = [];
+  readonly frames: Frame[] = [];
+  length = 0;
+  /** Used beyond a few, which are looked through. */
+  readonly #seen = new Set<number>();
+
+  clear(): void {
+    if (this.length > FEW) this.#seen.clear();
+    this.length = 0;
+  }
+
+  add(node: number, frame: Frame): void {
+    const { nodes, frames, length } = this;
+    if (length < FEW) {
+      for (let i = 0; i < length; i++) if (nodes[i] === node && frames[i] === frame) return;
+    } else {
+      if (length === FEW) for (let i = 0; i < length; i++) this.#seen.add(keyOf(nodes[i], frames[i]));
+      const key = keyOf(node, frame);
+      if (this.#seen.has(key)) return;
+      this.#seen.add(key);
+      if (length >= 8 * grammarLimits.configs) throw tooManyReadings();
+    }
+    nodes[length] = node;
+    frames[length] = frame;
+    this.length++;
+  }
+}
+
+const FEW = 16;
+
+/** Nodes are below 2^17. */
+function keyOf(node: number, frame: Frame): number {
+  return frame.id * 2 ** 17 + node;
+}
+
+/** Room for one search at a time. */
+const reached = new Reached();
+
 /** What a state takes, about, beside its places and its mask. */
 const STATE_BYTES = 1000;
 /** Values of `Frame.spacing`: two places. */
 const NUM_SPACINGS = 16;
-
-// room for the constructor below
-const cuts = new Uint8Array(257);
-const covered = new Uint8Array(256);
 
 export class State {
   readonly nodes: Int32Array;
@@ -63,34 +102,15 @@ export class State {
   /** Set bits: token ids that may follow. */
   mask: Uint32Array | null = null;
 
-  constructor(grammar: Grammar, nodes: Int32Array, frames: readonly Frame[], isAccepting: boolean, numPlain: number) {
+  constructor({ classOf, sampleOf, onlyByte }: ByteClasses, nodes: Int32Array, frames: readonly Frame[], isAccepting: boolean, numPlain: number) {
     this.nodes = nodes;
     this.frames = frames;
     this.isAccepting = isAccepting;
     this.numPlain = numPlain;
-    cuts.fill(0);
-    covered.fill(0);
-    for (const node of nodes) {
-      for (let e = grammar.edgeStart[node]; e < grammar.edgeStart[node + 1]; e++) {
-        if (grammar.edgeKind[e] !== EDGE_BYTES) continue;
-        cuts[grammar.edgeA[e]] = 1;
-        cuts[grammar.edgeB[e] + 1] = 1;
-        covered.fill(1, grammar.edgeA[e], grammar.edgeB[e] + 1);
-      }
-    }
-    let numCovered = 0;
-    for (const one of covered) numCovered += one;
-    this.forcedByte = numCovered === 1 && !isAccepting ? covered.indexOf(1) : -1;
-    this.classOf = new Uint8Array(256);
-    const samples = [0];
-    let current = 0;
-    for (let byte = 0; byte < 256; byte++) {
-      if (covered[byte] === 0) current = 0;
-      else if (cuts[byte] === 1 || current === 0) current = samples.push(byte) - 1;
-      this.classOf[byte] = current;
-    }
-    this.sampleOf = Uint8Array.from(samples);
-    this.targets = new Array(samples.length).fill(undefined);
+    this.forcedByte = isAccepting ? -1 : onlyByte;
+    this.classOf = classOf;
+    this.sampleOf = sampleOf;
+    this.targets = new Array(sampleOf.length).fill(undefined);
     this.targets[0] = null;
   }
 
@@ -102,7 +122,8 @@ export class State {
 
 export class Automaton {
   readonly grammar: Grammar;
-  #states = new Map<string, State>();
+  #states = new Map<string | number, State>();
+  readonly #classes: ByteClassTable;
   /** The bottom of the stack for each spacing. */
   readonly #roots: readonly Frame[];
   #numFrames = 0;
@@ -113,6 +134,7 @@ export class Automaton {
   constructor(grammar: Grammar, memory = new KeptMemory(grammarLimits.keptBytes)) {
     this.grammar = grammar;
     this.#memory = memory;
+    this.#classes = new ByteClassTable(grammar);
     this.#roots = Array.from({ length: NUM_SPACINGS }, (_, spacing) => new Frame(this.#numFrames++, -1, 0, null, spacing));
     this.#start = this.#close([grammar.ruleStart[0]], [this.#roots[0]]) as State;
   }
@@ -167,29 +189,21 @@ export class Automaton {
   /** All that can be reached without reading, as a state; null when that is nothing. */
   #close(seedNodes: readonly number[], seedFrames: readonly Frame[]): State | null {
     const { grammar } = this;
-    const seen = new Set<number>();
+    reached.clear();
+    for (let i = 0; i < seedNodes.length; i++) reached.add(seedNodes[i], seedFrames[i]);
+    const keys: number[] = [];
     const nodes: number[] = [];
     const frames: Frame[] = [];
-    const reach = (node: number, frame: Frame) => {
-      const key = frame.id * grammar.numNodes + node;
-      if (seen.has(key)) return;
-      seen.add(key);
-      if (seen.size > 8 * grammarLimits.configs) throw tooLarge('a text can be read in too many ways', `at most ${grammarLimits.configs} at a time`);
-      nodes.push(node);
-      frames.push(frame);
-    };
-    for (let i = 0; i < seedNodes.length; i++) reach(seedNodes[i], seedFrames[i]);
-    const keys: number[] = [];
     let isAccepting = false;
     let numPlain = 0;
-    for (let i = 0; i < nodes.length; i++) {
-      const node = nodes[i];
-      const frame = frames[i];
+    for (let i = 0; i < reached.length; i++) {
+      const node = reached.nodes[i];
+      const frame = reached.frames[i];
       if (grammar.isEnd[node] === 1) {
         if (frame.edge < 0) {
           isAccepting = true;
           keys.push(-1 - frame.id);
-        } else numPlain = Math.max(numPlain, this.#return(frame, reach));
+        } else numPlain = Math.max(numPlain, this.#return(frame));
         continue;
       }
       numPlain = Math.max(numPlain, grammar.numPlain[node]);
@@ -197,30 +211,31 @@ export class Automaton {
       for (let e = grammar.edgeStart[node]; e < grammar.edgeStart[node + 1]; e++) {
         const kind = grammar.edgeKind[e];
         if (kind === EDGE_BYTES) readsBytes = true;
-        else if (kind === EDGE_EMPTY) reach(grammar.edgeTarget[e], frame);
+        else if (kind === EDGE_EMPTY) reached.add(grammar.edgeTarget[e], frame);
         else if (kind === EDGE_CALL) {
           // nothing is left to do after the call when its target ends the rule: the caller's return address serves
           const isTail = grammar.isEnd[grammar.edgeTarget[e]] === 1;
-          this.#enter(grammar.edgeA[e], isTail ? frame : this.#push(e, 0, frame), reach);
+          this.#enter(grammar.edgeA[e], isTail ? frame : this.#push(e, 0, frame));
         } else if (kind === EDGE_SPACING) {
           const spaced = this.#decided(frame, grammar.edgeA[e], grammar.edgeB[e]);
-          if (spaced !== null) reach(grammar.edgeTarget[e], spaced);
+          if (spaced !== null) reached.add(grammar.edgeTarget[e], spaced);
         } else {
-          if (grammar.edgeMin[e] === 0) reach(grammar.edgeTarget[e], frame);
-          numPlain = Math.max(numPlain, this.#startRound(e, 1, frame, reach));
+          if (grammar.edgeMin[e] === 0) reached.add(grammar.edgeTarget[e], frame);
+          numPlain = Math.max(numPlain, this.#startRound(e, 1, frame));
         }
       }
-      if (readsBytes) keys.push(frame.id * grammar.numNodes + node);
+      if (!readsBytes) continue;
+      keys.push(frame.id * grammar.numNodes + node);
+      nodes.push(node);
+      frames.push(frame);
     }
     if (keys.length === 0) return null;
-    if (keys.length > grammarLimits.configs) throw tooLarge('a text can be read in too many ways', `at most ${grammarLimits.configs} at a time`);
+    if (keys.length > grammarLimits.configs) throw tooManyReadings();
     return this.#intern(keys, nodes, frames, isAccepting, numPlain);
   }
 
   #intern(keys: number[], nodes: readonly number[], frames: readonly Frame[], isAccepting: boolean, numPlain: number): State {
-    const { grammar } = this;
-    keys.sort((a, b) => a - b);
-    const key = keys.join();
+    const key = keys.length === 1 ? keys[0] : keys.sort((a, b) => a - b).join();
     const known = this.#states.get(key);
     if (known !== undefined) return known;
     if (this.#states.size >= grammarLimits.states) {
@@ -228,21 +243,7 @@ export class Automaton {
       this.forget();
     }
     this.#memory.grow(this, STATE_BYTES + 16 * nodes.length);
-    const kept: number[] = [];
-    for (let i = 0; i < nodes.length; i++) {
-      for (let e = grammar.edgeStart[nodes[i]]; e < grammar.edgeStart[nodes[i] + 1]; e++) {
-        if (grammar.edgeKind[e] !== EDGE_BYTES) continue;
-        kept.push(i);
-        break;
-      }
-    }
-    const state = new State(
-      grammar,
-      Int32Array.from(kept, (i) => nodes[i]),
-      kept.map((i) => frames[i]),
-      isAccepting,
-      numPlain,
-    );
+    const state = new State(this.#classes.of(nodes), Int32Array.from(nodes), frames, isAccepting, numPlain);
     this.#states.set(key, state);
     return state;
   }
@@ -268,32 +269,32 @@ export class Automaton {
     return parent === null ? root : this.#push(edge, round, this.#moved(parent, root));
   }
 
-  #enter(rule: number, frame: Frame, reach: (node: number, frame: Frame) => void): void {
-    if (frame.depth <= grammarLimits.depth) reach(this.grammar.ruleStart[rule], frame);
+  #enter(rule: number, frame: Frame): void {
+    if (frame.depth <= grammarLimits.depth) reached.add(this.grammar.ruleStart[rule], frame);
   }
 
   /** Enters a round of a repetition. @returns plain characters that may follow by it */
-  #startRound(edge: number, round: number, parent: Frame, reach: (node: number, frame: Frame) => void): number {
+  #startRound(edge: number, round: number, parent: Frame): number {
     const { grammar } = this;
     const rule = grammar.edgeA[edge];
-    this.#enter(rule, this.#push(edge, round, parent), reach);
+    this.#enter(rule, this.#push(edge, round, parent));
     if (grammar.isPlainRule[rule] === 0) return 0;
     return grammar.edgeMax[edge] - round + 1;
   }
 
   /** Goes on behind the call that a frame stands for. @returns plain characters that may follow by it */
-  #return(frame: Frame, reach: (node: number, frame: Frame) => void): number {
+  #return(frame: Frame): number {
     const { grammar } = this;
     const { edge, round, parent } = frame;
     if (parent === null) return 0;
     if (round === 0) {
-      reach(grammar.edgeTarget[edge], parent);
+      reached.add(grammar.edgeTarget[edge], parent);
       return 0;
     }
-    if (round >= grammar.edgeMin[edge]) reach(grammar.edgeTarget[edge], parent);
+    if (round >= grammar.edgeMin[edge]) reached.add(grammar.edgeTarget[edge], parent);
     // without an upper bound, rounds beyond the lower one are all alike
     const max = grammar.edgeMax[edge];
     if (round >= max) return 0;
-    return this.#startRound(edge, max === Number.POSITIVE_INFINITY ? Math.min(round + 1, grammar.edgeMin[edge]) : round + 1, parent, reach);
+    return this.#startRound(edge, max === Number.POSITIVE_INFINITY ? Math.min(round + 1, grammar.edgeMin[edge]) : round + 1, parent);
   }
 }
