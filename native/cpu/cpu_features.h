@@ -10,10 +10,14 @@
 
 namespace millrace::cpu {
 
-// Instruction-set classes, weakest first. avx2 means AVX2, FMA, F16C and BMI2; avx512 means those and AVX-512 F, BW, VL, DQ, VNNI and BF16.
-enum class Isa { portable, avx2, avx512 };
+// Instruction-set classes, those of a processor family weakest first. avx2 means AVX2, FMA, F16C and BMI2; avxvnni those and AVX-VNNI; avx512 those of avx2 and
+// AVX-512 F, BW, VL, DQ, VNNI and BF16; neon Armv8's ASIMD, neon_dotprod that and the dot products of Armv8.2.
+enum class Isa { portable, avx2, avxvnni, avx512, neon, neon_dotprod };
 
 const char* isaName(Isa isa);
+// Classes that this processor and system run, but for features that the variable MILLRACE_CPU_MASK hides (names of /proc/cpuinfo, separated by commas).
+std::vector<Isa> runnableIsas();
+// The last of them.
 Isa bestIsa();
 std::vector<Isa> compiledIsas();
 

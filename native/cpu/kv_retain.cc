@@ -5,9 +5,6 @@
 //   the largest of w, pooled over neighbours, and the row's own keys move to the front.
 // Both run once in many steps; rotate is bound by memory, compress is bound by f32 FMA (two passes over the keys for each block of kQueries queries). Work is split over tokens, and
 // over rows and KV heads: sums are in the order of tokens, then heads, whoever computes them.
-#include <algorithm>
-#include <vector>
-
 #include "kv_cache.h"
 #include "kv_storage.h"
 #include "rope.h"
@@ -109,25 +106,58 @@ void addSoftmax(float* scores, int32_t count, float* weights) {
   for (int32_t j = 0; j < end; j += kLanes) store(weights + j, add(load(weights + j), div(load(scores + j), total)));
 }
 
-// The `count` largest of the pooled weights, ties to the lower index, in ascending order.
-std::vector<int32_t> chooseKeys(const std::vector<float>& weights, int32_t numCandidates, int32_t count, int32_t pool) {
-  const int32_t reach = pool / 2;
-  std::vector<float> pooled(static_cast<size_t>(numCandidates));
-  std::vector<int32_t> order(static_cast<size_t>(numCandidates));
-  for (int32_t j = 0; j < numCandidates; j++) {
-    float most = weights[static_cast<size_t>(j)];
-    for (int32_t i = larger(0, j - reach); i <= smaller(numCandidates - 1, j + reach); i++) most = larger(most, weights[static_cast<size_t>(i)]);
-    pooled[static_cast<size_t>(j)] = most == most ? most : -bitCast<float>(0x7f800000);  // a NaN would have no place in an order
-    order[static_cast<size_t>(j)] = j;
-  }
-  const auto comes = [&](int32_t a, int32_t b) {
-    const float left = pooled[static_cast<size_t>(a)], right = pooled[static_cast<size_t>(b)];
-    return left > right || (left == right && a < b);
+// Zeros for one call. Not std::vector: one copy of its functions, compiled for this instruction set, would serve the objects that run on every machine.
+template <class T>
+class Zeros {
+ public:
+  explicit Zeros(int64_t count) : data_(new T[static_cast<size_t>(count)]()) {}
+  ~Zeros() { delete[] data_; }
+  Zeros(const Zeros&) = delete;
+  Zeros& operator=(const Zeros&) = delete;
+  T* data() { return data_; }
+  T& operator[](int64_t i) { return data_[i]; }
+
+ private:
+  T* data_;
+};
+
+// Whether index a of the weights comes before b: the larger weight, ties to the lower index.
+MILLRACE_INLINE bool comesBefore(const float* weights, int32_t a, int32_t b) { return weights[a] > weights[b] || (weights[a] == weights[b] && a < b); }
+
+// The index that is number `count` (from 1 on) in that order, by a heap of the first `count` whose root comes last.
+int32_t lastOfFirst(const float* weights, int32_t numWeights, int32_t count, int32_t* heap) {
+  const auto sink = [&](int32_t at) {
+    for (int32_t child = 2 * at + 1; child < count; at = child, child = 2 * at + 1) {
+      if (child + 1 < count && comesBefore(weights, heap[child], heap[child + 1])) child++;
+      if (!comesBefore(weights, heap[at], heap[child])) return;
+      const int32_t up = heap[child];
+      heap[child] = heap[at];
+      heap[at] = up;
+    }
   };
-  std::nth_element(order.begin(), order.begin() + count, order.end(), comes);
-  order.resize(static_cast<size_t>(count));
-  std::sort(order.begin(), order.end());
-  return order;
+  for (int32_t i = 0; i < count; i++) heap[i] = i;
+  for (int32_t at = count / 2 - 1; at >= 0; at--) sink(at);
+  for (int32_t i = count; i < numWeights; i++) {
+    if (!comesBefore(weights, i, heap[0])) continue;
+    heap[0] = i;
+    sink(0);
+  }
+  return heap[0];
+}
+
+// The `count` (1 or more) largest of the pooled weights, ties to the lower index, in ascending order, into `chosen`.
+void chooseKeys(const float* weights, int32_t numCandidates, int32_t count, int32_t pool, int32_t* chosen) {
+  const int32_t reach = pool / 2;
+  Zeros<float> pooled(numCandidates);
+  for (int32_t j = 0; j < numCandidates; j++) {
+    float most = weights[j];
+    for (int32_t i = larger(0, j - reach); i <= smaller(numCandidates - 1, j + reach); i++) most = larger(most, weights[i]);
+    pooled[j] = most == most ? most : -bitCast<float>(0x7f800000);  // a NaN would have no place in an order
+  }
+  const int32_t last = lastOfFirst(pooled.data(), numCandidates, count, chosen);
+  int32_t next = 0;
+  for (int32_t j = 0; j < numCandidates; j++)
+    if (j == last || comesBefore(pooled.data(), j, last)) chosen[next++] = j;
 }
 
 void compressHead(const RowKeys& keys) {
@@ -135,8 +165,7 @@ void compressHead(const RowKeys& keys) {
   const int32_t numTokens = keys.endToken() - keys.firstToken(), numKeys = args.cacheIndex[keys.endToken() - 1] + 1, numKept = args.kept[2 * keys.row];
   const int perKvHead = args.numHeads / args.cache.numKvHeads;
   const int64_t stride = roundUp(numKeys, kKeyTile);
-  std::vector<float> scores(static_cast<size_t>(kQueries * stride)), weights(static_cast<size_t>(stride), 0.0f);
-  std::vector<float> panel(static_cast<size_t>(int64_t{args.cache.headDim} * kKeyTile), 0.0f);
+  Zeros<float> scores(kQueries * stride), weights(stride), panel(int64_t{args.cache.headDim} * kKeyTile);
   const int32_t numQueries = numTokens * perKvHead;
   for (int32_t first = 0; first < numQueries; first += kQueries) {
     const int count = smaller<int32_t>(kQueries, numQueries - first);
@@ -151,10 +180,12 @@ void compressHead(const RowKeys& keys) {
       addSoftmax(scores.data() + m * stride, args.cacheIndex[token] + 1, weights.data());
     }
   }
-  const std::vector<int32_t> chosen = chooseKeys(weights, numKeys - numTokens, numKept - numTokens, args.kept[2 * keys.row + 1]);
+  const int32_t numChosen = numKept - numTokens;
+  Zeros<int32_t> chosen(larger(numChosen, 0));
+  if (numChosen > 0) chooseKeys(weights.data(), numKeys - numTokens, numChosen, args.kept[2 * keys.row + 1], chosen.data());
   // An index never rises: what is yet to be moved is not written over.
   for (int32_t i = 0; i < numKept; i++) {
-    const int32_t from = i < numKept - numTokens ? chosen[static_cast<size_t>(i)] : numKeys - numKept + i;
+    const int32_t from = i < numChosen ? chosen[i] : numKeys - numKept + i;
     moveHead(args.cache, keys.slotOf(from), keys.slotOf(i), keys.kvHead);
   }
 }
@@ -166,7 +197,7 @@ void kvRotate(const KvRotateArgs& args, ThreadPool& pool) {
   const int64_t width = int64_t{cache.numKvHeads} * cache.headDim;
   constexpr int64_t kTokensPerTile = 32;  // neighbouring tokens share cache lines of K: keep them on one thread
   pool.parallel(ceilDiv(args.tokens, kTokensPerTile), [&](int64_t tile, int) {
-    std::vector<float> keys(static_cast<size_t>(width)), turned(static_cast<size_t>(width));
+    Zeros<float> keys(width), turned(width);
     int32_t row = 0;
     for (int64_t token = tile * kTokensPerTile; token < smaller<int64_t>(args.tokens, (tile + 1) * kTokensPerTile); token++) {
       while (args.rowStart[row + 1] <= token) row++;

@@ -75,7 +75,7 @@ const table = {
   isa: {
     flag: 'isa',
     kind: 'string',
-    choices: ['auto', 'avx512', 'avx2', 'portable'],
+    choices: ['auto', 'avx512', 'avxvnni', 'avx2', 'neon_dotprod', 'neon', 'portable'],
     default: 'auto',
     meaning: 'Instruction-set class of the CPU kernels; part of the reproducibility contract.',
   },

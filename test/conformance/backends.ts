@@ -1,5 +1,6 @@
 /** Backends that this machine can run, to be held against the reference. */
 import type { Backend } from '../../src/backends/backend.ts';
+import { detectFeatures, isasOf } from '../../src/backends/native/isa.ts';
 import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
 import { MillraceError } from '../../src/base/errors.ts';
 import type { KvDtype } from '../../src/kv/layout.ts';
@@ -13,15 +14,19 @@ export interface Candidate {
   open(): Promise<Backend>;
 }
 
-const nativeIsas = ['portable', 'avx2', 'avx512'];
+/** Classes that differ in more than their integer dot products; `withDotProducts` adds those that do not. */
+const nativeIsas = ['portable', 'avx2', 'avx512', 'neon'];
+const dotProductIsas = ['avxvnni', 'neon_dotprod'];
 
 /**
- * The reference itself (the harness must pass on it) and every instruction-set class of the native backend that builds and runs here. They are
+ * The reference itself (the harness must pass on it) and the instruction-set classes of the native backend that build and run here. They are
  * opened here, where a first build may take its time, and stay open until the tests close them.
  */
-export async function candidates(): Promise<Candidate[]> {
+export async function candidates({ withDotProducts = false } = {}): Promise<Candidate[]> {
   const found: Candidate[] = [{ name: 'reference', takes: () => true, keeps: () => true, open: async () => new ReferenceBackend() }];
-  for (const isa of nativeIsas) {
+  const runs = isasOf(detectFeatures() ?? new Set()) as string[];
+  for (const isa of [...nativeIsas, ...(withDotProducts ? dotProductIsas : [])]) {
+    if (runs.length > 0 && !runs.includes(isa)) continue;
     try {
       const { createNativeBackend } = await import('../../src/backends/native/native-backend.ts');
       const backend = await createNativeBackend({ isa, numThreads: 2 });

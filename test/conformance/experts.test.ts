@@ -105,7 +105,7 @@ function expertRows(k: number): Float32Array {
 
 const expected = remembered<Record<string, Float32Array>>();
 
-for (const { name, open } of await candidates()) {
+for (const { name, open } of await candidates({ withDotProducts: true })) {
   describe(name, () => {
     let backend: Backend;
     beforeAll(async () => {

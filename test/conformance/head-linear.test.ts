@@ -35,7 +35,7 @@ function headLinearPlan(format: WeightFormat, activation: Activation, numHeads: 
   });
 }
 
-for (const { name, open } of await candidates()) {
+for (const { name, open } of await candidates({ withDotProducts: true })) {
   describe(name, () => {
     let backend: Backend;
     beforeAll(async () => {

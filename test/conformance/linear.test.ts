@@ -54,7 +54,7 @@ function linearPlan(format: WeightFormat, activation: Activation, n: number, k: 
   }));
 }
 
-for (const { name, open, takes } of [...(await candidates()), await emulatedGpu()]) {
+for (const { name, open, takes } of [...(await candidates({ withDotProducts: true })), await emulatedGpu()]) {
   describe(name, () => {
     let backend: Backend;
     beforeAll(async () => {

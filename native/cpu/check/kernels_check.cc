@@ -11,27 +11,20 @@
 #include "../thread_pool.h"
 #include "check.h"
 
-// Sets that are compiled for this check alone, as yet.
-#ifdef MILLRACE_WITH_AVXVNNI
-namespace millrace::cpu::avxvnni { const KernelTable& kernelTable(); }
-#endif
+namespace millrace::cpu {
+#define X(name) namespace name { const KernelTable& kernelTable(); }
+MILLRACE_VARIANTS
+#undef X
+}  // namespace millrace::cpu
 
 namespace millrace::cpu::check {
 
 std::vector<const KernelTable*> tables(const std::vector<std::string>& wanted) {
-  std::vector<const KernelTable*> all;
-#ifdef MILLRACE_WITH_PORTABLE
-  all.push_back(&portable::kernelTable());
-#endif
-#ifdef MILLRACE_WITH_AVX2
-  all.push_back(&avx2::kernelTable());
-#endif
-#ifdef MILLRACE_WITH_AVXVNNI
-  all.push_back(&avxvnni::kernelTable());
-#endif
-#ifdef MILLRACE_WITH_AVX512
-  all.push_back(&avx512::kernelTable());
-#endif
+  const KernelTable* const all[] = {
+#define X(name) &name::kernelTable(),
+      MILLRACE_VARIANTS
+#undef X
+  };
   std::vector<const KernelTable*> chosen;
   for (const KernelTable* table : all) {
     bool take = wanted.empty();

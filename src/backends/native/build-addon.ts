@@ -8,8 +8,8 @@ import { MillraceError, toMillraceError } from '../../base/errors.ts';
 import { addonName, cachedAddons, cacheFolders, writableFolder } from './addon-cache.ts';
 import { lockBuild } from './build-lock.ts';
 import { compileAddon } from './compile-addon.ts';
-import { type Compiler, findCompiler, installHint, isaByCompiler } from './compiler.ts';
-import { checkIsaRuns, detectIsa, type Isa, requestedIsa } from './isa.ts';
+import { type Compiler, featuresByCompiler, findCompiler, installHint } from './compiler.ts';
+import { bestIsaOf, checkIsaRuns, detectFeatures, type Isa, requestedIsa } from './isa.ts';
 
 export interface BuildOptions {
   /** Kernel variants; default: the one that `MILLRACE_CPU_ISA` names, else the best that this machine runs. */
@@ -73,10 +73,10 @@ function tryFindCompiler(environment: NodeJS.ProcessEnv): { compiler: Compiler; 
   }
 }
 
-/** The variant that this machine is to use. Where the system does not say what it runs, the compiler does. */
+/** The variant that this machine is to use. Where the system does not say what it runs, the compiler does; without one either, the addon finds out. */
 export function chooseIsa(environment: NodeJS.ProcessEnv, compiler: Compiler | null, option?: string): Isa {
-  const best = detectIsa() ?? (compiler === null ? 'portable' : isaByCompiler(compiler));
+  const features = detectFeatures(environment) ?? (compiler === null ? null : featuresByCompiler(compiler));
   const wanted = requestedIsa(option, environment);
-  if (wanted !== undefined) checkIsaRuns(wanted, best);
-  return wanted ?? best;
+  if (wanted !== undefined && features !== null) checkIsaRuns(wanted, features);
+  return wanted ?? bestIsaOf(features ?? new Set());
 }

@@ -12,7 +12,7 @@ import { MillraceError } from '../../base/errors.ts';
 import { readMachine } from '../../base/machine.ts';
 import { addonName, pruneCache, unitHash } from './addon-cache.ts';
 import { type Compiler, takesFlags } from './compiler.ts';
-import { type Isa, isas } from './isa.ts';
+import { type Isa, isas, weaker } from './isa.ts';
 import { baseSources, commonFlags, isaFlags, kernelSources, packageRoot } from './sources.ts';
 
 export interface CompileOptions {
@@ -112,7 +112,8 @@ async function objectOf(unit: Unit, folder: string, work: string): Promise<strin
 /** The variants that the compiler can make, without repeats. */
 function supported(compiler: Compiler, wanted: readonly Isa[]): Isa[] {
   const able = (isa: Isa) => takesFlags(compiler, isaFlags[isa]);
-  return [...new Set(wanted.map((isa) => isas.slice(0, isas.indexOf(isa) + 1).findLast(able) ?? 'portable'))];
+  const nearest = (isa: Isa): Isa => (able(isa) ? isa : nearest(weaker[isa]));
+  return [...new Set(wanted.map(nearest))];
 }
 
 /** Flags of the C++ compiler for every source, and where Node-API's headers are. */
@@ -124,7 +125,8 @@ export function cxxFlags(): string[] {
 function unitsOf(compiler: Compiler, variants: readonly Isa[]): Unit[] {
   const root = packageRoot();
   const common = cxxFlags();
-  const defines = variants.map((isa) => `-DMILLRACE_WITH_${isa.toUpperCase()}`);
+  const ordered = isas.filter((isa) => variants.includes(isa));
+  const defines = [`-DMILLRACE_VARIANTS=${ordered.map((isa) => `X(${isa})`).join('')}`];
   const unit = (source: string, flags: readonly string[]): Unit => ({ compiler, source: join(root, 'native', source), flags: [...common, ...flags] });
   // Kernels first: they take longest.
   return [

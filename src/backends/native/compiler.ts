@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { MillraceError } from '../../base/errors.ts';
-import { type Isa, isaFromMacros } from './isa.ts';
+import { featuresFromMacros } from './isa.ts';
 
 export interface Compiler {
   readonly command: string;
@@ -74,10 +74,10 @@ export function installHint(platform: NodeJS.Platform = process.platform): strin
   }
 }
 
-/** The best class that this machine runs, by the compiler's `-march=native`. */
-export function isaByCompiler(compiler: Compiler): Isa {
+/** What this machine runs, by the compiler's `-march=native`; nothing where it does not say. */
+export function featuresByCompiler(compiler: Compiler): ReadonlySet<string> {
   const run = spawnSync(compiler.command, [...compiler.prefix, '-march=native', '-dM', '-E', '-x', 'c++', '-'], { encoding: 'utf8', input: '' });
-  return run.status === 0 ? isaFromMacros(run.stdout) : 'portable';
+  return run.status === 0 ? featuresFromMacros(run.stdout) : new Set();
 }
 
 /** Whether the compiler knows all these flags. */

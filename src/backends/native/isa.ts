@@ -2,14 +2,32 @@
 import { readFileSync } from 'node:fs';
 import { MillraceError } from '../../base/errors.ts';
 
-/** Weakest first. `avx2`: with FMA, F16C, BMI2. `avx512`: F, BW, VL, DQ, VNNI and BF16 besides. */
-export const isas = ['portable', 'avx2', 'avx512'] as const;
+/**
+ * Those of a processor family weakest first. `avx2`: with FMA, F16C, BMI2. `avxvnni`: those and AVX-VNNI. `avx512`: those of avx2 and F, BW, VL, DQ, VNNI and
+ * BF16. `neon`: Armv8's ASIMD; `neon_dotprod`: with the dot products of Armv8.2.
+ */
+export const isas = ['portable', 'avx2', 'avxvnni', 'avx512', 'neon', 'neon_dotprod'] as const;
 export type Isa = (typeof isas)[number];
 
+const avx2 = ['avx2', 'fma', 'f16c', 'bmi2'];
+/** As /proc/cpuinfo spells them. */
 const needed: Record<Isa, readonly string[]> = {
   portable: [],
-  avx2: ['avx2', 'fma', 'f16c', 'bmi2'],
-  avx512: ['avx2', 'fma', 'f16c', 'bmi2', 'avx512f', 'avx512bw', 'avx512vl', 'avx512dq', 'avx512_vnni', 'avx512_bf16'],
+  avx2,
+  avxvnni: [...avx2, 'avx_vnni'],
+  avx512: [...avx2, 'avx512f', 'avx512bw', 'avx512vl', 'avx512dq', 'avx512_vnni', 'avx512_bf16'],
+  neon: ['asimd'],
+  neon_dotprod: ['asimd', 'asimddp'],
+};
+
+/** What is compiled where the compiler does not know a class. */
+export const weaker: Record<Isa, Isa> = {
+  portable: 'portable',
+  avx2: 'portable',
+  avxvnni: 'avx2',
+  avx512: 'avx2',
+  neon: 'portable',
+  neon_dotprod: 'neon',
 };
 
 /** Names of the compiler's macros for the same features. */
@@ -18,39 +36,57 @@ const macros: Record<string, string> = {
   __FMA__: 'fma',
   __F16C__: 'f16c',
   __BMI2__: 'bmi2',
+  __AVXVNNI__: 'avx_vnni',
   __AVX512F__: 'avx512f',
   __AVX512BW__: 'avx512bw',
   __AVX512VL__: 'avx512vl',
   __AVX512DQ__: 'avx512dq',
   __AVX512VNNI__: 'avx512_vnni',
   __AVX512BF16__: 'avx512_bf16',
+  __ARM_NEON: 'asimd',
+  __ARM_FEATURE_DOTPROD: 'asimddp',
 };
+
+/** The classes whose features are all in `features`, the best last. */
+export function isasOf(features: ReadonlySet<string>): Isa[] {
+  return isas.filter((isa) => needed[isa].every((feature) => features.has(feature)));
+}
 
 /** The best class whose features are all in `features`. */
 export function bestIsaOf(features: ReadonlySet<string>): Isa {
-  return isas.findLast((isa) => needed[isa].every((feature) => features.has(feature))) ?? 'portable';
+  return isasOf(features).at(-1) ?? 'portable';
 }
 
 /**
  * What this machine and its operating system run, as the kernel tells: it leaves out what it does not save on a context switch. `null`
- * where the system has no such list; then the compiler is asked.
+ * where the system has no such list; then the compiler is asked. The variable MILLRACE_CPU_MASK hides features: names, separated by commas.
  */
-export function detectIsa(): Isa | null {
-  if (process.arch !== 'x64') return 'portable';
+export function detectFeatures(environment: NodeJS.ProcessEnv = process.env): ReadonlySet<string> | null {
+  const found = systemFeatures();
+  return found === null ? null : masked(found, environment);
+}
+
+function systemFeatures(): string[] | null {
+  if (process.arch !== 'x64' && process.arch !== 'arm64') return [];
+  if (process.platform === 'darwin' && process.arch === 'arm64') return ['asimd', 'asimddp']; // of every processor of this system
   if (process.platform !== 'linux') return null;
   try {
-    const flags = /^flags\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1];
-    return flags === undefined ? null : bestIsaOf(new Set(flags.trim().split(/\s+/)));
+    return /^(?:flags|Features)\s*:(.*)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1].trim().split(/\s+/) ?? null;
   } catch {
     return null;
   }
 }
 
-/** The class that a compiler's `-march=native` stands for, from its list of predefined macros. */
-export function isaFromMacros(text: string): Isa {
-  const features = new Set<string>();
-  for (const [, name] of text.matchAll(/^#define (\w+) /gm)) if (macros[name] !== undefined) features.add(macros[name]);
-  return bestIsaOf(features);
+function masked(features: readonly string[], { MILLRACE_CPU_MASK = '' }: NodeJS.ProcessEnv): ReadonlySet<string> {
+  const hidden = new Set(MILLRACE_CPU_MASK.split(','));
+  return new Set(features.filter((feature) => !hidden.has(feature)));
+}
+
+/** What a compiler's `-march=native` stands for, from its list of predefined macros; less what MILLRACE_CPU_MASK hides. */
+export function featuresFromMacros(text: string, environment: NodeJS.ProcessEnv = process.env): ReadonlySet<string> {
+  const features: string[] = [];
+  for (const [, name] of text.matchAll(/^#define (\w+) /gm)) if (macros[name] !== undefined) features.push(macros[name]);
+  return masked(features, environment);
 }
 
 /**
@@ -69,12 +105,13 @@ export function requestedIsa(option: string | undefined, environment: NodeJS.Pro
   });
 }
 
-/** @throws CONFIG_INVALID when `wanted` is above what the machine has */
-export function checkIsaRuns(wanted: Isa, best: Isa): void {
-  if (isas.indexOf(wanted) <= isas.indexOf(best)) return;
+/** @throws CONFIG_INVALID when the machine has not all that `wanted` needs */
+export function checkIsaRuns(wanted: Isa, features: ReadonlySet<string>): void {
+  const runs = isasOf(features);
+  if (runs.includes(wanted)) return;
   throw new MillraceError('CONFIG_INVALID', {
     message: 'The instruction set asked for is above what this machine has.',
-    expected: isas.slice(0, isas.indexOf(best) + 1).join(', '),
+    expected: runs.join(', '),
     received: wanted,
     hint: 'unset MILLRACE_CPU_ISA to get the best one',
   });

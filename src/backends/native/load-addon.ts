@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { MillraceError, toMillraceError } from '../../base/errors.ts';
 import { cachedAddons } from './addon-cache.ts';
 import { type BuildOptions, buildAddon } from './build-addon.ts';
-import { type Isa, isas, requestedIsa } from './isa.ts';
+import { type Isa, requestedIsa } from './isa.ts';
 
 declare const brand: unique symbol;
 /** A native object: JavaScript can hold it, pass it back and close it. */
@@ -88,7 +88,8 @@ export interface MachineLimits {
 
 /** Exports of the addon (`native/addon/exports.h`). Functions throw errors with a `code` of `errorTable`. */
 export interface NativeAddon {
-  cpuFeatures(): { best: Isa; compiled: Isa[] };
+  /** `runs`: the classes that this machine runs, compiled or not, the best last. */
+  cpuFeatures(): { best: Isa; runs: Isa[]; compiled: Isa[] };
   /** `memoryBytes`: free memory of a device of its own; 0: the machine's. */
   createDevice(isa: string, numThreads: number): { device: DeviceHandle; isa: string; numThreads: number; memoryBytes: number };
   mapFile(path: string): FileHandle;
@@ -142,8 +143,8 @@ export async function loadAddon(options: BuildOptions = {}): Promise<NativeAddon
   const path = await buildAddon(options);
   let addon = tryLoad(path);
   if (addon instanceof Error) addon = await rebuild(options, path, addon);
-  const { best, compiled } = addon.cpuFeatures();
-  if (compiled.some((isa) => isas.indexOf(isa) <= isas.indexOf(best))) return addon;
+  const { best, runs, compiled } = addon.cpuFeatures();
+  if (compiled.some((isa) => runs.includes(isa))) return addon;
   // The system said more than the processor keeps (an emulator, say): build what it does run, unless more was asked for.
   const wanted = requestedIsa(undefined, options.environment);
   if (options.isas !== undefined || wanted !== undefined) {

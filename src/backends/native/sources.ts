@@ -133,7 +133,10 @@ const avx2Flags = ['-mavx2', '-mfma', '-mf16c', '-mbmi2'] as const;
 export const isaFlags: Record<Isa, readonly string[]> = {
   portable: [],
   avx2: avx2Flags,
+  avxvnni: [...avx2Flags, '-mavxvnni'],
   avx512: [...avx2Flags, '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mavx512bf16', '-mprefer-vector-width=512'],
+  neon: [],
+  neon_dotprod: ['-march=armv8.2-a+dotprod'],
 };
 
 /** The folder with `package.json` and `native/`, above this file whether it runs from `src/` or `dist/`. */

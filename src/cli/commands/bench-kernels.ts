@@ -51,7 +51,7 @@ const kernelFlags: readonly FlagDeclaration[] = [
     flag: 'isa',
     kind: 'string',
     env: null,
-    choices: ['auto', 'avx512', 'avx2', 'portable'],
+    choices: ['auto', 'avx512', 'avxvnni', 'avx2', 'neon_dotprod', 'neon', 'portable'],
     default: 'auto',
     meaning: 'instruction-set class',
   },
