@@ -145,13 +145,9 @@ describe.skipIf(addon === null)('the native sampler', () => {
     const batch = batchOf(rows);
     const masks = masksOf(rows.length, 3000);
     const expected = new Sampler(3000).sample(logits, batch, null);
-<<<<<<< HEAD
     const expectedMasked = new Sampler(3000).sample(logits, batch, masks);
-    for (const isa of addon?.cpuFeatures().runs ?? []) {
-=======
     // those with dot products of their own are the others in all but linear layers
     for (const isa of addon?.cpuFeatures().runs.filter((isa) => isa !== 'avxvnni' && isa !== 'neon_dotprod') ?? []) {
->>>>>>> 72762de (avxvnni and MILLRACE_CPU_MASK in the docs)
       const other = await loadAddon({ isas: [isa] });
       const created = other.createDevice(isa, 1);
       const given = { logits, vocabSize: 3000, batch, program: null, output: 0 };
