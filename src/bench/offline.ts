@@ -7,7 +7,6 @@ import { realClock } from '../base/clock.ts';
 import type { Engine } from '../engine/engine.ts';
 import { randomPrompts, seededRandom } from './random-prompts.ts';
 import { percentile, type Spread, spread } from './statistics.ts';
-import type { UnpackedCount } from './unpacked.ts';
 
 export interface OfflineOptions {
   /** Rows that prefill at once, one measurement each. */
@@ -43,8 +42,6 @@ export interface OfflineReport {
   readonly engine: string;
   readonly model: string;
   readonly results: readonly OfflineResult[];
-  /** Weights without a kernel of their own, where the engine tells. */
-  readonly unpacked?: UnpackedCount;
 }
 
 export interface OfflineHooks {

@@ -27,13 +27,7 @@ export function offlineText(report: OfflineReport): string {
       result.hostMsPerStep === null ? '' : `${result.hostMsPerStep.median.toFixed(2)} (p99 ${result.hostMsPerStep.p99.toFixed(2)})`,
     ]);
   }
-  return `${report.engine}, ${report.model}\n${textTable(rows)}${unpackedText(report)}`;
-}
-
-function unpackedText({ unpacked: count }: OfflineReport): string {
-  if (count === undefined) return '';
-  if (count.unpacked === 0) return `\nfallbacks: none; all ${count.matrices} matrices have kernels of their own`;
-  return `\nfallbacks: ${count.unpacked} of ${count.matrices} matrices are unpacked a tile at a time (${count.formats.join(', ')})`;
+  return `${report.engine}, ${report.model}\n${textTable(rows)}`;
 }
 
 export function serveText(report: ServeLoadReport): string {

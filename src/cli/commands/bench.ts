@@ -8,7 +8,6 @@ import { benchOffline } from '../../bench/offline.ts';
 import { offlineText, serveText } from '../../bench/report.ts';
 import { benchServe, type ServeLoadOptions } from '../../bench/serve-load.ts';
 import { benchStep, type StepBenchOptions, stepText } from '../../bench/step.ts';
-import { countUnpacked } from '../../bench/unpacked.ts';
 import { ByteTokenizer } from '../../tokenizer/byte-tokenizer.ts';
 import type { CliContext } from '../context.ts';
 import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
@@ -180,10 +179,8 @@ async function runOffline(context: CliContext, command: Command, model: string |
   const { engine } = await loadWithProgress(context, command, model, { quiet: json });
   const progress = new Progress(context.stderr, { quiet: json });
   try {
-    const { plan, kernels } = engine.describe();
-    const measured = await benchOffline(engine, options, { onProgress: (done, total) => progress.update('measuring', done, total) });
+    const report = await benchOffline(engine, options, { onProgress: (done, total) => progress.update('measuring', done, total) });
     progress.stop();
-    const report = { ...measured, unpacked: countUnpacked(plan, kernels) };
     context.stdout.write(`${json ? JSON.stringify(report, null, 2) : offlineText(report)}\n`);
   } finally {
     progress.stop();
