@@ -44,7 +44,10 @@
   X(int8_g128, 128, 133)           \
   X(fp8_g32, 32, 36)               \
   X(fp8_g128, 128, 132)            \
-  X(nf4, 64, 36)
+  X(fp8_e5m2_g32, 32, 36)          \
+  X(fp8_e5m2_g128, 128, 132)       \
+  X(nf4, 64, 36)                   \
+  X(int8_channel, 32, 36)
 
 namespace millrace {
 
@@ -80,6 +83,6 @@ static inline int64_t bytesOf(WeightFormat format, int64_t elements) {
 static inline bool hasFloatLevels(WeightFormat format) { return format >= WeightFormat::fp8_g32 && format <= WeightFormat::nf4; }
 
 // Blocks of integer levels whose fields are packed apart (cpu/linear_fields.h).
-static inline bool isPackedByFields(WeightFormat format) { return format > WeightFormat::q4_0 && !hasFloatLevels(format); }
+static inline bool isPackedByFields(WeightFormat format) { return format > WeightFormat::q4_0 && format < WeightFormat::fp8_g32; }
 
 }  // namespace millrace

@@ -192,6 +192,8 @@ MILLRACE_INLINE void withBlockFormat(WeightFormat format, F&& f) {
     case WeightFormat::int8_g128: return f.template run<WeightFormat::int8_g128>();
     case WeightFormat::fp8_g32: return f.template run<WeightFormat::fp8_g32>();
     case WeightFormat::fp8_g128: return f.template run<WeightFormat::fp8_g128>();
+    case WeightFormat::fp8_e5m2_g32: return f.template run<WeightFormat::fp8_e5m2_g32>();
+    case WeightFormat::fp8_e5m2_g128: return f.template run<WeightFormat::fp8_e5m2_g128>();
     case WeightFormat::nf4: return f.template run<WeightFormat::nf4>();
     default: return;
   }

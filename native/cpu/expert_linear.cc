@@ -94,6 +94,7 @@ struct Call {
       TileJob job{};
       job.rowEnd = smaller(kFewRows, sorted.start[expert + 1] - begin);
       job.x = rowsFrom(begin);
+      job.channelScales = channelScalesOf(w.format, weights, paddedColumns);
       job.y = made;
       job.yStride = kTileOutputs;
       job.numOutputs = numOutputs;

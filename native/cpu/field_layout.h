@@ -79,7 +79,9 @@ constexpr FieldList fieldsOf(WeightFormat format) {
     case WeightFormat::int4_g128: return integerFields(4, 4);
     case WeightFormat::int8_g32: return integerFields(8, 1);
     case WeightFormat::int8_g128: return integerFields(8, 4);
+    case WeightFormat::fp8_e5m2_g32:
     case WeightFormat::fp8_g32: return {2, {{0, 1, 4}, {4, 8, 4, FieldKind::swapped}}};
+    case WeightFormat::fp8_e5m2_g128:
     case WeightFormat::fp8_g128: return {2, {{0, 1, 4}, {4, 32, 4, FieldKind::swapped}}};
     case WeightFormat::nf4: return {2, {{0, 1, 4}, {4, 8, 4}}};
     default: return {0, {}};

@@ -7,7 +7,8 @@
 namespace millrace::cpu::MILLRACE_ISA {
 
 constexpr bool isIntegerGroups(WeightFormat f) { return f >= WeightFormat::int2_g32 && f <= WeightFormat::int8_g128; }
-constexpr bool isFp8(WeightFormat f) { return f == WeightFormat::fp8_g32 || f == WeightFormat::fp8_g128; }
+constexpr bool isE5m2(WeightFormat f) { return f == WeightFormat::fp8_e5m2_g32 || f == WeightFormat::fp8_e5m2_g128; }
+constexpr bool isFp8(WeightFormat f) { return f == WeightFormat::fp8_g32 || f == WeightFormat::fp8_g128 || isE5m2(f); }
 constexpr bool isFloatGroups(WeightFormat f) { return isFp8(f) || f == WeightFormat::nf4; }
 constexpr int bitsOfGroups(WeightFormat f) {
   return f <= WeightFormat::int2_g128 ? 2 : f <= WeightFormat::int3_g128 ? 3 : f <= WeightFormat::int4_g128 ? 4 : 8;
@@ -64,6 +65,9 @@ MILLRACE_INLINE float e4m3ToFloat(uint8_t bits) {
   return bitCast<float>(sign | bitCast<uint32_t>(bitCast<float>(magnitude << 20) * 0x1p120f));
 }
 
+// E5M2: the upper byte of an f16, infinities and NaNs included.
+MILLRACE_INLINE float e5m2ToFloat(uint8_t bits) { return f16ToF32(static_cast<uint16_t>(bits << 8)); }
+
 constexpr float kNf4Levels[16] = {-1.0f,
                                   -0.6961928009986877f,
                                   -0.5250730514526367f,
@@ -89,7 +93,7 @@ MILLRACE_INLINE void readFloatGroup(const uint8_t* row, int index, float* out) {
   const float scale = readAs<float>(p);
   if constexpr (isFp8(kFormat)) {
     p += 4 + index % perBlock * 32;
-    for (int i = 0; i < 32; i++) out[i] = scale * e4m3ToFloat(p[i]);
+    for (int i = 0; i < 32; i++) out[i] = scale * (isE5m2(kFormat) ? e5m2ToFloat(p[i]) : e4m3ToFloat(p[i]));
   } else {
     p += 4 + index % perBlock * 16;
     for (int i = 0; i < 16; i++) {

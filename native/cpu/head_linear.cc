@@ -23,6 +23,7 @@ struct Call {
     for (int64_t begin = 0; begin < paddedColumns; begin += kLinearSegment) {
       TileJob job{};
       job.weights = w.data + tile * bytesPerTile + stepsBytes(w.format, begin);
+      job.channelScales = channelScalesOf(w.format, w.data + tile * bytesPerTile, paddedColumns);
       job.x = x;
       job.kBegin = static_cast<int32_t>(begin);
       shiftColumns(job.x, head * w.k);

@@ -47,6 +47,7 @@ bool readsHalves(WeightFormat f) {
 // By format and activation; which tile a kernel computes for how many rows is in its own file.
 //   bf16 by bf16, FP8 by bf16   vdpbf16ps, where the set has it; else x is rounded and goes on as f32
 //   q8_0, q4_0 by int8          as packed, 1 to 3 rows (1 or 2 without AVX-512) at a time
+//   int8_channel by int8        as packed, 1 to 6 rows (1 to 4 without AVX-512) where x has a scale a token, else as q8_0
 //   other integers by int8      1 row as packed; more: a piece of a tile is expanded to 8 bits first
 //   all others                  f32: f32, f16, bf16, q8_0 and q4_0 are widened as they are read, the rest as a whole piece from 2 rows on
 Choice choose(WeightFormat format, Activation activation) {
@@ -55,16 +56,17 @@ Choice choose(WeightFormat format, Activation activation) {
   if (activation == Activation::bf16) {
     if (format == WeightFormat::bf16) kernel = bf16Kernel();
     if (hasFloatLevels(format)) kernel = floatGroupKernel(format, Stored::bf16);
-    if (kernel != nullptr) return {kernel, Stored::bf16, 0, kernelName(format, Stored::bf16)};
+    if (kernel != nullptr) return {kernel, Stored::bf16, 0, kernelName(format, Stored::bf16), kMaxTileRows};
   }
   if (isInt8(activation)) {
     const char* name = kernelName(format, Stored::int8);
-    if (format == WeightFormat::q8_0) return {int8Kernel(tokenScale), Stored::int8, kQ8Offset, name};
-    if (format == WeightFormat::q4_0) return {nibbleKernel(tokenScale), Stored::int8, kQ4Offset, name};
-    if (isPackedByFields(format)) return {fieldsKernel(format, activation), readsHalves(format) ? Stored::int8WithHalfSums : Stored::int8, -1, name};
+    if (format == WeightFormat::q8_0) return {int8Kernel(tokenScale), Stored::int8, kQ8Offset, name, kInt8TileRows};
+    if (format == WeightFormat::q4_0) return {nibbleKernel(tokenScale), Stored::int8, kQ4Offset, name, kInt8TileRows};
+    if (format == WeightFormat::int8_channel) return {channelKernel(activation), Stored::int8, kQ8Offset, name, tokenScale ? kChannelTileRows : kInt8TileRows};
+    if (isPackedByFields(format)) return {fieldsKernel(format, activation), readsHalves(format) ? Stored::int8WithHalfSums : Stored::int8, -1, name, kInt8TileRows};
   }
-  kernel = hasFloatLevels(format) ? floatGroupKernel(format, Stored::f32) : isPackedByFields(format) ? fieldsKernel(format, activation) : floatKernel(format);
-  return {kernel, Stored::f32, 0, kernelName(format, Stored::f32)};
+  kernel = format == WeightFormat::int8_channel ? channelKernel(activation) : hasFloatLevels(format) ? floatGroupKernel(format, Stored::f32) : isPackedByFields(format) ? fieldsKernel(format, activation) : floatKernel(format);
+  return {kernel, Stored::f32, 0, kernelName(format, Stored::f32), format == WeightFormat::int8_channel ? kChannelFloatRows : kMaxTileRows};
 }
 
 namespace {
@@ -83,6 +85,7 @@ struct Call {
     const int64_t begin = (backwards ? numSegments - 1 - turn : turn) * segment;
     TileJob job{};
     job.weights = args.weight->data + tile * bytesPerTile + stepsBytes(args.weight->format, begin);
+    job.channelScales = channelScalesOf(args.weight->format, args.weight->data + tile * bytesPerTile, paddedColumns);
     job.x = x;
     job.kBegin = static_cast<int32_t>(begin);
     job.kCount = static_cast<int32_t>(smaller(segment, paddedColumns - begin));
@@ -101,6 +104,7 @@ struct Call {
 
 // Steps of K in a piece.
 int32_t pieceOf(WeightFormat format) {
+  if (format == WeightFormat::int8_channel) return kLinearSegment;  // a tile of dot products alone hides that later blocks find weights in L2
   const int32_t unit = larger(kQ8Group, blockSize(format).elements);
   return static_cast<int32_t>(larger<int64_t>(1, kPieceBytes / stepsBytes(format, unit)) * unit);
 }
@@ -109,9 +113,7 @@ int32_t pieceOf(WeightFormat format) {
 // arithmetic overlap.
 void runPieces(WeightFormat format, const Choice& choice, TileJob job, float* sums) {
   if ((isPackedByFields(format) || hasFloatLevels(format)) && job.rowEnd > 1) return choice.kernel(job);  // takes its own pieces
-  const bool isInt8 = choice.stored == Stored::int8 || choice.stored == Stored::int8WithHalfSums;
-  const int rowsPerBlock = isInt8 ? kInt8TileRows : kMaxTileRows;
-  const int blocks = static_cast<int>(ceilDiv(job.rowEnd, rowsPerBlock)), linesPerStep = format == WeightFormat::f16 ? 2 : 4;
+  const int blocks = static_cast<int>(ceilDiv(job.rowEnd, choice.tileRows)), linesPerStep = format == WeightFormat::f16 ? 2 : 4;
   if (blocks == 1) {
     job.ahead = job.weights + kStreamAhead;
     job.aheadLines = linesPerStep;

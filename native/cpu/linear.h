@@ -7,6 +7,7 @@
 //   bf16  [k / 2][64][2]           bf16, pairs of K side by side (what vdpbf16ps reads)
 //   q8_0  [k / 32]{ [64] f16 scales; [8][64][4] int8 }, four steps of K side by side (what vpdpbusd reads); stored + 128 where there is VNNI
 //   q4_0  [k / 32]{ [64] f16 scales; [4][64][4] bytes }, steps k.. in the low nibbles and k + 16.. in the high ones
+//   int8_channel  [k / 4][64][4] int8 as of q8_0, then [64] f32 scales
 //   blocks of other formats             [k / elements of a block]{ the fields of 64 blocks, as field_layout.h says }
 // Lanes beyond n and steps beyond k are zero.
 #pragma once
@@ -38,11 +39,17 @@ MILLRACE_INLINE int64_t stepsBytes(WeightFormat format, int64_t k) {
     case WeightFormat::bf16: return k * kTileOutputs * 2;
     case WeightFormat::q8_0: return k / kQ8Group * kQ8GroupBytes;
     case WeightFormat::q4_0: return k / kQ8Group * kQ4GroupBytes;
+    case WeightFormat::int8_channel: return k * kTileOutputs;
     default: return bytesOf(format, k) * kTileOutputs;
   }
 }
+// int8_channel has the scales of a tile's outputs behind its steps.
+constexpr int kChannelScaleBytes = kTileOutputs * 4;
 MILLRACE_INLINE int64_t tileBytes(WeightFormat format, int64_t k) {
-  return roundUp(stepsBytes(format, paddedK(format, k)), 64);
+  return roundUp(stepsBytes(format, paddedK(format, k)) + (format == WeightFormat::int8_channel ? kChannelScaleBytes : 0), 64);
+}
+MILLRACE_INLINE const float* channelScalesOf(WeightFormat format, const uint8_t* tile, int64_t paddedColumns) {
+  return format == WeightFormat::int8_channel ? reinterpret_cast<const float*>(tile + stepsBytes(format, paddedColumns)) : nullptr;
 }
 
 // How x lies in scratch for a kernel.
@@ -75,6 +82,7 @@ RoundedRows roundActivations(const LinearArgs& args, Stored stored, int32_t offs
 // y = sum when `first`, else y + sum; then + bias where bias is not null. Cutting a segment into pieces changes no bit: the sums are only put down.
 struct TileJob {
   const uint8_t* weights;   // first step of the piece
+  const float* channelScales;  // int8_channel: of the tile's outputs; else null
   RoundedRows x;            // whole rows; the piece starts at column kBegin
   int32_t kBegin, kCount;   // kCount is padded as the format asks
   int32_t rowBegin, rowEnd;
@@ -100,6 +108,10 @@ TileKernel floatKernel(WeightFormat format);
 TileKernel bf16Kernel();
 TileKernel int8Kernel(bool tokenScale);
 TileKernel nibbleKernel(bool tokenScale);
+// int8_channel by whatever `activation` makes of x: int8, or f32 (linear_int8_channel.cc).
+TileKernel channelKernel(Activation activation);
+void packChannels(uint8_t* tile, int lane, int rows, int32_t k, const uint8_t* source);
+void unpackChannel(const uint8_t* tile, int lane, int32_t k, float* out);
 // Formats packed by fields, any x; rows into their tile, and one back as f32 (linear_fields.cc, linear_super_blocks.cc, linear_int_groups.cc, linear_code_books.cc).
 TileKernel fieldsKernel(WeightFormat format, Activation activation);
 TileKernel superBlockKernel(WeightFormat format, Activation activation);
@@ -118,6 +130,7 @@ struct Choice {
   Stored stored;
   int32_t offset;  // of int8 weights
   const char* name;
+  int32_t tileRows;  // most rows in registers at once
 };
 Choice choose(WeightFormat format, Activation activation);
 
@@ -193,10 +206,13 @@ struct Fetch {
 #if defined(MILLRACE_AVX512)
 constexpr int kMaxTileRows = 6, kTileVectors = 4;  // 24 sums + 4 weights + 1 broadcast of 32 registers
 constexpr int kInt8TileRows = 3;                   // two sets of sums per output live at once
+constexpr int kChannelTileRows = 6;                // int8 with one
 #else
 constexpr int kMaxTileRows = 4, kTileVectors = 2;  // 8 sums + 2 weights + what widening them takes, of 16 registers
 constexpr int kInt8TileRows = 2;
+constexpr int kChannelTileRows = 4;
 #endif
+constexpr int kChannelFloatRows = 4;               // x as f32: four sums, four levels and what they are made of
 
 // Calls kernel.template run<rows>(firstRow, block) over [begin, end) in blocks of at most Most rows, near equal: 7 rows are 4 + 3, not 6 + 1.
 template <int Rows, class Kernel>

@@ -1,11 +1,11 @@
-// linear with weights of groups whose levels are no integers: FP8 (E4M3) under an f32 scale of 32 or 128, NF4 under one of 64. Two ways to sum, each the same
+// linear with weights of groups whose levels are no integers: FP8 (E4M3, E5M2) under an f32 scale of 32 or 128, NF4 under one of 64. Two ways to sum, each the same
 // at every number of rows:
 //   FP8 by bf16, AVX-512   y = sum over groups of scale * (sum of bf16(x) * level): every level is exact in bf16, vdpbf16ps multiplies two steps at a time
 //   all others             y = sum of x * f32(scale * level), as linear_float.cc
 //
 // Layout: [k / group]{ [64] f32 scales; [words of the group][64][4] bytes }. The four bytes of FP8 are steps 0, 2, 1, 3, so that even and odd bytes are pairs
-// of neighbours. Levels by lookup in registers: FP8 in a table of 128 bf16 (four vectors; the sign apart), NF4 in one of 16 f32; without AVX-512 FP8 as the
-// bits of an f32 whose exponent is 120 too small. Few rows: straight from the packed bytes; more: a piece of a tile is expanded into scratch (L1) first.
+// of neighbours. Levels by lookup in registers: FP8 in a table of 128 bf16 (four vectors; the sign apart; one table for either kind), NF4 in one of 16 f32; without AVX-512 FP8 as the
+// bits of an f32 whose exponent is 120 (E5M2: 112) too small. Few rows: straight from the packed bytes; more: a piece of a tile is expanded into scratch (L1) first.
 // Measured (as in linear_fields.cc): FP8 by bf16 1 row 106 % of the memory bandwidth, 8 rows 54 %, 32 rows 76 %, 512 rows 89 % of the vdpbf16ps peak (518 GFLOP/s); NF4 1 row
 // 60 % of the memory bandwidth, 512 rows 86 % of the FMA peak.
 #include "block_formats.h"
@@ -56,11 +56,24 @@ MILLRACE_INLINE void forPieces(const TileJob& segment, F&& f) {
 }
 
 // E4M3 in the lowest byte of each lane as f32: bits of f32 with the exponent off by 120, which one exact product puts right; NaN apart.
-MILLRACE_INLINE Vec fp8ToFloat(VecI bytes) {
+MILLRACE_INLINE Vec e4m3ToFloats(VecI bytes) {
   const VecI magnitude = andInt(bytes, set1Int(127)), sign = shiftLeft<24>(andInt(bytes, set1Int(128)));
   const Vec value = mul(asFloat(shiftLeft<20>(magnitude)), set1(0x1p120f));
   const Vec number = selectLess(intToFloat(magnitude), set1(127.0f), value, set1(bitCast<float>(0x7fc00000)));
   return asFloat(xorInt(asInt(number), sign));
+}
+
+// E5M2 in the lowest byte of each lane as f32: the exponent off by 112; what has all exponent bits is no number.
+MILLRACE_INLINE Vec e5m2ToFloats(VecI bytes) {
+  const VecI magnitude = andInt(bytes, set1Int(127)), sign = shiftLeft<24>(andInt(bytes, set1Int(128)));
+  const Vec order = intToFloat(magnitude), value = mul(asFloat(shiftLeft<21>(magnitude)), set1(0x1p112f));
+  const Vec broken = selectLess(order, set1(125.0f), set1(bitCast<float>(0x7f800000)), set1(bitCast<float>(0x7fc00000)));
+  return asFloat(xorInt(asInt(selectLess(order, set1(124.0f), value, broken)), sign));
+}
+
+template <WeightFormat kFormat>
+MILLRACE_INLINE Vec fp8ToFloat(VecI bytes) {
+  return isE5m2(kFormat) ? e5m2ToFloats(bytes) : e4m3ToFloats(bytes);
 }
 
 // NF4 in the lowest nibble of each lane.
@@ -90,10 +103,10 @@ struct GroupWeights {
       const VecI word = loadInt(p + j * kLanes * 4);
       const Vec scale = load(reinterpret_cast<const float*>(group) + column + j * kLanes);
       if constexpr (isFp8(kFormat)) {
-        out[0][j] = mul(scale, fp8ToFloat(word));
-        out[2][j] = mul(scale, fp8ToFloat(shiftRightSigned<8>(word)));
-        out[1][j] = mul(scale, fp8ToFloat(shiftRightSigned<16>(word)));
-        out[3][j] = mul(scale, fp8ToFloat(shiftRightSigned<24>(word)));
+        out[0][j] = mul(scale, fp8ToFloat<kFormat>(word));
+        out[2][j] = mul(scale, fp8ToFloat<kFormat>(shiftRightSigned<8>(word)));
+        out[1][j] = mul(scale, fp8ToFloat<kFormat>(shiftRightSigned<16>(word)));
+        out[3][j] = mul(scale, fp8ToFloat<kFormat>(shiftRightSigned<24>(word)));
       } else {
         out[0][j] = mul(scale, nf4ToFloat(shiftRightSigned<4>(word)));
         out[1][j] = mul(scale, nf4ToFloat(word));
@@ -156,7 +169,7 @@ void runFloats(const TileJob& segment) {
 struct Fp8Table {
   alignas(64) uint16_t bf16[128];
 };
-constexpr Fp8Table makeFp8Table() {
+constexpr Fp8Table makeE4m3Table() {
   Fp8Table table{};
   for (int bits = 0; bits < 128; bits++) {
     int exponent = bits >> 3, fraction = bits & 7;
@@ -168,12 +181,27 @@ constexpr Fp8Table makeFp8Table() {
   }
   return table;
 }
-constexpr Fp8Table kFp8Table = makeFp8Table();
+// The same of E5M2.
+constexpr Fp8Table makeE5m2Table() {
+  Fp8Table table{};
+  for (int bits = 0; bits < 128; bits++) {
+    int exponent = bits >> 2, fraction = bits & 3;
+    if (exponent == 0 && fraction != 0) {  // fraction * 2^-16, made normal
+      for (exponent = 1; fraction < 4; exponent--) fraction *= 2;
+      fraction &= 3;
+    }
+    table.bf16[bits] = static_cast<uint16_t>(bits > 124 ? 0x7fc0 : bits == 124 ? 0x7f80 : bits == 0 ? 0 : (exponent + 112) << 7 | fraction << 5);
+  }
+  return table;
+}
+constexpr Fp8Table kE4m3Table = makeE4m3Table(), kE5m2Table = makeE5m2Table();
 
+template <WeightFormat kFormat>
 struct Fp8Lookup {
   __m512i table[4];
   MILLRACE_INLINE Fp8Lookup() {
-    for (int i = 0; i < 4; i++) table[i] = _mm512_load_si512(kFp8Table.bf16 + i * 32);
+    const Fp8Table& levels = isE5m2(kFormat) ? kE5m2Table : kE4m3Table;
+    for (int i = 0; i < 4; i++) table[i] = _mm512_load_si512(levels.bf16 + i * 32);
   }
   // Of the low byte of each 16 bits; `signs` has the sign on top of them.
   MILLRACE_INLINE __m512i operator()(__m512i bytes, __m512i signs) const {
@@ -191,7 +219,7 @@ MILLRACE_INLINE __m512bh pairOfX(const uint8_t* x) { return bitCast<__m512bh>(_m
 template <WeightFormat kFormat>
 void runOneRowBf16(const TileJob& job) {
   constexpr int NR = kTileVectors;
-  const Fp8Lookup lookup;
+  const Fp8Lookup<kFormat> lookup;
   Vec totals[1][NR];
   startRows<1, NR>(job, job.rowBegin, 0, totals);
   Fetch fetch(job, 0, 0);
@@ -267,7 +295,7 @@ template <WeightFormat kFormat>
 void runBf16(const TileJob& segment) {
   if (segment.rowEnd - segment.rowBegin == 1) return runOneRowBf16<kFormat>(segment);
   forPieces<kFormat>(segment, [](TileJob& job, const uint8_t* packed, float* scratch) {
-    const Fp8Lookup lookup;
+    const Fp8Lookup<kFormat> lookup;
     const uint8_t* next = packed + int64_t{job.kCount} / kGroup<kFormat> * kGroupBytes<kFormat>;
     uint8_t* out = reinterpret_cast<uint8_t*>(scratch);
     for (int group = 0; group < job.kCount / kGroup<kFormat>; group++) {
@@ -307,6 +335,8 @@ TileKernel floatGroupKernel(WeightFormat format, Stored stored) {
   switch (format) {
     case WeightFormat::fp8_g32: return pick<WeightFormat::fp8_g32>(stored);
     case WeightFormat::fp8_g128: return pick<WeightFormat::fp8_g128>(stored);
+    case WeightFormat::fp8_e5m2_g32: return pick<WeightFormat::fp8_e5m2_g32>(stored);
+    case WeightFormat::fp8_e5m2_g128: return pick<WeightFormat::fp8_e5m2_g128>(stored);
     case WeightFormat::nf4: return pick<WeightFormat::nf4>(stored);
     default: return nullptr;
   }

@@ -69,6 +69,7 @@ void packTileRows(WeightFormat format, const TileRows& t) {
     case WeightFormat::bf16: return packBf16(t);
     case WeightFormat::q8_0: return packGroups<kQ8Group>(t, kQ8Offset != 0 ? 0x80808080u : 0);
     case WeightFormat::q4_0: return packGroups<kQ8Group / 2>(t, 0);
+    case WeightFormat::int8_channel: return packChannels(t.tile, t.lane, t.rows, t.k, t.source);
     default: return packFields(format, t.tile, t.lane, t.rows, t.k, t.source);
   }
 }
@@ -96,6 +97,7 @@ void packRows(PackedMatrix* w, int32_t rowBegin, int32_t numRows, const uint8_t*
 void unpackRow(const PackedMatrix& w, int32_t row, float* out) {
   const uint8_t* tile = w.data + row / kTileOutputs * tileBytes(w.format, w.k);
   const int lane = row % kTileOutputs;
+  if (w.format == WeightFormat::int8_channel) return unpackChannel(tile, lane, w.k, out);
   if (w.format > WeightFormat::q4_0) return unpackFields(w.format, tile, lane, w.k, out);
   const auto half = [&](int64_t index) {
     uint16_t h;

@@ -60,7 +60,7 @@ const table = {
   quantize: {
     flag: 'quantize',
     kind: 'string',
-    choices: ['none', 'int8', 'int4', 'fp8'],
+    choices: ['none', 'int8', 'int8-channel', 'int4', 'fp8'],
     default: 'none',
     meaning: 'Rounds F32, F16 and BF16 weights to this at load (docs/quantization.md); what is quantised already stays as it is.',
   },

@@ -19,7 +19,7 @@ import { fusePlan } from '../plan/passes/fuse.ts';
 import { planMemory } from '../plan/passes/memory.ts';
 import { shardPlan } from '../plan/passes/shard.ts';
 import type { Plan, WeightFormat } from '../plan/plan.ts';
-import { storedBytes } from '../quant/formats/index.ts';
+import { heldBits } from '../quant/formats/index.ts';
 import { PROMPT_LOGIT_ROWS } from '../scheduler/scheduled-batch.ts';
 import type { Tokenizer } from '../tokenizer/tokenizer.ts';
 import { checkWeights } from '../weights/check-weights.ts';
@@ -286,15 +286,7 @@ function weightBytes(plan: Plan, backend: Backend): number {
   if (backend.info.name === 'null') return 0;
   if (backend.info.name === 'reference') return numParameters(plan) * 4;
   // by the weights, not by their tensors, of which several weights may take parts
-  return plan.weights.reduce(
-    (sum, { format, shape }) =>
-      sum +
-      storedBytes(
-        format,
-        shape.reduce((product, size) => product * size, 1),
-      ),
-    0,
-  );
+  return plan.weights.reduce((sum, { format, shape }) => sum + (heldBits(format) / 8) * shape.reduce((product, size) => product * size, 1), 0);
 }
 
 function describeConfig(options: CheckedOptions, config: ResolvedConfig, backend: Backend, reasons: readonly string[]): LoadedEngine['config'] {

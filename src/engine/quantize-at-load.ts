@@ -2,7 +2,7 @@
 import type { WeightFormat } from '../plan/plan.ts';
 import type { StoredTensor } from '../weights/weight-source.ts';
 
-export type QuantizeTarget = 'none' | 'int8' | 'int4' | 'fp8';
+export type QuantizeTarget = 'none' | 'int8' | 'int8-channel' | 'int4' | 'fp8';
 
 /** Tensors that are no linear of the layers: the embedding (often the output matrix too) and the output matrix. */
 export interface OuterTensors {
@@ -16,8 +16,8 @@ const ROUTER = /(^|\.)(router|gate|gate_inp)\.weight$/;
 
 /**
  * The format of a weight that is stored as `stored`. Rounded are matrices of F32, F16 or BF16 whose rows (and columns, since some checkpoints turn them) are whole
- * groups: `int8` and `int4` to Q8_0 and Q4_0, `fp8` to FP8 in groups of 128 or 32. The embedding and the output matrix, to which outputs are most sensitive, become
- * Q8_0 under `int8` and `int4` and stay as they are under `fp8`. Vectors, learned positions and routers stay.
+ * groups: `int8` and `int4` to Q8_0 and Q4_0, `int8-channel` to INT8_CHANNEL, `fp8` to FP8 in groups of 128 or 32. The embedding and the output matrix, to which
+ * outputs are most sensitive, become Q8_0 under all but `fp8`, where they stay as they are. Vectors, learned positions and routers stay.
  */
 export function formatToHold(name: string, stored: StoredTensor, target: QuantizeTarget, outer: OuterTensors): WeightFormat {
   const { format, shape } = stored;
@@ -27,5 +27,6 @@ export function formatToHold(name: string, stored: StoredTensor, target: Quantiz
   if (shape[1] % 32 !== 0 || name === `${outer.positionEmbedding}.weight` || ROUTER.test(name)) return format;
   const isOuter = name === `${outer.embedding}.weight` || name === `${outer.output}.weight`;
   if (target === 'fp8') return isOuter ? format : shape.every((length) => length % 128 === 0) ? 'fp8_g128' : 'fp8_g32';
-  return target === 'int8' || isOuter ? 'q8_0' : 'q4_0';
+  if (target === 'int8' || isOuter) return 'q8_0';
+  return target === 'int4' ? 'q4_0' : 'int8_channel';
 }

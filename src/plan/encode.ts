@@ -66,7 +66,10 @@ export const weightFormats = [
   'int8_g128',
   'fp8_g32',
   'fp8_g128',
+  'fp8_e5m2_g32',
+  'fp8_e5m2_g128',
   'nf4',
+  'int8_channel',
 ] as const satisfies readonly WeightFormat[];
 
 /**

@@ -66,7 +66,10 @@ export type WeightFormat =
   | 'int8_g128'
   | 'fp8_g32'
   | 'fp8_g128'
-  | 'nf4';
+  | 'fp8_e5m2_g32'
+  | 'fp8_e5m2_g128'
+  | 'nf4'
+  | 'int8_channel';
 
 /**
  * Numbers that a `linear` multiplies with, on its activation side (part of the op's meaning; the reference does the same):

@@ -165,15 +165,15 @@ export function readConverted<T extends Tensor>(
   transposed: boolean,
   format: WeightFormatName,
 ): Uint8Array {
-  if (transposed) return roundTo(format, readTransposed(source, tensor));
+  if (transposed) return roundTo(format, readTransposed(source, tensor), tensor.shape[0]);
   const [rows] = tensor.shape;
   const columns = product(tensor.shape.slice(1));
   const atOnce = Math.max(1, Math.floor(MOST_AT_ONCE / columns));
-  if (tensor.rowOrder !== undefined || tensor.shape.length !== 2 || rows <= atOnce) return roundTo(format, readTensor(source, tensor));
+  if (tensor.rowOrder !== undefined || tensor.shape.length !== 2 || rows <= atOnce) return roundTo(format, readTensor(source, tensor), columns);
   const bytes = new Uint8Array(storedBytes(format, rows * columns));
   for (let row = 0; row < rows; row += atOnce) {
     const some = cutRows(tensor, [row, Math.min(rows, row + atOnce)]);
-    bytes.set(roundTo(format, readTensor(source, some)), storedBytes(format, row * columns));
+    bytes.set(roundTo(format, readTensor(source, some), columns), storedBytes(format, row * columns));
   }
   return bytes;
 }
@@ -208,7 +208,7 @@ export function readWeightAsF32<T extends Tensor>(source: TensorSource<T>, weigh
     if (transposed) part.set(readTransposed(source, tensor));
     else readTensorInto(source, tensor, part);
     const rounded = transposed || tensor.format !== weight.format || tensor.shift !== undefined;
-    if (rounded && weight.format !== 'f32') dequantize(roundTo(weight.format, part), part);
+    if (rounded && weight.format !== 'f32') dequantize(roundTo(weight.format, part, columns), part);
   }
   return out;
 }

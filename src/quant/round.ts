@@ -7,15 +7,17 @@
  */
 import { storeF16 } from './formats/blocks.ts';
 import { E4M3_MAX, e4m3Values, numberToE4m3 } from './formats/fp8.ts';
-import { type WeightFormatName, weightFormats } from './formats/index.ts';
+import { storedBytes, type WeightFormatName, weightFormats } from './formats/index.ts';
+import { INT8_MAX, storeChannel } from './formats/int8-channel.ts';
 import { storeF32 } from './formats/integer-groups.ts';
 
-/** Packs values, whole blocks, as well as is known for the format. */
-export function roundTo(format: WeightFormatName, values: Float32Array): Uint8Array {
+/** Packs values, whole rows of `columns`, as well as is known for the format. */
+export function roundTo(format: WeightFormatName, values: Float32Array, columns: number): Uint8Array {
+  if (format === 'int8_channel') return roundChannels(values, columns);
   if (format === 'q4_0') return roundIntegers(values, nibbles);
   if (format === 'q8_0') return roundIntegers(values, bytes);
   if (format === 'fp8_g32' || format === 'fp8_g128') return roundFp8(values, format);
-  return weightFormats[format].quantize(values);
+  return weightFormats[format].quantize(values, columns);
 }
 
 const GROUP = 32;
@@ -102,6 +104,42 @@ function roundFp8(values: Float32Array, format: 'fp8_g32' | 'fp8_g128'): Uint8Ar
       storeF32(out, at, scale);
       for (let i = 0; i < blockElements; i++) out[at + 4 + i] = numberToE4m3(values[from + i] / scale);
     }
+  }
+  return out;
+}
+
+/** Levels that the largest magnitude of a row is tried at: the last two clip it, which pays in long rows. */
+const channelTargets = [127, 126.5, 129.5, 133] as const;
+
+/** Rows under one f32 scale each. */
+function roundChannels(values: Float32Array, columns: number): Uint8Array {
+  const out = new Uint8Array(storedBytes('int8_channel', values.length));
+  const tried = new Int8Array(columns);
+  const best = new Int8Array(columns);
+  for (let row = 0; row < values.length; row += columns) {
+    let largest = 0;
+    for (let i = row; i < row + columns; i++) largest = Math.max(largest, Math.abs(values[i]));
+    best.fill(0);
+    let scale = 0;
+    let least = Infinity;
+    for (const target of largest === 0 ? [] : channelTargets) {
+      const inverse = target / largest;
+      let products = 0;
+      let squares = 0;
+      for (let i = 0; i < columns; i++) {
+        const level = Math.max(-INT8_MAX, Math.min(INT8_MAX, Math.round(values[row + i] * inverse)));
+        tried[i] = level;
+        products += values[row + i] * level;
+        squares += level * level;
+      }
+      const stored = squares === 0 ? 0 : Math.fround(products / squares);
+      const error = stored * (stored * squares - 2 * products);
+      if (error >= least) continue;
+      least = error;
+      scale = stored;
+      best.set(tried);
+    }
+    storeChannel(out, storedBytes('int8_channel', row), scale, best);
   }
   return out;
 }

@@ -47,7 +47,7 @@ test.each(kept)('%s, converted as it is, has the same numbers and logits', async
 
 test.each(
   ['qwen2', 'llama-linear-bf16', 'gpt2', 'glm4'].flatMap((name) =>
-    (['int8', 'int4', 'fp8', 'none'] as const).map((target) => [name, target] as const),
+    (['int8', 'int8-channel', 'int4', 'fp8', 'none'] as const).map((target) => [name, target] as const),
   ),
 )('%s converted to %s has the logits of the same rounding at load', async (name, target) => {
   const to = join(folder, `${name}-${target}`);

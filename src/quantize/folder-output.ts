@@ -130,16 +130,15 @@ export function configOf(config: unknown, schemes: ReadonlyMap<string, StoredSch
         num_bits: scheme.bits,
         type: scheme.type,
         symmetric: scheme.symmetric,
-        strategy: 'group',
-        group_size: scheme.groupSize,
+        ...(scheme.groupSize === null ? { strategy: 'channel' } : { strategy: 'group', group_size: scheme.groupSize }),
         ...(scheme.ordered ? { actorder: 'group' } : {}),
       },
       input_activations: scheme.tokenActivations === true ? { num_bits: 8, type: 'int', symmetric: true, strategy: 'token', dynamic: true } : null,
       output_activations: null,
     },
   ]);
-  const isFloat = byNumber.every(({ scheme }) => scheme.type === 'float');
-  const format = isFloat ? 'float-quantized' : byNumber.every(({ scheme }) => scheme.type === 'int') ? 'pack-quantized' : 'mixed-precision';
+  const formats = new Set(byNumber.map(({ scheme }) => compressionOf(scheme)));
+  const format = formats.size === 1 ? [...formats][0] : 'mixed-precision';
   return {
     ...rest,
     quantization_config: {
@@ -150,4 +149,9 @@ export function configOf(config: unknown, schemes: ReadonlyMap<string, StoredSch
       quantization_status: 'compressed',
     },
   };
+}
+
+/** What compressed-tensors calls the way in which a module is stored. */
+function compressionOf({ type, groupSize }: StoredScheme): string {
+  return type === 'float' ? 'float-quantized' : groupSize === null ? 'int-quantized' : 'pack-quantized';
 }

@@ -7,7 +7,7 @@ import { nextTurn } from './next-turn.ts';
 /** A tensor as the header names it. */
 export interface OutputTensor {
   readonly name: string;
-  readonly dtype: 'F32' | 'F16' | 'BF16' | 'F8_E4M3' | 'I32' | 'I64';
+  readonly dtype: 'F32' | 'F16' | 'BF16' | 'F8_E4M3' | 'F8_E5M2' | 'I8' | 'I32' | 'I64';
   readonly shape: readonly number[];
   readonly sizeBytes: number;
 }

@@ -23,7 +23,8 @@ export interface MatrixToStore {
 export interface StoredScheme {
   readonly type: 'int' | 'float';
   readonly bits: number;
-  readonly groupSize: number;
+  /** Columns under one scale; null for whole rows. */
+  readonly groupSize: number | null;
   readonly symmetric: boolean;
   readonly ordered: boolean;
   /** The checkpoint asks for int8 activations of a scale a token (W8A8). */
@@ -32,12 +33,16 @@ export interface StoredScheme {
 
 const floats: Partial<Record<WeightFormat, OutputTensor['dtype']>> = { f32: 'F32', f16: 'F16', bf16: 'BF16' };
 
+function isFp8(format: WeightFormat): boolean {
+  return /^fp8_/.test(format);
+}
+
 /** How a format is stored. @throws WEIGHTS_FORMAT_UNSUPPORTED for those that safetensors have no convention for */
 export function schemeOf(format: WeightFormat, ordered: boolean): StoredScheme | null {
   if (floats[format] !== undefined) return null;
   if (format === 'q4_0' || format === 'q8_0') return { type: 'int', bits: format === 'q4_0' ? 4 : 8, groupSize: 32, symmetric: true, ordered };
-  if (format === 'fp8_g32' || format === 'fp8_g128')
-    return { type: 'float', bits: 8, groupSize: weightFormats[format].blockElements, symmetric: true, ordered };
+  if (isFp8(format)) return { type: 'float', bits: 8, groupSize: weightFormats[format].blockElements, symmetric: true, ordered };
+  if (format === 'int8_channel') return { type: 'int', bits: 8, groupSize: null, symmetric: true, ordered, tokenActivations: true };
   const groups = (integerFormats as Partial<Record<string, (typeof integerFormats)['int4_g32']>>)[format];
   if (groups !== undefined && 32 % groups.bits === 0) {
     return { type: 'int', bits: groups.bits, groupSize: groups.blockElements, symmetric: false, ordered };
@@ -54,7 +59,7 @@ export function schemeOf(format: WeightFormat, ordered: boolean): StoredScheme |
 export function isStorable(format: WeightFormat): boolean {
   const groups = (integerFormats as Partial<Record<string, { bits: number }>>)[format];
   if (groups !== undefined) return 32 % groups.bits === 0;
-  return floats[format] !== undefined || ['q4_0', 'q8_0', 'fp8_g32', 'fp8_g128'].includes(format);
+  return floats[format] !== undefined || ['q4_0', 'q8_0', 'int8_channel'].includes(format) || isFp8(format);
 }
 
 /** The tensors of one matrix. */
@@ -65,14 +70,38 @@ export function storeMatrix(matrix: MatrixToStore): OutputGroup {
     const sizeBytes = storedBytes(format, shape[0] * shape[1]);
     return { tensors: [{ name, dtype: floats[format] ?? 'F32', shape, sizeBytes }], produce: () => [matrix.read()] };
   }
-  return scheme.type === 'float' ? storeFp8(matrix, scheme) : storeIntegers(matrix, scheme);
+  const { groupSize } = scheme;
+  if (groupSize === null) return storeChannels(matrix);
+  return scheme.type === 'float' ? storeFp8(matrix, groupSize) : storeIntegers(matrix, { ...scheme, groupSize });
 }
 
-function storeFp8({ name, shape: [rows, columns], read }: MatrixToStore, { groupSize }: StoredScheme): OutputGroup {
+/** Rows of I8 under a scale each: int-quantized. */
+function storeChannels({ name, shape: [rows, columns], read }: MatrixToStore): OutputGroup {
+  return {
+    tensors: [
+      { name, dtype: 'I8', shape: [rows, columns], sizeBytes: rows * columns },
+      { name: `${name}_scale`, dtype: 'F32', shape: [rows, 1], sizeBytes: rows * 4 },
+    ],
+    produce() {
+      const bytes = read();
+      const levels = new Uint8Array(rows * columns);
+      const scales = new Uint8Array(rows * 4);
+      const { blockElements, blockBytes } = weightFormats.int8_channel;
+      for (let block = 0; block * blockElements < levels.length; block++) {
+        const at = block * blockBytes;
+        levels.set(bytes.subarray(at + 4, at + blockBytes), block * blockElements);
+        if ((block * blockElements) % columns === 0) scales.set(bytes.subarray(at, at + 4), ((block * blockElements) / columns) * 4);
+      }
+      return [levels, scales];
+    },
+  };
+}
+
+function storeFp8({ name, format, shape: [rows, columns], read }: MatrixToStore, groupSize: number): OutputGroup {
   const groups = columns / groupSize;
   return {
     tensors: [
-      { name, dtype: 'F8_E4M3', shape: [rows, columns], sizeBytes: rows * columns },
+      { name, dtype: format.startsWith('fp8_e5m2') ? 'F8_E5M2' : 'F8_E4M3', shape: [rows, columns], sizeBytes: rows * columns },
       { name: `${name}_scale`, dtype: 'F32', shape: [rows, groups], sizeBytes: rows * groups * 4 },
     ],
     produce() {
@@ -89,7 +118,7 @@ function storeFp8({ name, shape: [rows, columns], read }: MatrixToStore, { group
   };
 }
 
-function storeIntegers(matrix: MatrixToStore, { bits, groupSize, symmetric }: StoredScheme): OutputGroup {
+function storeIntegers(matrix: MatrixToStore, { bits, groupSize, symmetric }: StoredScheme & { groupSize: number }): OutputGroup {
   const { name, shape, columnOrder } = matrix;
   const [rows, columns] = shape;
   const groups = columns / groupSize;

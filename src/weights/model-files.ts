@@ -6,7 +6,7 @@ import { vocabularyFiles } from '../tokenizer/vocabulary-files.ts';
 import { isObject } from './bounded-json.ts';
 import { GgufFile } from './gguf.ts';
 import { mxfp4Source } from './mxfp4-source.ts';
-import { quantizedSource } from './quantized/index.ts';
+import { plainSource, quantizedSource } from './quantized/index.ts';
 import { SafetensorsSource } from './safetensors.ts';
 import { notReadable, type OpenFile, WeightFile } from './weight-file.ts';
 import type { WeightSource } from './weight-source.ts';
@@ -102,7 +102,7 @@ function openFolder(path: string, names: ReadonlySet<string>, openFile: OpenFile
       const source = openSafetensors(path, names, openFile);
       const quantization = quantizationOf(config) ?? json('quantize_config.json');
       return quantization === null
-        ? source
+        ? plainSource(source)
         : closingOnError(source, () => (isMxfp4(quantization) ? mxfp4Source(source) : quantizedSource(quantization, source)));
     },
   };

@@ -48,7 +48,7 @@ function route(builder: PlanBuilder, logits: Value, slots: number, attrs: MoeRou
 }
 
 const activations: Activation[] = ['f32', 'bf16', 'int8-group32', 'int8-token'];
-const plain: readonly WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
+const plain: readonly WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'int8_channel'];
 /** [outputs, inputs] of each expert: odd ones, a tile and a bit, beyond a segment. */
 const shapes = [
   [3, 1],

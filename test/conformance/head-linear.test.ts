@@ -8,7 +8,7 @@ import { normals } from '../fixtures/weights.ts';
 import { candidates, F32_ERROR, normalisedError, remembered, rowCounts } from './backends.ts';
 import { compile, plainBatch } from './single-op.ts';
 
-const formats: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'q4_k', 'q6_k', 'iq4_nl'];
+const formats: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'int8_channel', 'q4_k', 'q6_k', 'iq4_nl'];
 const activations: Activation[] = ['f32', 'bf16', 'int8-group32', 'int8-token'];
 /** [heads, outputs of a head, inputs of a head]: heads that are whole tiles of 64, parts of one, and neither; beyond one segment. */
 const shapes = [

@@ -9,14 +9,14 @@ import { normals } from '../fixtures/weights.ts';
 import { candidates, emulatedGpu, F32_ERROR, normalisedError, remembered, rowCounts } from './backends.ts';
 import { compile, plainBatch } from './single-op.ts';
 
-const plain: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0'];
+const plain: WeightFormat[] = ['f32', 'f16', 'bf16', 'q8_0', 'q4_0', 'int8_channel'];
 /** Those without a kernel of their own: fewer shapes, for each runs all the same code beside the unpacking. */
 const unpacked = weightFormats.filter((format) => !plain.includes(format));
 const activations: Activation[] = ['f32', 'bf16', 'int8-group32', 'int8-token'];
 /** Groups of one width share all code with those of another, and levels that are no integers always meet floats: fewer rows for these. */
 function activationsOf(format: WeightFormat): readonly Activation[] {
   if (/^(fp8|nf4)/.test(format)) return ['bf16', 'int8-group32'];
-  if (!/^int/.test(format)) return activations;
+  if (!/^int\d_/.test(format)) return activations;
   return format.endsWith('g128') ? ['f32', 'int8-group32', 'int8-token'] : ['f32', 'int8-group32'];
 }
 /** [outputs, inputs]: odd ones, one group, beyond one segment and beyond two. */

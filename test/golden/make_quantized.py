@@ -132,6 +132,16 @@ def w8a8(dynamic):
     return compressed("int-quantized", weights, activations, ("re:.*proj$",)), pack
 
 
+def e5m2(scaled):
+    def pack(name, weight, random):
+        w = torch.from_numpy(weight)
+        scale = (w.abs().amax(1, keepdim=True) / 57344).float() if scaled else torch.ones(1, 1)
+        level = (w / scale).to(torch.float8_e5m2)
+        return {f"{name}.weight": level, **({f"{name}.weight_scale": scale} if scaled else {})}, (level.float() * scale).numpy()
+
+    return dict(quant_method="fp8", activation_scheme="dynamic") if scaled else None, pack
+
+
 def float8(config, kind, scale_name, dtype=torch.float32):
     def pack(name, weight, random):
         w = torch.from_numpy(weight)
@@ -216,6 +226,8 @@ CASES = {
     "fp8-tensor": float8(dict(quant_method="fp8", activation_scheme="dynamic"), "tensor", "weight_scale"),
     "fp8-block": float8(dict(quant_method="fp8", activation_scheme="dynamic", weight_block_size=[128, 128]), "block", "weight_scale_inv"),
     "fbgemm-fp8": float8(dict(quant_method="fbgemm_fp8", activation_scale_ub=1200.0), "channel", "weight_scale"),
+    "fp8-e5m2-row": e5m2(True),
+    "e5m2-cast": e5m2(False),
     "bnb-nf4": nf4(False),
     "bnb-nf4-double": nf4(True),
     "bnb-int8": int8(),
@@ -247,7 +259,7 @@ def make(name):
     text = json.loads(model.config.to_json_string(use_diff=False))
     keep = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "max_position_embeddings", "bos_token_id",
             "eos_token_id", "tie_word_embeddings", "rms_norm_eps", "hidden_act"]
-    text = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float16", **{key: text[key] for key in keep}, "quantization_config": config}
+    text = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "float16", **{key: text[key] for key in keep}, **({} if config is None else {"quantization_config": config})}
     (folder / "config.json").write_text(json.dumps(text, indent=1) + "\n")
     save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / "model.safetensors", metadata=dict(format="pt"))
     places = [0, 7, PROMPT_TOKENS - 1]

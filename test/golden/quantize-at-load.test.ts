@@ -11,9 +11,9 @@ import { loadModel, SoloRequest } from '../drive-backend.ts';
 
 /** gpt2 stores its matrices turned, glm4 gate and up in one tensor. Widths of 64 and 96. */
 const names = ['llama-llama3', 'gpt2', 'glm4'];
-const targets: readonly QuantizeTarget[] = ['int8', 'int4', 'fp8'];
+const targets: readonly QuantizeTarget[] = ['int8', 'int8-channel', 'int4', 'fp8'];
 /** Largest difference of a logit as a part of the largest: three layers of random weights. */
-const tolerances = { int8: 0.05, int4: 0.5, fp8: 0.12, none: 0 };
+const tolerances = { int8: 0.05, 'int8-channel': 0.05, int4: 0.5, fp8: 0.12, none: 0 };
 
 interface Expected {
   readonly prompt: number[];
@@ -47,6 +47,8 @@ test('matrices are rounded, embedding and output less coarsely, vectors not', ()
   ).toBe(true);
   expect(int4['model.layers.0.mlp.down_proj.weight']).toBe('q4_0');
   expect(formats('int8')['model.layers.0.mlp.down_proj.weight']).toBe('q8_0');
+  const channel = formats('int8-channel');
+  expect([channel['model.layers.0.mlp.down_proj.weight'], channel['model.embed_tokens.weight']]).toEqual(['int8_channel', 'q8_0']);
   const fp8 = formats('fp8');
   expect(fp8['model.layers.0.mlp.down_proj.weight']).toBe('fp8_g32');
   expect(fp8['model.embed_tokens.weight']).toBe('f32');

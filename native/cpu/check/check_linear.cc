@@ -82,7 +82,9 @@ Matrix makeBlocks(const KernelTable& table, WeightFormat format, int n, int k, R
     if (format == WeightFormat::mxfp4) m.source[block] = static_cast<uint8_t>(118 + random.below(6));
     if (format >= WeightFormat::int2_g32) {  // an f32 scale in front; no NaN among fp8 levels
       const float scale = random.normal() * 0.01f;
-      std::memcpy(m.source.data() + block, &scale, 4);
+      const size_t rowBytes = static_cast<size_t>(bytesOf(format, k)), row = block / rowBytes * rowBytes;
+      if (format == WeightFormat::int8_channel && block != row) std::memcpy(m.source.data() + block, m.source.data() + row, 4);
+      else std::memcpy(m.source.data() + block, &scale, 4);
       for (int i = 4; i < blockSize(format).bytes && hasFloatLevels(format); i++) m.source[block + i] &= 0xbf;
     }
     for (int offset : at) {

@@ -80,6 +80,7 @@ function fileSource(path: string, tensors: { name: string; format: WeightFormat;
         i + 1,
         shape.reduce((a, b) => a * b, 1),
       ),
+      shape[shape.length - 1],
     );
     stored.set(name, { name, format, shape, file: path, offset, sizeBytes: bytes.length, ...extra });
     chunks.push(bytes);

@@ -61,6 +61,7 @@ export const kernelSources = [
   'cpu/linear_int_groups.cc',
   'cpu/linear_pack.cc',
   'cpu/linear_q4_0.cc',
+  'cpu/linear_int8_channel.cc',
   'cpu/linear_q8_0.cc',
   'cpu/linear_super_blocks.cc',
   'cpu/moe_route.cc',

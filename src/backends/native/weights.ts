@@ -3,7 +3,7 @@
 import { readMachine } from '../../base/machine.ts';
 import { weightFormats } from '../../plan/encode.ts';
 import type { Plan, Weight } from '../../plan/plan.ts';
-import { weightFormats as definitions, storedBytes } from '../../quant/formats/index.ts';
+import { weightFormats as definitions, heldBits } from '../../quant/formats/index.ts';
 import { type FoundPart, findParts, readConverted } from '../../quant/read-tensor.ts';
 import type { StoredTensor, WeightSource } from '../../weights/weight-source.ts';
 import { checkMemory } from './check-memory.ts';
@@ -22,12 +22,9 @@ export interface BoundWeights {
   release(): void;
 }
 
-/** Bytes of a weight as its format stores it; packed, it takes about as many. */
+/** Bytes of a weight once packed, about. */
 function bytesOf(weight: Weight): number {
-  return storedBytes(
-    weight.format,
-    weight.shape.reduce((a, b) => a * b, 1),
-  );
+  return (heldBits(weight.format) / 8) * weight.shape.reduce((a, b) => a * b, 1);
 }
 
 /**

@@ -40,8 +40,8 @@ const compareFlags: readonly FlagDeclaration[] = [
     flag: 'variant',
     kind: 'strings',
     env: null,
-    placeholder: 'NAME=FLAGS',
-    meaning: 'this engine once more, with flags of bench offline; may be repeated',
+    placeholder: 'NAME=[MODEL] FLAGS',
+    meaning: 'this engine once more, with flags of bench offline, on another model if its first word is no flag; may be repeated',
   },
   {
     name: 'busy',
@@ -107,9 +107,10 @@ async function runCompare(context: CliContext, command: Command, model: string):
 
 function allEngines(model: string, given: Readonly<Record<string, unknown>>): ComparedEngine[] {
   const script = process.argv[1];
-  const own = [process.execPath, ...process.execArgv, script, 'bench', 'offline', model, '--json'];
-  const engines = [programEngine('Millrace', own, true)];
-  for (const [name, flags] of pairs('variant', given.variants)) engines.push(programEngine(name, [...own, ...flags], true));
+  const own = [process.execPath, ...process.execArgv, script, 'bench', 'offline', '--json'];
+  const engines = [programEngine('Millrace', [...own, model], true)];
+  for (const [name, words] of pairs('variant', given.variants))
+    engines.push(programEngine(name, [...own, ...(words[0].startsWith('-') ? [model] : []), ...words], true));
   if (given.llamaCpp !== undefined) engines.push(llamaCppEngine({ name: 'llama.cpp', bin: String(given.llamaCpp), model, fork: false }));
   if (given.ikLlamaCpp !== undefined) engines.push(llamaCppEngine({ name: 'ik_llama.cpp', bin: String(given.ikLlamaCpp), model, fork: true }));
   for (const [name, words] of pairs('peer', given.peers))

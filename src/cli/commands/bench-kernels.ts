@@ -9,7 +9,7 @@ import { benchKernels, type KernelReport, kernelsText } from '../../bench/kernel
 import { kvDtypes } from '../../kv/layout.ts';
 import { activationFor } from '../../models/activation.ts';
 import type { WeightFormat } from '../../plan/plan.ts';
-import { storedBytes, weightFormats } from '../../quant/formats/index.ts';
+import { heldBits, weightFormats } from '../../quant/formats/index.ts';
 import { createDummySource } from '../../weights/dummy-source.ts';
 import type { CliContext } from '../context.ts';
 import { addFlags, type FlagDeclaration } from '../flags.ts';
@@ -17,7 +17,7 @@ import { Progress } from '../progress.ts';
 import { atLeast, withDefaults } from './bench-flags.ts';
 
 /** Formats that models come in; `--formats all` times every other too. */
-const COMMON = 'f32,f16,bf16,q8_0,int8_g128,q4_0,int4_g32,int4_g128,q4_k,q5_k,q6_k,mxfp4,fp8_g128,nf4';
+const COMMON = 'f32,f16,bf16,q8_0,int8_channel,int8_g128,q4_0,int4_g32,int4_g128,q4_k,q5_k,q6_k,mxfp4,fp8_g128,nf4';
 const OPS = ['linear', 'expert-linear', 'attention', 'elementwise', 'step'] as const;
 
 const kernelFlags: readonly FlagDeclaration[] = [
@@ -138,17 +138,16 @@ function programsOf(flags: KernelFlags): KernelProgram[] {
       : named('formats', flags.formats, Object.keys(weightFormats) as WeightFormat[]);
   const fitting = formats.filter((format) => [flags.hidden, flags.inner].every((width) => width % weightFormats[format].blockElements === 0));
   const activation = (format: WeightFormat) => activationFor(format, flags.hidden, 'auto', flags.activation);
-  const bits = (format: WeightFormat) => storedBytes(format, 1 << 16) / (1 << 13);
   const programs: KernelProgram[] = [];
   for (const op of ops) {
     if (op === 'linear')
       programs.push(
-        ...fitting.map((format) => linearProgram(format, activation(format), flags, bits(format), flags.mebibytes * 2 ** 20, flags.rows)),
+        ...fitting.map((format) => linearProgram(format, activation(format), flags, heldBits(format), flags.mebibytes * 2 ** 20, flags.rows)),
       );
     else if (op === 'expert-linear')
       programs.push(
         ...fitting
-          .filter((format) => ['bf16', 'q8_0', 'q4_0', 'q4_k', 'mxfp4'].includes(format))
+          .filter((format) => ['bf16', 'q8_0', 'int8_channel', 'q4_0', 'q4_k', 'mxfp4'].includes(format))
           .map((format) => expertProgram(format, activation(format), flags.rows)),
       );
     else if (op === 'step') programs.push(tinyStepProgram([1, 16]));

@@ -24,7 +24,7 @@ export function convertCommand(context: CliContext): Command {
     .addOption(new Option('--to <format>', 'what to write').choices(['safetensors', 'gguf']).default('safetensors'))
     .addOption(
       new Option('--quantize <format>', 'round F32, F16 and BF16 weights, as serve --quantize does')
-        .choices(['none', 'int8', 'int4', 'fp8'])
+        .choices(['none', 'int8', 'int8-channel', 'int4', 'fp8'])
         .default('none'),
     )
     .addOption(

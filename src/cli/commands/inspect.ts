@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { textTable } from '../../bench/report.ts';
 import type { Plan } from '../../plan/plan.ts';
-import { storedBytes } from '../../quant/formats/index.ts';
+import { heldBits } from '../../quant/formats/index.ts';
 import type { CliContext, CliEngine } from '../context.ts';
 import { addEngineFlags, describeWithProgress, loadWithProgress } from '../engine-flags.ts';
 
@@ -53,7 +53,7 @@ export function inspect(engine: Pick<CliEngine, 'model' | 'config' | 'describe'>
 function weightOf(plan: Plan, id: number) {
   const { name, shape, format, parts } = plan.weights[id];
   const numElements = shape.reduce((product, size) => product * size, 1);
-  return { name, shape, format, sizeBytes: storedBytes(format, numElements), tensors: parts.map((part) => part.tensor) };
+  return { name, shape, format, sizeBytes: (heldBits(format) / 8) * numElements, tensors: parts.map((part) => part.tensor) };
 }
 
 function inspectText(report: InspectReport, wholePlan: boolean): string {

@@ -1,7 +1,8 @@
 /** The formats that quantised safetensors checkpoints are read into: their bytes by the formula that their files state, and what packing loses. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { E4M3_MAX, e4m3Values, numberToE4m3 } from './fp8.ts';
+import { f16Values } from './f16.ts';
+import { E4M3_MAX, E5M2_MAX, e4m3Values, e5m2Values, numberToE4m3, numberToE5m2 } from './fp8.ts';
 import { storedBytes, type WeightFormatName, weightFormats } from './index.ts';
 import { type GroupScale, integerFormats } from './integer-groups.ts';
 import { nf4Levels } from './nf4.ts';
@@ -79,6 +80,19 @@ test('E4M3 has the values of its definition, and the nearest is found with ties 
   expect([numberToE4m3(1e9), numberToE4m3(-470), numberToE4m3(NaN)]).toEqual([0x7e, 0xfe, 0x7f]);
 });
 
+test('E5M2 is the upper byte of a half, and the nearest is found with ties to even', () => {
+  const halves = f16Values();
+  for (let bits = 0; bits < 256; bits++) expect(e5m2Values[bits]).toBe(halves[bits << 8]);
+  for (let bits = 0; bits < 256; bits++) if ((bits & 127) < 124) expect(numberToE5m2(e5m2Values[bits])).toBe(bits);
+  for (let bits = 0; bits < 123; bits++) {
+    const [low, high] = [e5m2Values[bits], e5m2Values[bits + 1]];
+    expect(numberToE5m2((low + high) / 2)).toBe(bits % 2 === 0 ? bits : bits + 1);
+    expect(numberToE5m2(low + (high - low) * 0.51)).toBe(bits + 1);
+    expect(numberToE5m2(-(low + (high - low) * 0.49))).toBe(bits + 128);
+  }
+  expect([numberToE5m2(1e9), numberToE5m2(-E5M2_MAX), numberToE5m2(NaN)]).toEqual([0x7b, 0xfb, 0x7f]);
+});
+
 test('an fp8 block is an f32 scale and the numbers; an nf4 block the largest magnitude and indices of levels, the earlier in the high nibble', () => {
   const bytes = new Uint8Array(36);
   new DataView(bytes.buffer).setFloat32(0, 0.3, true);
@@ -102,7 +116,10 @@ const errors: Partial<Record<WeightFormatName, number>> = {
   int2_g128: 0.62,
   fp8_g32: 0.029,
   fp8_g128: 0.029,
+  fp8_e5m2_g32: 0.058,
+  fp8_e5m2_g128: 0.058,
   nf4: 0.1,
+  int8_channel: 0.011,
 };
 
 test.each(Object.keys(errors) as WeightFormatName[])(

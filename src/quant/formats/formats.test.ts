@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { bf16ToNumber, f16ToNumber, numberToBf16 } from '../../base/dtype.ts';
-import { storedBytes, type WeightFormatName, weightFormats } from './index.ts';
+import { heldBits, storedBytes, type WeightFormatName, weightFormats } from './index.ts';
 
 const expand = (format: keyof typeof weightFormats, bytes: Uint8Array, length: number) => {
   const out = new Float32Array(length);
@@ -152,5 +152,5 @@ test('docs/models.md lists every format with its bits a weight', () => {
   const text = readFileSync(new URL('../../../docs/models.md', import.meta.url), 'utf8');
   const table = text.slice(text.indexOf('| format | bits a weight |'));
   const listed = [...table.matchAll(/^\| (\w+) \| ([\d.]+) \| [^|]+ \|$/gm)].map(([, name, bits]) => [name.toLowerCase(), Number(bits)]);
-  expect(listed).toEqual(names.map((name) => [name, (8 * weightFormats[name].blockBytes) / weightFormats[name].blockElements]));
+  expect(listed).toEqual(names.map((name) => [name, heldBits(name)]));
 });

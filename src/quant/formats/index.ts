@@ -3,7 +3,8 @@ import { bf16 } from './bf16.ts';
 import { f16 } from './f16.ts';
 import { f32 } from './f32.ts';
 import type { WeightFormatDefinition } from './format.ts';
-import { fp8_g32, fp8_g128 } from './fp8.ts';
+import { fp8_e5m2_g32, fp8_e5m2_g128, fp8_g32, fp8_g128 } from './fp8.ts';
+import { int8_channel } from './int8-channel.ts';
 import { integerFormats } from './integer-groups.ts';
 import { iq1_m, iq1_s } from './iq1.ts';
 import { iq2_s, iq2_xs, iq2_xxs } from './iq2.ts';
@@ -53,7 +54,10 @@ export const weightFormats = {
   ...integerFormats,
   fp8_g32,
   fp8_g128,
+  fp8_e5m2_g32,
+  fp8_e5m2_g128,
   nf4,
+  int8_channel,
 } as const satisfies Record<string, WeightFormatDefinition>;
 
 export type WeightFormatName = keyof typeof weightFormats;
@@ -62,4 +66,10 @@ export type WeightFormatName = keyof typeof weightFormats;
 export function storedBytes(format: WeightFormatName, elements: number): number {
   const { blockElements, blockBytes } = weightFormats[format];
   return (elements / blockElements) * blockBytes;
+}
+
+/** Bits a weight takes in memory once packed for kernels. */
+export function heldBits(format: WeightFormatName): number {
+  const definition: WeightFormatDefinition = weightFormats[format];
+  return definition.heldBits ?? (8 * definition.blockBytes) / definition.blockElements;
 }

@@ -37,7 +37,7 @@ export function assembleFp8(module: string, tensors: RawTensors, weight: RawTens
   const isWhole = (length: number) => columns % length === 0 && (columnsPerScale % length === 0 || columnsPerScale >= columns);
   if (!isWhole(32)) throw unsupported(`rows of ${columns} and scales of ${columnsPerScale} columns in ${module}`, 'multiples of 32', String(columns));
   const group = isWhole(128) ? 128 : 32;
-  const format = group === 128 ? 'fp8_g128' : 'fp8_g32';
+  const format = weight.dtype === 'F8_E5M2' ? (`fp8_e5m2_g${group}` as const) : (`fp8_g${group}` as const);
   return {
     format,
     shape: [rows, columns],

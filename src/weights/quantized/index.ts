@@ -7,7 +7,7 @@ import type { StoredTensor, WeightSource } from '../weight-source.ts';
 import { awq } from './awq.ts';
 import { bitsandbytes } from './bitsandbytes.ts';
 import { compressedTensors } from './compressed-tensors.ts';
-import { fp8 } from './fp8.ts';
+import { assembleScaled, fp8 } from './fp8.ts';
 import { gptq } from './gptq.ts';
 import type { Assembly, QuantScheme, RawTensors } from './scheme.ts';
 import { SettingsReader } from './settings.ts';
@@ -50,6 +50,21 @@ export function quantizedSource(quantizationConfig: unknown, source: RawSource):
     hint: 'use the unquantised original of this model, or a GGUF file of it',
   });
 }
+
+/** A checkpoint whose configuration says nothing of quantisation: F8_E5M2 matrices are its numbers, everything else is read as it lies. */
+export function plainSource(source: RawSource): WeightSource {
+  const isCast = [...source.names()].some((name) => name.endsWith('.weight') && source.raw(name)?.dtype === 'F8_E5M2');
+  return isCast ? new QuantizedSource(source, e5m2Cast) : source;
+}
+
+const e5m2Cast: QuantScheme = {
+  method: 'none',
+  suffixes: [],
+  assemble(module, tensors) {
+    const weight = tensors.raw(`${module}.weight`);
+    return weight?.dtype === 'F8_E5M2' && weight.shape.length === 2 ? assembleScaled(module, tensors, undefined) : undefined;
+  },
+};
 
 class QuantizedSource implements WeightSource {
   readonly mappable = true;

@@ -2,12 +2,13 @@
  * Weights of integers under scales: from what a checkpoint says of levels, scales and zero points to a format of the engine, exactly.
  *
  * Which format: `q4_0` or `q8_0`, which have kernels of their own, where every group is symmetric, a multiple of 32 long and its scale is exact in f16 (a
- * scale is then repeated every 32 elements); else integer groups of the longest length that divides the checkpoint's.
+ * scale is then repeated every 32 elements); `int8_channel` for symmetric rows of 8 bits that are to meet activations of a scale a token (W8A8); else integer
+ * groups of the longest length that divides the checkpoint's.
  */
 import type { Activation, WeightFormat } from '../../plan/plan.ts';
 import { storeF16 } from '../../quant/formats/blocks.ts';
 import { storedBytes } from '../../quant/formats/index.ts';
-import { type GroupScale, integerFormats } from '../../quant/formats/integer-groups.ts';
+import { type GroupScale, integerFormats, storeF32 } from '../../quant/formats/integer-groups.ts';
 import type { RawTensor } from '../safetensors.ts';
 import { readFloats } from './numbers.ts';
 import { type Assembly, type RawTensors, unsupported, wordsOf } from './scheme.ts';
@@ -43,9 +44,10 @@ export function assembleIntegers(module: string, weight: IntegerWeight, exactInF
     throw unsupported(`rows of ${columns} and groups of ${groupSize} columns in ${module}`, 'multiples of 32', String(groupSize));
   }
   const { values, zeros } = weight.scales();
-  const isSymmetric = zeros === null && (bits === 4 || bits === 8) && exactInF16(values);
-  const format = isSymmetric ? (bits === 4 ? 'q4_0' : 'q8_0') : groupFormat(bits, columns, groupSize);
   const { activation, columnOrder } = weight;
+  const isChannel = zeros === null && bits === 8 && groupSize === columns && activation === 'int8-token';
+  const isSymmetric = zeros === null && (bits === 4 || bits === 8) && exactInF16(values);
+  const format = isChannel ? 'int8_channel' : isSymmetric ? (bits === 4 ? 'q4_0' : 'q8_0') : groupFormat(bits, columns, groupSize);
   return {
     format,
     shape: [rows, columns],
@@ -114,6 +116,16 @@ function blockWriter(format: WeightFormat): BlockWriter {
       write(bytes, at, { scale }, levels, from) {
         storeF16(bytes, at, scale);
         for (let i = 0; i < 32; i++) bytes[at + 2 + i] = levels[from + i] ^ 128;
+      },
+    };
+  }
+  if (format === 'int8_channel') {
+    return {
+      blockElements: 32,
+      blockBytes: 36,
+      write(bytes, at, { scale }, levels, from) {
+        storeF32(bytes, at, scale);
+        for (let i = 0; i < 32; i++) bytes[at + 4 + i] = levels[from + i] ^ 128;
       },
     };
   }
