@@ -158,6 +158,13 @@ function isLevel(format: WeightFormat, at: number): boolean {
   return at >= 4;
 }
 
+/** Every block of a row has the scale of the first. */
+function oneScaleARow(bytes: Uint8Array, rowBytes: number, blockBytes: number): void {
+  for (let row = 0; row < bytes.length; row += rowBytes) {
+    for (let at = row; at < row + rowBytes; at += blockBytes) bytes.copyWithin(at, row, row + 4);
+  }
+}
+
 /**
  * A matrix `[n, k]` as a file of this format may hold it: each row of one kind of numbers, and some blocks with levels at the ends of their range, levels at random,
  * scales at the ends of theirs, and, in one matrix of four, a broken scale or number.
@@ -172,7 +179,7 @@ export function hostileMatrix(random: Draws, format: WeightFormat, n: number, k:
   }
   const mayBreak = random.below(4) === 0;
   if (isPlain && mayBreak) values[random.below(n * k)] = random.of([NaN, Infinity, -Infinity]);
-  const bytes = quantize(values);
+  const bytes = quantize(values, k);
   if (isPlain) return bytes;
   const blocks = (n * k) / blockElements;
   for (let block = 0; block < blocks; block++) {
@@ -182,7 +189,7 @@ export function hostileMatrix(random: Draws, format: WeightFormat, n: number, k:
     for (let at = 0; at < blockBytes && what < 2; at++) {
       if (!isLevel(format, at)) continue;
       one[at] = what === 0 ? end : random.below(256);
-      if (format.startsWith('fp8')) one[at] &= 0xfe; // 0x7f and 0xff are NaN
+      if (format.startsWith('fp8')) one[at] &= format.includes('e5m2') ? 0xfb : 0xfe; // all ones of the exponent, or of all, is none of the numbers
     }
     if (what === 2) storeScale(random, format, one, false);
   }
@@ -190,6 +197,7 @@ export function hostileMatrix(random: Draws, format: WeightFormat, n: number, k:
     const block = random.below(blocks);
     storeScale(random, format, bytes.subarray(block * blockBytes, (block + 1) * blockBytes), true);
   }
+  if (format === 'int8_channel') oneScaleARow(bytes, (k / blockElements) * blockBytes, blockBytes);
   return bytes;
 }
 
