@@ -1,6 +1,6 @@
 /** Backends that this machine can run, to be held against the reference. */
 import type { Backend } from '../../src/backends/backend.ts';
-import { detectFeatures, isasOf } from '../../src/backends/native/isa.ts';
+import { detectFeatures, isasOf, requestedIsa } from '../../src/backends/native/isa.ts';
 import { ReferenceBackend } from '../../src/backends/reference/reference-backend.ts';
 import { MillraceError } from '../../src/base/errors.ts';
 import type { KvDtype } from '../../src/kv/layout.ts';
@@ -20,13 +20,14 @@ const dotProductIsas = ['avxvnni', 'neon_dotprod'];
 
 /**
  * The reference itself (the harness must pass on it) and the instruction-set classes of the native backend that build and run here. They are
- * opened here, where a first build may take its time, and stay open until the tests close them.
+ * opened here, where a first build may take its time, and stay open until the tests close them. MILLRACE_CPU_ISA names the one to test, for who changes its code.
  */
 export async function candidates({ withDotProducts = false } = {}): Promise<Candidate[]> {
   const found: Candidate[] = [{ name: 'reference', takes: () => true, keeps: () => true, open: async () => new ReferenceBackend() }];
   const runs = isasOf(detectFeatures() ?? new Set()) as string[];
+  const only = requestedIsa(undefined);
   for (const isa of [...nativeIsas, ...(withDotProducts ? dotProductIsas : [])]) {
-    if (runs.length > 0 && !runs.includes(isa)) continue;
+    if ((runs.length > 0 && !runs.includes(isa)) || (only !== undefined && only !== isa)) continue;
     try {
       const { createNativeBackend } = await import('../../src/backends/native/native-backend.ts');
       const backend = await createNativeBackend({ isa, numThreads: 2 });
