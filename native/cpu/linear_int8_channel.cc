@@ -6,8 +6,8 @@
 //   AVX2, portable      as linear_int8.h says
 // x in int8 groups of 32: the groups of a segment are added in order, fma(f32(sum), sx, total), then times sw. x in f32: one fused multiply-add per step of K
 // by the level as f32, then times sw. Layout: linear.h. Work split: linear.cc; a segment is one piece at every row count: its weights come from L2 at little cost,
-where smaller pieces that stay in L1 would have sums put down more often (512 rows: 83 % of the peak in pieces of 256 steps, 91 % in one, one thread, data in L3).
-Measured (bench kernels, beside other work on the machine): AVX-512, 1 row 101 % of the memory bandwidth, 8 rows 81 %, 32 rows 73-75 % and 512 rows 76 % (one thread: 82 %) of the vpdpbusd peak.
+// where smaller pieces that stay in L1 would have sums put down more often (512 rows: 83 % of the peak in pieces of 256 steps, 91 % in one, one thread, data in L3).
+// Measured (bench kernels, beside other work on the machine): AVX-512, 1 row 101 % of the memory bandwidth, 8 rows 81 %, 32 rows 73-75 % and 512 rows 76 % (one thread: 82 %) of the vpdpbusd peak.
 #include "linear_int8.h"
 
 namespace millrace::cpu::MILLRACE_ISA {
