@@ -1,10 +1,11 @@
 /**
  * What number formats cost here and in llama.cpp, on the same GGUF files and the same text, as a Markdown table:
  *
- *   node bench/accuracy.mjs MODEL.F32.gguf text.txt [--formats Q8_0,Q4_0] [--chunks 16] [--context 512] [--outliers]
+ *   node bench/accuracy.mjs MODEL.F32.gguf text.txt [--formats Q8_0,Q4_0] [--chunks 16] [--context 512] [--outliers] [--widen]
  *
  * llama-quantize (LLAMA_CPP_BIN) makes the files; both sides divide the text into the same windows and compare with the F32 file computed in f32, K and V in f32
- * too; the files themselves are run as each program runs them by default. `--outliers` plants some first (bench/peers/plant_outliers.py, PYTHON with gguf).
+ * too; the files themselves are run as each program runs them by default. `--outliers` plants some first (bench/peers/plant_outliers.py, PYTHON with gguf), `--widen`
+ * gives a small model rows of 256, which K-quants need (bench/peers/widen.py).
  */
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
@@ -21,6 +22,7 @@ const { values, positionals } = parseArgs({
     context: { type: 'string', default: '512' },
     threads: { type: 'string', default: '2' },
     outliers: { type: 'boolean', default: false },
+    widen: { type: 'boolean', default: false },
   },
 });
 const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), '..');
@@ -29,8 +31,13 @@ const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'millrace-accuracy-'));
 const llama = (program, ...args) => run(path.join(process.env.LLAMA_CPP_BIN ?? '', program), args);
 
 try {
-  const model = values.outliers ? path.join(folder, 'outliers.gguf') : given;
-  if (values.outliers) run(process.env.PYTHON ?? 'python3', [path.join(root, 'bench/peers/plant_outliers.py'), given, model]);
+  const change = (name, from) => {
+    const to = path.join(folder, `${name}.gguf`);
+    run(process.env.PYTHON ?? 'python3', [path.join(root, 'bench/peers', `${name}.py`), from, to]);
+    return to;
+  };
+  const wide = values.widen ? change('widen', given) : given;
+  const model = values.outliers ? change('plant_outliers', wide) : wide;
   const base = path.join(folder, 'base');
   const common = ['-c', values.context, '-t', values.threads, '--kl-divergence-base', base];
   llama('llama-perplexity', '-m', model, '-f', text, '--chunks', values.chunks, '-ctk', 'f32', '-ctv', 'f32', ...common);

@@ -16,12 +16,12 @@ READERS = {"attn_norm": ("attn_q", "attn_k", "attn_v"), "ffn_norm": ("ffn_gate",
 LOUD, QUIET = (5, 37), (11, 50)  # channels whose activations grow, and whose weights do
 
 
-def copy_fields(reader, writer):
+def copy_fields(reader, writer, changed={}):
     for name, field in reader.fields.items():
         if name.startswith("GGUF.") or name == gguf.Keys.General.ARCHITECTURE:
             continue
         kind = field.types[0]
-        writer.add_key_value(name, field.contents(), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+        writer.add_key_value(name, changed.get(name, field.contents()), kind, field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
 
 
 def planted(name, values, factor):
