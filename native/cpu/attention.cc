@@ -17,6 +17,7 @@ namespace {
 
 constexpr int kQueryRows = 64;
 constexpr int64_t kAlign = 16;              // floats: buffers start on cache lines
+constexpr int64_t kMostSplitsTogether = 4;
 constexpr int64_t kPartialItemsPerThread = 8;  // parts kept between computing and joining, in items of kQueryRows rows
 
 int64_t mostRows(int32_t numHeads) { return larger(kQueryRows, numHeads); }
@@ -167,14 +168,18 @@ void runSplits(const Call& call, ThreadPool& pool) {
   for (int64_t wave = 0; wave < mostSplits; wave += splitsPerWave) {
     const int64_t width = smaller(splitsPerWave, mostSplits - wave);
     const auto splitOf = [&](int64_t unit, int64_t turn) { return firstSplit(call.scratch.items[unit / kvHeads]) + static_cast<int32_t>(wave + turn); };
-    pool.parallel(units * width, [&](int64_t index, int workerIndex) {
-      const int64_t unit = index % units, turn = index / units;
+    // neighbouring splits on one thread: the second is fetched while the first is computed
+    const int64_t together = larger<int64_t>(1, smaller<int64_t>(kMostSplitsTogether, units * width / (4 * pool.numThreads())));
+    pool.parallel(units * ceilDiv(width, together), [&](int64_t index, int workerIndex) {
+      const int64_t unit = index % units, begin = index / units * together;
       const ItemRows rows = call.rowsOf(unit / kvHeads, static_cast<int>(unit % kvHeads));
-      if (splitOf(unit, turn) >= endSplit(rows.item)) return;
+      if (splitOf(unit, begin) >= endSplit(rows.item)) return;
       const SplitScratch buffers = workerAt(call.scratch, args, workerIndex).split;
-      const int64_t row = (unit * width + turn) * rowsPerUnit;
       gatherQueries(rows, buffers);
-      computeSplit(rows, splitOf(unit, turn), buffers, {parts.maximum + row, parts.denominator + row, parts.output + row * call.stride});
+      for (int64_t turn = begin; turn < smaller(begin + together, width) && splitOf(unit, turn) < endSplit(rows.item); turn++) {
+        const int64_t row = (unit * width + turn) * rowsPerUnit;
+        computeSplit(rows, splitOf(unit, turn), buffers, {parts.maximum + row, parts.denominator + row, parts.output + row * call.stride});
+      }
     });
     pool.parallel(units, [&](int64_t unit, int) {
       const ItemRows rows = call.rowsOf(unit / kvHeads, static_cast<int>(unit % kvHeads));

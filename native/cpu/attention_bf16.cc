@@ -13,7 +13,6 @@
 // 53 % of the bf16 peak (474 GFLOP/s of bf16, 1.7 times attention_split.cc on f16 in the same run), the rest is softmax and packing; a token at 8,192 keys of
 // bf16 reads 41 GB/s of 71 GB/s that memory gave, of int8 21 (103 us a layer both: memory is not what binds it).
 #include "attention_bf16.h"
-#include "attention_direct.h"
 #include "attention_pairs.h"
 #include "kv_runs.h"
 
@@ -22,16 +21,12 @@ namespace millrace::cpu::MILLRACE_ISA {
 namespace {
 
 constexpr int kRowBlock = 6, kVectors = 4;         // panels: 24 sums, 4 vectors, a broadcast
-constexpr int kDirectRows = 8, kDirectVectors = kChunk / kLanes;
 constexpr int64_t kSplitPairs = kAttentionSplit;   // words from one row of weights to the next
-
-MILLRACE_INLINE Vec dot(Vec sum, Pair a, uint32_t b) { return _mm512_dpbf16_ps(sum, bitCast<__m512bh>(a), bitCast<__m512bh>(_mm512_set1_epi32(static_cast<int32_t>(b)))); }
 
 // Of a pair of keys, what lies within [begin, end).
 MILLRACE_INLINE uint32_t seen(int key, int begin, int end) {
   return (key >= begin && key < end ? 0x0000ffffu : 0u) | (key + 1 >= begin && key + 1 < end ? 0xffff0000u : 0u);
 }
-MILLRACE_INLINE Pair only(Pair pair, uint32_t mask) { return _mm512_and_si512(pair, _mm512_set1_epi32(static_cast<int32_t>(mask))); }
 
 template <int MR, int NR>
 MILLRACE_INLINE void clear(Vec (&sums)[MR][NR]) {
@@ -206,147 +201,6 @@ void outputRows(const ItemRows& rows, int first, int count, int32_t splitStart, 
   for (int m = 0; m < count; m++) alone(m, all.end, ranges[m].end);
 }
 
-// ---- straight from the cache, one token
-
-template <class Storage>
-struct DirectScores {
-  const typename Storage::Element* keys[kDirectVectors];
-  typename Pairs<Storage>::Zeros zeros[kDirectVectors];
-  Vec scales[kDirectVectors];
-  int64_t blockSize, pairs;
-  const uint32_t* query;
-  float* scores;
-  Ahead ahead;
-
-  template <int MR>
-  MILLRACE_INLINE void run() {
-    using Of = Pairs<Storage>;
-    Vec sums[MR][kDirectVectors];
-    clear(sums);
-    for (int64_t i = 0, at = 0; i < pairs; i++, at += blockSize * (2 / Storage::kPacked)) {
-      ahead.step(2 / Storage::kPacked);
-      Pair right[kDirectVectors];
-      MILLRACE_UNROLL
-      for (int j = 0; j < kDirectVectors; j++) right[j] = Of::keys(keys[j] + at, keys[j] + at + blockSize, zeros[j]);
-      MILLRACE_UNROLL
-      for (int m = 0; m < MR; m++) {
-        MILLRACE_UNROLL
-        for (int j = 0; j < kDirectVectors; j++) sums[m][j] = dot(sums[m][j], right[j], query[m * pairs + i]);
-      }
-    }
-    MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) {
-      MILLRACE_UNROLL
-      for (int j = 0; j < kDirectVectors; j++) store(scores + m * kAttentionSplit + j * kLanes, Of::kScaled ? mul(sums[m][j], scales[j]) : sums[m][j]);
-    }
-  }
-};
-
-// NR vectors of the head, from element d on, over the keys of a split.
-template <class Storage, int NR>
-struct DirectOutput {
-  const ItemRows& rows;
-  int32_t splitStart;
-  int begin, end;
-  const uint32_t* weights;  // of the first row of the block
-  int64_t d;
-  float* output;
-  bool fetches;
-
-  template <int MR>
-  MILLRACE_INLINE void run() {
-    using Of = Pairs<Storage>;
-    const KvLayer& cache = rows.args.cache;
-    const int32_t* table = rows.args.blockTable + int64_t{rows.item.row} * rows.args.maxBlocks;
-    const int64_t rowLength = cache.headDim / Storage::kPacked;
-    const int linesPerPair = static_cast<int>(ceilDiv(2 * kvHeadBytes(cache), 64));
-    Vec sums[MR][NR];
-    clear(sums);
-    for (int key = begin & ~1; key < end;) {
-      const int offset = (splitStart + key) % cache.blockSize, runEnd = smaller(end, key + cache.blockSize - offset);
-      const int32_t block = table[(splitStart + key) / cache.blockSize];
-      const auto* v = reinterpret_cast<const typename Storage::Element*>(valuesOf(cache, block, rows.kvHead)) + offset * rowLength;
-      const uint8_t* parameters = valueParametersOf(cache, block, rows.kvHead);
-      Ahead ahead{};
-      for (int at = offset; key < runEnd; key += 2, at += 2, v += 2 * rowLength) {
-        if (fetches) {
-          if (key % kChunk == 0 || key == (begin & ~1)) ahead = aheadOf(rows, splitStart, kChunksOfSplit + key / kChunk);
-          ahead.step(linesPerPair);
-        }
-        const auto zeros = Of::valueZeros(parameters, at, parameters, at + 1);
-        Pair right[NR];
-        MILLRACE_UNROLL
-        for (int j = 0; j < NR; j++) right[j] = Of::values(v, v + rowLength, d + j * kLanes, zeros);
-        if (key < begin || key + 1 >= end) {
-          MILLRACE_UNROLL
-          for (int j = 0; j < NR; j++) right[j] = only(right[j], seen(key, begin, end));
-        }
-        MILLRACE_UNROLL
-        for (int m = 0; m < MR; m++) {
-          MILLRACE_UNROLL
-          for (int j = 0; j < NR; j++) sums[m][j] = dot(sums[m][j], right[j], weights[m * kSplitPairs + key / 2]);
-        }
-      }
-    }
-    MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) {
-      MILLRACE_UNROLL
-      for (int j = 0; j < NR; j++) store(output + m * rows.stride + d + j * kLanes, sums[m][j]);
-    }
-  }
-};
-
-template <class Storage>
-void scoresDirect(const ItemRows& rows, int32_t splitStart, int begin, int end, const SplitScratch& scratch) {
-  const KvLayer& cache = rows.args.cache;
-  const int32_t* table = rows.args.blockTable + int64_t{rows.item.row} * rows.args.maxBlocks;
-  const int64_t pairs = queryPairs(rows.args);
-  for (int key = begin / kChunk * kChunk; key < end; key += kChunk) {
-    DirectScores<Storage> kernel{{}, {}, {}, cache.blockSize, pairs, nullptr, nullptr, {}};
-    int known = -1;
-    for (int j = 0; j < kDirectVectors; j++) {
-      const int first = key + j * kLanes;
-      kernel.keys[j] = nullptr;
-      if (first >= end || first + kLanes <= begin) continue;  // no key of it is visible: its block may be gone
-      const int32_t index = splitStart + first, block = table[index / cache.blockSize], offset = index % cache.blockSize;
-      const uint8_t* parameters = keyParametersOf(cache, block, rows.kvHead);
-      kernel.keys[j] = reinterpret_cast<const typename Storage::Element*>(keysOf(cache, block, rows.kvHead)) + offset;
-      kernel.zeros[j] = Pairs<Storage>::keyZeros(parameters, offset);
-      kernel.scales[j] = Pairs<Storage>::scales(parameters, offset);
-      known = j;
-    }
-    for (int j = 0; j < kDirectVectors; j++) {
-      if (kernel.keys[j] != nullptr) continue;
-      kernel.keys[j] = kernel.keys[known];  // scores that nobody looks at
-      kernel.zeros[j] = kernel.zeros[known];
-      kernel.scales[j] = kernel.scales[known];
-    }
-    forRowBlocks(rows.rows(), kDirectRows, [&](int first, int count) {
-      kernel.ahead = first == 0 ? aheadOf(rows, splitStart, key / kChunk) : Ahead{};
-      kernel.query = reinterpret_cast<const uint32_t*>(scratch.query) + first * pairs;
-      kernel.scores = scratch.scores + int64_t{first} * kAttentionSplit + key;
-      withRows<kDirectRows>(count, kernel);
-    });
-  }
-}
-
-template <class Storage>
-void outputDirect(const ItemRows& rows, int32_t splitStart, int begin, int end, const uint32_t* weights, float* output) {
-  forRowBlocks(rows.rows(), kDirectRows, [&](int first, int count) {
-    const uint32_t* row = weights + first * kSplitPairs;
-    float* out = output + first * rows.stride;
-    int64_t d = 0;
-    for (; d + kDirectVectors * kLanes <= rows.stride; d += kDirectVectors * kLanes) {
-      DirectOutput<Storage, kDirectVectors> kernel{rows, splitStart, begin, end, row, d, out, first == 0 && d == 0};
-      withRows<kDirectRows>(count, kernel);
-    }
-    for (; d < rows.stride; d += kLanes) {
-      DirectOutput<Storage, 1> kernel{rows, splitStart, begin, end, row, d, out, first == 0 && d == 0};
-      withRows<kDirectRows>(count, kernel);
-    }
-  });
-}
-
 }  // namespace
 
 void gatherQueryPairs(const ItemRows& rows, const SplitScratch& scratch) {
@@ -362,10 +216,9 @@ void gatherQueryPairs(const ItemRows& rows, const SplitScratch& scratch) {
   }
 }
 
-void scorePairs(const ItemRows& rows, int32_t splitStart, int begin, int end, bool direct, const SplitScratch& scratch) {
+void scorePairs(const ItemRows& rows, int32_t splitStart, int begin, int end, const SplitScratch& scratch) {
   withPairStorage(rows.args.cache.dtype, [&](auto storage) {
     using Storage = decltype(storage);
-    if (direct) return scoresDirect<Storage>(rows, splitStart, begin, end, scratch);
     const KeySource source = keySource(rows);
     const int64_t pairs = queryPairs(rows.args);
     alignas(64) float scales[kKeyTile];
@@ -382,11 +235,10 @@ void scorePairs(const ItemRows& rows, int32_t splitStart, int begin, int end, bo
   });
 }
 
-void outputPairs(const ItemRows& rows, int32_t splitStart, int begin, int end, bool direct, const SplitScratch& scratch, float* output) {
+void outputPairs(const ItemRows& rows, int32_t splitStart, int begin, int end, const SplitScratch& scratch, float* output) {
   withPairStorage(rows.args.cache.dtype, [&](auto storage) {
     using Storage = decltype(storage);
     const auto* weights = reinterpret_cast<const uint32_t*>(scratch.scores);
-    if (direct) return outputDirect<Storage>(rows, splitStart, begin, end, weights, output);
     auto* values = reinterpret_cast<uint32_t*>(scratch.values);
     packValues<Storage>(keySource(rows), rows.kvHead, splitStart, begin, end, values, rows.stride);
     std::memset(output, 0, static_cast<size_t>(rows.rows() * rows.stride) * 4);

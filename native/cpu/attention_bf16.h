@@ -22,7 +22,7 @@ MILLRACE_INLINE int64_t queryPairs(const AttentionArgs& args) { return (args.cac
 void gatherQueryPairs(const ItemRows& rows, const SplitScratch& scratch);
 
 // Scores of all rows with keys [begin, end) of the split; then weights, [rows, 2 * kAttentionSplit] bf16 in scratch.scores, times their values.
-void scorePairs(const ItemRows& rows, int32_t splitStart, int begin, int end, bool direct, const SplitScratch& scratch);
-void outputPairs(const ItemRows& rows, int32_t splitStart, int begin, int end, bool direct, const SplitScratch& scratch, float* output);
+void scorePairs(const ItemRows& rows, int32_t splitStart, int begin, int end, const SplitScratch& scratch);
+void outputPairs(const ItemRows& rows, int32_t splitStart, int begin, int end, const SplitScratch& scratch, float* output);
 
 }  // namespace millrace::cpu::MILLRACE_ISA

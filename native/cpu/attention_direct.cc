@@ -1,122 +1,115 @@
 // Scores and weighted values of one token (decode), read from the cache as stored and widened in registers.
 //
-// Each vector of K or V is widened once for all query heads that share the KV head (up to kRows). Sums, their order and every fused multiply-add are
+// Each vector of K or V is widened once for all query heads that share the KV head (up to kDirectRows). Sums, their order and every fused multiply-add are
 // those of attention_split.cc, so the bits are too; what differs is that nothing goes through memory on the way. K of a block is
 // [headDim][blockSize]: a vector of keys lies in one block. V is [blockSize][headDim]. Bound by memory for few heads per KV head, by f32 FMA for many.
-// Lines are fetched kBytesAhead before they are used (attention_direct.h): without that, 7 heads at 8,192 tokens of f16 read 7 GB/s a thread, with it 19.5.
-// Measured (2 threads of a Zen 5 server part beside other work, K and V of 24 layers, limits in the same process): 7 heads per KV head of 64 at 8,192 tokens
-// of f16: 34.5 GB/s of 71 GB/s that memory gave, 241 GFLOP/s.
-#include "attention_direct.h"
+#include "attention_direct_loops.h"
 #include "kv_storage.h"
 
 namespace millrace::cpu::MILLRACE_ISA {
 namespace {
 
-#if defined(MILLRACE_AVX512)
-constexpr int kRows = 8;  // 16 sums, 2 widened vectors and a broadcast; 7 heads in one block
-#elif defined(MILLRACE_AVX2)
-constexpr int kRows = 6;
-#else
-constexpr int kRows = 4;  // products need a register of their own
-#endif
-constexpr int kVectors = kChunk / kLanes;
-
+// Numbers of f32, one after the other.
 template <class Storage>
-struct Scores {
-  const typename Storage::Element* keys[kVectors];
-  typename Storage::Scale scales[kVectors];
-  int64_t blockSize;
-  int headDim;
-  const float* query;
-  float* scores;
-  Ahead ahead;
+struct F32Terms {
+  using Element = typename Storage::Element;
+  using Left = float;
+  static constexpr int kPacked = Storage::kPacked, kLeft = 2;
+  struct KeyParameters {
+    typename Storage::Scale scales[kPair];
+  };
+  template <int NR>
+  struct Right {
+    Vec rows[2][NR];
+  };
+  static MILLRACE_INLINE KeyParameters keyParameters(const uint8_t* const* at) { return {{Storage::scalesAt(at[0], 0), Storage::scalesAt(at[1], 0)}}; }
+  static MILLRACE_INLINE Vec scaled(Vec sum, const KeyParameters&, int) { return sum; }
 
-  template <int MR>
-  MILLRACE_INLINE void run() {
-    Vec sums[MR][kVectors];
+  template <bool Together>
+  static MILLRACE_INLINE void keys(const Element* first, const Element* second, int64_t blockSize, const KeyParameters& given, Right<kPair>& right) {
+    MILLRACE_UNROLL
+    for (int row = 0; row < 2; row++) {
+      const int64_t at = row / kPacked * blockSize;
+      right.rows[row][0] = Storage::scaled(Storage::keys(first + at, row % kPacked), given.scales[0]);
+      right.rows[row][1] = Storage::scaled(Storage::keys((Together ? first + kLanes : second) + at, row % kPacked), given.scales[1]);
+    }
+  }
+  template <int NR>
+  static MILLRACE_INLINE void values(const Element* first, const Element* second, const uint8_t* parameters, int64_t at, Right<NR>& right) {
+    const typename Storage::Scale scales[2] = {Storage::scaleAt(parameters, at), Storage::scaleAt(parameters, at + 1)};
+    MILLRACE_UNROLL
+    for (int j = 0; j < NR; j++) {
+      right.rows[0][j] = Storage::scaled(Storage::values(first, j * kLanes), scales[0]);
+      right.rows[1][j] = Storage::scaled(Storage::values(second, j * kLanes), scales[1]);
+    }
+  }
+  template <int MR, int NR>
+  static MILLRACE_INLINE void multiplyRow(Vec (&sums)[MR][NR], const Vec (&right)[NR], const float* left, int64_t stride) {
     MILLRACE_UNROLL
     for (int m = 0; m < MR; m++) {
+      const Vec a = set1(left[m * stride]);
       MILLRACE_UNROLL
-      for (int j = 0; j < kVectors; j++) sums[m][j] = zero();
+      for (int j = 0; j < NR; j++) sums[m][j] = fma(a, right[j], sums[m][j]);
     }
-    for (int d = 0, at = 0; d < headDim; at++) {
-      ahead.step(sizeof(typename Storage::Element) == 4 ? 2 : 1);
-      MILLRACE_UNROLL
-      for (int part = 0; part < Storage::kPacked; part++, d++) {
-        Vec right[kVectors];
-        MILLRACE_UNROLL
-        for (int j = 0; j < kVectors; j++) right[j] = Storage::scaled(Storage::keys(keys[j] + at * blockSize, part), scales[j]);
-        MILLRACE_UNROLL
-        for (int m = 0; m < MR; m++) {
-          const Vec left = set1(query[int64_t{m} * headDim + d]);
-          MILLRACE_UNROLL
-          for (int j = 0; j < kVectors; j++) sums[m][j] = fma(left, right[j], sums[m][j]);
-        }
-      }
-    }
-    MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) {
-      MILLRACE_UNROLL
-      for (int j = 0; j < kVectors; j++) store(scores + m * kAttentionSplit + j * kLanes, sums[m][j]);
-    }
+  }
+  template <int MR, int NR>
+  static MILLRACE_INLINE void multiply(Vec (&sums)[MR][NR], const Right<NR>& right, const float* left, int64_t stride) {
+    multiplyRow(sums, right.rows[0], left, stride);
+    multiplyRow(sums, right.rows[1], left + 1, stride);
+  }
+  template <int MR, int NR>
+  static MILLRACE_INLINE void multiplyOne(Vec (&sums)[MR][NR], const Right<NR>& right, const float* left, int64_t stride, bool isSecond) {
+    if (isSecond) multiplyRow(sums, right.rows[1], left + 1, stride);
+    else multiplyRow(sums, right.rows[0], left, stride);
   }
 };
 
-// NR vectors of the head, from element d on, over the keys of a split.
-template <class Storage, int NR>
-struct Output {
-  const ItemRows& rows;
-  int32_t splitStart;
-  int begin, end;
-  const float* weights;  // of the first row of the block, offset 0 of the split
-  int64_t d;
-  float* output;
-  bool fetches;
+constexpr int64_t kBytesAhead = 8192;
 
-  template <int MR>
-  MILLRACE_INLINE void run() {
-    const KvLayer& cache = rows.args.cache;
-    const int linesPerKey = static_cast<int>(ceilDiv(kvHeadBytes(cache), 64));
-    const int32_t* table = rows.args.blockTable + int64_t{rows.item.row} * rows.args.maxBlocks;
-    Vec sums[MR][NR];
-    MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) {
-      MILLRACE_UNROLL
-      for (int j = 0; j < NR; j++) sums[m][j] = zero();
-    }
-    for (int key = begin; key < end;) {
-      const int offset = (splitStart + key) % cache.blockSize, runEnd = smaller(end, key + cache.blockSize - offset);
-      const int32_t block = table[(splitStart + key) / cache.blockSize];
-      const int64_t rowLength = cache.headDim / Storage::kPacked;
-      const auto* v = reinterpret_cast<const typename Storage::Element*>(valuesOf(cache, block, rows.kvHead)) + offset * rowLength;
-      const uint8_t* parameters = valueParametersOf(cache, block, rows.kvHead);
-      Ahead ahead{};
-      for (int at = offset; key < runEnd; key++, at++, v += rowLength) {
-        if (fetches) {
-          if (key % kChunk == 0 || key == begin) ahead = aheadOf(rows, splitStart, kChunksOfSplit + key / kChunk);
-          ahead.step(linesPerKey);
-        }
-        const typename Storage::Scale scale = Storage::scaleAt(parameters, at);
-        Vec right[NR];
-        MILLRACE_UNROLL
-        for (int j = 0; j < NR; j++) right[j] = Storage::scaled(Storage::values(v, d + j * kLanes), scale);
-        MILLRACE_UNROLL
-        for (int m = 0; m < MR; m++) {
-          const Vec left = set1(weights[m * kAttentionSplit + key]);
-          MILLRACE_UNROLL
-          for (int j = 0; j < NR; j++) sums[m][j] = fma(left, right[j], sums[m][j]);
-        }
-      }
-    }
-    MILLRACE_UNROLL
-    for (int m = 0; m < MR; m++) {
-      MILLRACE_UNROLL
-      for (int j = 0; j < NR; j++) store(output + m * rows.stride + d + j * kLanes, sums[m][j]);
-    }
-  }
-};
+// Calls f(piece, block, offset) for pieces [first, last] of a row's table, counted from cache index 0.
+template <class F>
+MILLRACE_INLINE void forPieces(const ItemRows& rows, int32_t first, int32_t last, F&& f) {
+  const int32_t perBlock = rows.args.cache.blockSize / kLanes;
+  const int32_t* table = rows.args.blockTable + int64_t{rows.item.row} * rows.args.maxBlocks + first / perBlock;
+  for (int32_t piece = first, within = first % perBlock; piece <= last; within = 0, table++)
+    for (; within < perBlock && piece <= last; within++, piece++) f(piece, *table, within * kLanes);
+}
 
 }  // namespace
+
+void findPieces(const ItemRows& rows, int32_t splitStart, int begin, int end, Pieces& pieces) {
+  const KvLayer& cache = rows.args.cache;
+  const int64_t headBytes = kvHeadBytes(cache), elementBytes = kvElementBytes(cache.dtype), parameterBytes = kvParameterBytes(cache.dtype);
+  const int64_t toValues = kvHalfBlockBytes(cache), toValueParameters = kvHalfParameterBytes(cache);
+  const uint8_t *keys = keysOf(cache, 0, rows.kvHead), *parameters = keyParametersOf(cache, 0, rows.kvHead);
+  const int64_t blockStride = kvBlockStride(cache);
+  const int32_t start = splitStart / kLanes;
+  const bool together = cache.blockSize % (2 * kLanes) == 0;  // a block that has one piece of a pair has the other
+  const int first = together ? begin / kLanes & ~1 : begin / kLanes, last = together ? (end - 1) / kLanes | 1 : (end - 1) / kLanes;
+  forPieces(rows, start + first, start + last, [&](int32_t piece, int64_t block, int64_t offset) {
+    const int i = piece - start;
+    const uint8_t* k = keys + block * blockStride;
+    const uint8_t* p = parameters + block * blockStride + offset * parameterBytes;
+    pieces.keys[i] = k + offset * elementBytes;
+    pieces.keyParameters[i] = p;
+    pieces.lines[i] = k + offset * headBytes;
+    pieces.values[i] = pieces.lines[kPieces + i] = k + offset * headBytes + toValues;
+    pieces.valueParameters[i] = p + toValueParameters;
+  });
+  const auto blank = [&](int i) {
+    pieces.keys[i] = pieces.keys[first];
+    pieces.keyParameters[i] = pieces.keyParameters[first];
+    pieces.lines[i] = pieces.lines[kPieces + i] = pieces.keys[first];
+  };
+  for (int i = 0; i < first; i++) blank(i);
+  for (int i = last + 1; i < kPieces; i++) blank(i);
+  const int32_t next = start + kPieces, end2 = smaller(next + kPieces - 1, (rows.item.keyEnd - 1) / kLanes);
+  for (int i = larger(0, end2 - next + 1); i < kPieces; i++) pieces.lines[2 * kPieces + i] = pieces.keys[first];
+  forPieces(rows, next, end2, [&](int32_t piece, int64_t block, int64_t offset) {
+    pieces.lines[2 * kPieces + piece - next] = block < 0 ? pieces.keys[first] : keys + block * blockStride + offset * headBytes;
+  });
+  pieces.ahead = static_cast<int>(smaller<int64_t>(kPieces, larger<int64_t>(2, kBytesAhead / (kLanes * headBytes)))) & ~1;
+}
 
 bool readsDirectly(const ItemRows& rows) {
   const AttentionArgs& args = rows.args;
@@ -126,54 +119,15 @@ bool readsDirectly(const ItemRows& rows) {
   return rows.item.numTokens == 1 && args.cache.blockSize % kLanes == 0 && args.cache.headDim % kLanes == 0;
 }
 
-void scoresDirect(const ItemRows& rows, int32_t splitStart, int begin, int end, const SplitScratch& scratch) {
-  const KvLayer& cache = rows.args.cache;
-  const int32_t* table = rows.args.blockTable + int64_t{rows.item.row} * rows.args.maxBlocks;
-    withStorage(cache.dtype, [&](auto storage) {
-    using Storage = decltype(storage);
-    for (int key = begin / kChunk * kChunk; key < end; key += kChunk) {
-      Scores<Storage> kernel{{}, {}, cache.blockSize, cache.headDim, nullptr, nullptr, {}};
-      int seen = -1;
-      for (int j = 0; j < kVectors; j++) {
-        const int first = key + j * kLanes;
-        kernel.keys[j] = nullptr;
-        if (first >= end || first + kLanes <= begin) continue;  // no key of it is visible: its block may be gone
-        const int32_t index = splitStart + first, block = table[index / cache.blockSize], offset = index % cache.blockSize;
-        kernel.keys[j] = reinterpret_cast<const typename Storage::Element*>(keysOf(cache, block, rows.kvHead)) + offset;
-        kernel.scales[j] = Storage::scalesAt(keyParametersOf(cache, block, rows.kvHead), offset);
-        seen = j;
-      }
-      for (int j = 0; j < kVectors; j++) {
-        if (kernel.keys[j] != nullptr) continue;
-        kernel.keys[j] = kernel.keys[seen];  // scores that nobody looks at
-        kernel.scales[j] = kernel.scales[seen];
-      }
-      forRowBlocks(rows.rows(), kRows, [&](int first, int count) {
-        kernel.ahead = first == 0 ? aheadOf(rows, splitStart, key / kChunk) : Ahead{};
-        kernel.query = scratch.query + int64_t{first} * cache.headDim;
-        kernel.scores = scratch.scores + int64_t{first} * kAttentionSplit + key;
-        withRows<kRows>(count, kernel);
-      });
-    }
+void scoresDirect(const ItemRows& rows, const Pieces& pieces, int begin, int end, const SplitScratch& scratch) {
+  withStorage(rows.args.cache.dtype, [&](auto storage) {
+    directScores<F32Terms<decltype(storage)>>(rows, pieces, begin, end, scratch.query, rows.args.cache.headDim, scratch.scores);
   });
 }
 
-void outputDirect(const ItemRows& rows, int32_t splitStart, int begin, int end, const SplitScratch& scratch, float* output) {
+void outputDirect(const ItemRows& rows, const Pieces& pieces, int begin, int end, const SplitScratch& scratch, float* output) {
   withStorage(rows.args.cache.dtype, [&](auto storage) {
-    using Storage = decltype(storage);
-    forRowBlocks(rows.rows(), kRows, [&](int first, int count) {
-      const float* weights = scratch.scores + int64_t{first} * kAttentionSplit;
-      float* out = output + first * rows.stride;
-      int64_t d = 0;
-      for (; d + kVectors * kLanes <= rows.stride; d += kVectors * kLanes) {
-        Output<Storage, kVectors> kernel{rows, splitStart, begin, end, weights, d, out, first == 0 && d == 0};
-        withRows<kRows>(count, kernel);
-      }
-      for (; d < rows.stride; d += kLanes) {
-        Output<Storage, 1> kernel{rows, splitStart, begin, end, weights, d, out, first == 0 && d == 0};
-        withRows<kRows>(count, kernel);
-      }
-    });
+    directOutput<F32Terms<decltype(storage)>>(rows, pieces, begin, end, scratch.scores, kAttentionSplit, output);
   });
 }
 

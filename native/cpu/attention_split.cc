@@ -177,8 +177,11 @@ void computeSplit(const ItemRows& rows, int32_t split, const SplitScratch& scrat
                 valueStride);
   };
 
-  if (pairs) scorePairs(rows, splitStart, begin, end, direct, scratch);
-  else if (direct) scoresDirect(rows, splitStart, begin, end, scratch);
+  Pieces pieces;
+  if (direct) findPieces(rows, splitStart, begin, end, pieces);
+  if (pairs && direct) scorePairsDirect(rows, pieces, begin, end, scratch);
+  else if (pairs) scorePairs(rows, splitStart, begin, end, scratch);
+  else if (direct) scoresDirect(rows, pieces, begin, end, scratch);
   for (int tile = firstTile; tile < end && isLatent; tile += kKeyTile) {
     widenValuesOf(tile);
     scoreLatentTile(rows, tile, larger(begin, tile), smaller(end, tile + kKeyTile), scratch);
@@ -188,8 +191,9 @@ void computeSplit(const ItemRows& rows, int32_t split, const SplitScratch& scrat
     scoreTile(rows, tile, larger(begin, tile), smaller(end, tile + kKeyTile), scratch);
   }
   softmaxRows(rows, splitStart, begin, end, pairs, scratch, out);
-  if (pairs) return outputPairs(rows, splitStart, begin, end, direct, scratch, out.output);
-  if (direct) return outputDirect(rows, splitStart, begin, end, scratch, out.output);
+  if (pairs && direct) return outputPairsDirect(rows, pieces, begin, end, scratch, out.output);
+  if (pairs) return outputPairs(rows, splitStart, begin, end, scratch, out.output);
+  if (direct) return outputDirect(rows, pieces, begin, end, scratch, out.output);
   std::memset(out.output, 0, static_cast<size_t>(rows.rows() * rows.stride) * 4);
   for (int tile = firstTile; tile < end; tile += kKeyTile) {
     widenValuesOf(tile);

@@ -26,7 +26,7 @@ namespace {
 
 enum Feature : uint32_t {
   kAvx2 = 1 << 0, kFma = 1 << 1, kF16c = 1 << 2, kBmi2 = 1 << 3, kAvxVnni = 1 << 4, kAvx512F = 1 << 5, kAvx512Bw = 1 << 6, kAvx512Vl = 1 << 7,
-  kAvx512Dq = 1 << 8, kAvx512Vnni = 1 << 9, kAvx512Bf16 = 1 << 10, kAsimd = 1 << 11, kAsimdDp = 1 << 12,
+  kAvx512Dq = 1 << 8, kAvx512Vnni = 1 << 9, kAvx512Bf16 = 1 << 10, kAsimd = 1 << 11, kAsimdDp = 1 << 12, kAvx512Vbmi = 1 << 13,
 };
 
 // As /proc/cpuinfo spells them, for MILLRACE_CPU_MASK.
@@ -36,7 +36,8 @@ struct NamedFeature {
 };
 const NamedFeature featureNames[] = {
     {"avx2", kAvx2}, {"fma", kFma}, {"f16c", kF16c}, {"bmi2", kBmi2}, {"avx_vnni", kAvxVnni}, {"avx512f", kAvx512F}, {"avx512bw", kAvx512Bw},
-    {"avx512vl", kAvx512Vl}, {"avx512dq", kAvx512Dq}, {"avx512_vnni", kAvx512Vnni}, {"avx512_bf16", kAvx512Bf16}, {"asimd", kAsimd}, {"asimddp", kAsimdDp},
+    {"avx512vl", kAvx512Vl}, {"avx512dq", kAvx512Dq}, {"avx512_vnni", kAvx512Vnni}, {"avx512_bf16", kAvx512Bf16}, {"avx512vbmi", kAvx512Vbmi},
+    {"asimd", kAsimd}, {"asimddp", kAsimdDp},
 };
 
 #if defined(__x86_64__)
@@ -66,7 +67,7 @@ uint32_t detect() {
   uint32_t found = has(one.ecx, 12, kFma) | has(one.ecx, 29, kF16c) | has(seven.ebx, 5, kAvx2) | has(seven.ebx, 8, kBmi2) | has(sevenOne.eax, 4, kAvxVnni);
   if ((saved & 0xe6) != 0xe6) return found;
   return found | has(seven.ebx, 16, kAvx512F) | has(seven.ebx, 17, kAvx512Dq) | has(seven.ebx, 30, kAvx512Bw) | has(seven.ebx, 31, kAvx512Vl) |
-         has(seven.ecx, 11, kAvx512Vnni) | has(sevenOne.eax, 5, kAvx512Bf16);
+         has(seven.ecx, 1, kAvx512Vbmi) | has(seven.ecx, 11, kAvx512Vnni) | has(sevenOne.eax, 5, kAvx512Bf16);
 }
 #elif defined(__aarch64__) && defined(__linux__)
 uint32_t detect() {
@@ -102,7 +103,7 @@ uint32_t neededBy(Isa isa) {
     case Isa::portable: return 0;
     case Isa::avx2: return avx2;
     case Isa::avxvnni: return avx2 | kAvxVnni;
-    case Isa::avx512: return avx2 | kAvx512F | kAvx512Bw | kAvx512Vl | kAvx512Dq | kAvx512Vnni | kAvx512Bf16;
+    case Isa::avx512: return avx2 | kAvx512F | kAvx512Bw | kAvx512Vl | kAvx512Dq | kAvx512Vnni | kAvx512Bf16 | kAvx512Vbmi;
     case Isa::neon: return kAsimd;
     case Isa::neon_dotprod: return kAsimd | kAsimdDp;
   }

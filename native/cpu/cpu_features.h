@@ -11,7 +11,7 @@
 namespace millrace::cpu {
 
 // Instruction-set classes, those of a processor family weakest first. avx2 means AVX2, FMA, F16C and BMI2; avxvnni those and AVX-VNNI; avx512 those of avx2 and
-// AVX-512 F, BW, VL, DQ, VNNI and BF16; neon Armv8's ASIMD, neon_dotprod that and the dot products of Armv8.2.
+// AVX-512 F, BW, VL, DQ, VNNI, BF16 and VBMI; neon Armv8's ASIMD, neon_dotprod that and the dot products of Armv8.2.
 enum class Isa { portable, avx2, avxvnni, avx512, neon, neon_dotprod };
 
 const char* isaName(Isa isa);

@@ -11,7 +11,7 @@
 #error "compile kernel sources with -DMILLRACE_ISA=portable|avx2|avx512"
 #endif
 
-#if defined(__AVX512F__) && defined(__AVX512BF16__) && defined(__AVX512VNNI__)
+#if defined(__AVX512F__) && defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
 #define MILLRACE_AVX512 1
 #define MILLRACE_VNNI 1  // vpdpbusd: sums of four products of unsigned by signed bytes
 #elif defined(__AVX2__)

@@ -22,7 +22,7 @@ flags() {
     avx2) echo "$avx2" ;;
     avxvnni) echo "$avx2 -mavxvnni" ;;
     neon_dotprod) echo "-march=armv8.2-a+dotprod" ;;
-    avx512) echo "$avx2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mprefer-vector-width=512" ;;
+    avx512) echo "$avx2 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx512bf16 -mavx512vbmi -mprefer-vector-width=512" ;;
   esac
 }
 # Compiles a source into an object unless the object is newer than it and all headers.

@@ -6,7 +6,7 @@ import { bestIsaOf, checkIsaRuns, detectFeatures, featuresFromMacros, type Isa, 
 import type { NativeAddon } from './load-addon.ts';
 
 const avx2 = ['avx2', 'fma', 'f16c', 'bmi2'];
-const avx512 = [...avx2, 'avx512f', 'avx512bw', 'avx512vl', 'avx512dq', 'avx512_vnni', 'avx512_bf16'];
+const avx512 = [...avx2, 'avx512f', 'avx512bw', 'avx512vl', 'avx512dq', 'avx512_vnni', 'avx512_bf16', 'avx512vbmi'];
 const without = (features: readonly string[], hidden: string) => new Set(features.filter((feature) => feature !== hidden));
 
 test('a class is chosen only when the machine has all of its features', () => {

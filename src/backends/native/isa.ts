@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { MillraceError } from '../../base/errors.ts';
 
 /**
- * Those of a processor family weakest first. `avx2`: with FMA, F16C, BMI2. `avxvnni`: those and AVX-VNNI. `avx512`: those of avx2 and F, BW, VL, DQ, VNNI and
- * BF16. `neon`: Armv8's ASIMD; `neon_dotprod`: with the dot products of Armv8.2.
+ * Those of a processor family weakest first. `avx2`: with FMA, F16C, BMI2. `avxvnni`: those and AVX-VNNI. `avx512`: those of avx2 and F, BW, VL, DQ, VNNI, BF16
+ * and VBMI. `neon`: Armv8's ASIMD; `neon_dotprod`: with the dot products of Armv8.2.
  */
 export const isas = ['portable', 'avx2', 'avxvnni', 'avx512', 'neon', 'neon_dotprod'] as const;
 export type Isa = (typeof isas)[number];
@@ -15,7 +15,7 @@ const needed: Record<Isa, readonly string[]> = {
   portable: [],
   avx2,
   avxvnni: [...avx2, 'avx_vnni'],
-  avx512: [...avx2, 'avx512f', 'avx512bw', 'avx512vl', 'avx512dq', 'avx512_vnni', 'avx512_bf16'],
+  avx512: [...avx2, 'avx512f', 'avx512bw', 'avx512vl', 'avx512dq', 'avx512_vnni', 'avx512_bf16', 'avx512vbmi'],
   neon: ['asimd'],
   neon_dotprod: ['asimd', 'asimddp'],
 };
@@ -43,6 +43,7 @@ const macros: Record<string, string> = {
   __AVX512DQ__: 'avx512dq',
   __AVX512VNNI__: 'avx512_vnni',
   __AVX512BF16__: 'avx512_bf16',
+  __AVX512VBMI__: 'avx512vbmi',
   __ARM_NEON: 'asimd',
   __ARM_FEATURE_DOTPROD: 'asimddp',
 };
