@@ -7,11 +7,10 @@
 // count as zero. Other sets round alike and multiply f32 (attention_split.cc).
 //
 // Several tokens: K of a tile of kKeyTile keys is put into pairs once for all rows, V of the whole split too, so that an output is summed in registers
-// from one end of the split to the other. One token: pairs are made in registers, straight from the cache (chunks and fetching: attention_direct.h).
+// from one end of the split to the other. One token: attention_direct_bf16.cc.
 //
 // Measured (2 threads of a Zen 5 server part beside other work, limits in the same process; 14 heads on 2 KV heads of 64): 256 queries over 4,096 keys 46 to
-// 53 % of the bf16 peak (474 GFLOP/s of bf16, 1.7 times attention_split.cc on f16 in the same run), the rest is softmax and packing; a token at 8,192 keys of
-// bf16 reads 41 GB/s of 71 GB/s that memory gave, of int8 21 (103 us a layer both: memory is not what binds it).
+// 53 % of the bf16 peak (474 GFLOP/s of bf16, 1.7 times attention_split.cc on f16 in the same run), the rest is softmax and packing.
 #include "attention_bf16.h"
 #include "attention_pairs.h"
 #include "kv_runs.h"

@@ -3,6 +3,8 @@
 // Each vector of K or V is widened once for all query heads that share the KV head (up to kDirectRows). Sums, their order and every fused multiply-add are
 // those of attention_split.cc, so the bits are too; what differs is that nothing goes through memory on the way. K of a block is
 // [headDim][blockSize]: a vector of keys lies in one block. V is [blockSize][headDim]. Bound by memory for few heads per KV head, by f32 FMA for many.
+// Lines are fetched kBytesAhead before they are used: what a head has in a block is too short for the processor to notice a stream. Without it, 2 to 2.4
+// times as long at 8,192 tokens; twice or four times the distance changes nothing.
 #include "attention_direct_loops.h"
 #include "kv_storage.h"
 

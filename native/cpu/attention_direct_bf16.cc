@@ -1,4 +1,8 @@
 // attention_direct.cc where queries and weights are bf16: dot products of pairs, made in registers (attention_pairs.h). The same bits as attention_bf16.cc.
+//
+// Of two rows of 32 elements, bf16 takes 2 loads and 2 shuffles, int8 and fp8 one load and 6 operations (a magnitude's two bytes by table), int4 10; then come
+// 2 dot products for each query head. Measured on one thread of a Zen 5 server part beside other work, K and V in the second cache, 14 heads on 2 KV heads
+// of 64 at 1,024 tokens: bf16 13 us (dot products alone 7), int8 16, fp8 16, int4 17, softmax 3 of each; before tables 18, 20, 25 and 22.
 #include "attention_bf16.h"
 #include "attention_direct_loops.h"
 #include "attention_pairs.h"

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <limits>
 
 #include "../common/error.h"
@@ -129,13 +130,33 @@ class RowSampler {
     int32_t* ids = result.topTokenIds.data() + int64_t{row} * result.maxTopLogprobs;
     float* values = result.topLogprobs.data() + int64_t{row} * result.maxTopLogprobs;
     int32_t count = 0;
-    for (int32_t id = 0; id < n_; id++) {
+    const float least = reachedBy(k);
+    const int32_t* among = nullptr;
+    int32_t numAmong = n_;
+    if (least > -kInfinity) {
+      scratch_.ids.resize(static_cast<size_t>(n_));
+      numAmong = kernels_.gather(logits_, nullptr, n_, least, scratch_.ids.data());
+      among = scratch_.ids.data();
+    }
+    for (int32_t i = 0; i < numAmong; i++) {
+      const int32_t id = among == nullptr ? i : among[i];
       if (count == k && !(logits_[id] > logits_[ids[count - 1]])) continue;
       int32_t place = count < k ? count++ : k - 1;
       for (; place > 0 && logits_[id] > logits_[ids[place - 1]]; place--) ids[place] = ids[place - 1];
       ids[place] = id;
     }
     for (int32_t i = 0; i < count; i++) values[i] = (logits_[ids[i]] - maximum) - logSum;
+  }
+
+  // A logit that at least k of them reach, or -Infinity: the k-th largest of what parts of the vocabulary have as their largest.
+  float reachedBy(int32_t k) {
+    const size_t numParts = static_cast<size_t>((n_ + kMaximaSpan - 1) / kMaximaSpan) * kMaximaLanes;
+    if (k <= 0 || static_cast<size_t>(k) > numParts / 2) return -kInfinity;
+    scratch_.maxima.resize(numParts);
+    kernels_.partMaxima(logits_, n_, scratch_.maxima.data());
+    const auto kth = scratch_.maxima.begin() + (k - 1);
+    std::nth_element(scratch_.maxima.begin(), kth, scratch_.maxima.end(), std::greater<float>());
+    return *kth;
   }
 
   // Behind the alternatives asked for, even where the vocabulary has fewer.
@@ -210,7 +231,7 @@ class RowSampler {
     const Shape shape{temperature, c.topP[row], c.minP[row], topK};
     const auto uniform = [&](uint32_t draw) { return uniformAt(c.seed[2 * row], c.seed[2 * row + 1], c.choice[row], c.position[row], draw); };
     if (topK == 0 && shape.topP >= 1.0f && !shaping.needsOrder()) return drawInVocabularyOrder(shape, maximum, uniform(0));
-    startOrder(maximum);
+    startOrder(maximum, topK);
     if (shaping.mirostatMode != 0) return drawByMirostat(temperature, shaping, maximum, uniform(0), mu);
     const bool isExcluding = shaping.xtcProbability > 0 && uniform(1) < shaping.xtcProbability;
     return drawInDescendingOrder(shape, shaping, isExcluding, maximum, uniform(0));
@@ -255,7 +276,7 @@ class RowSampler {
       for (int32_t i = 0; i < shape.topK && has(i) && logits_[idAt(i)] >= least; i++) sum = sum + weightOf(logits_[idAt(i)], maximum, shape.temperature);
       threshold = shape.topP * sum;
     }
-    while (has(kept) && (shape.topK == 0 || kept < shape.topK)) {
+    while ((shape.topK == 0 || kept < shape.topK) && has(kept)) {
       const float weight = weightOf(logits_[idAt(kept)], maximum, shape.temperature);
       if (kept > 0 && (weight == 0.0f || weight < shape.minP || logits_[idAt(kept)] < least)) break;
       weights[kept++] = weight;
@@ -291,11 +312,15 @@ class RowSampler {
 
   // Ids in descending order, sorted only as far as they are asked for: keys [0, sorted_) are in place, the rest are not smaller. Keys hold the ids
   // down to `depth_` below the maximum; asking for more starts again deeper, which changes nothing above.
-  void startOrder(float maximum) {
+  void startOrder(float maximum, int32_t topK) {
     maximum_ = maximum;
     depth_ = 0.5f;
     sorted_ = 0;
     scratch_.keys.clear();
+    least_ = mask_ == nullptr ? reachedBy(topK) : -kInfinity;
+    if (least_ == -kInfinity) return;
+    depth_ = std::max(depth_, maximum - least_);
+    gather();
   }
 
   bool has(int32_t i) {
@@ -308,13 +333,14 @@ class RowSampler {
   int32_t idAt(int32_t i) const { return static_cast<int32_t>(scratch_.keys[static_cast<size_t>(i)] & 0xffffffffu); }
 
   void gatherDeeper() {
-    depth_ = depth_ > 1000.0f ? kInfinity : depth_ * 4;
+    depth_ = depth_ > 1000.0f ? kInfinity : depth_ * (depth_ < 8 ? 4 : 2);  // few of a vocabulary are near the best, and then suddenly most
+    least_ = maximum_ - depth_;
     gather();
   }
 
   void gather() {
     scratch_.ids.resize(static_cast<size_t>(n_));
-    const int32_t count = kernels_.gather(logits_, mask_, n_, maximum_ - depth_, scratch_.ids.data());
+    const int32_t count = kernels_.gather(logits_, mask_, n_, least_, scratch_.ids.data());
     scratch_.keys.resize(static_cast<size_t>(count));
     for (int32_t i = 0; i < count; i++) scratch_.keys[static_cast<size_t>(i)] = descendingKey(logits_[scratch_.ids[static_cast<size_t>(i)]], scratch_.ids[static_cast<size_t>(i)]);
     sorted_ = 0;
@@ -344,7 +370,7 @@ class RowSampler {
   const int32_t n_;
   const float* logits_ = nullptr;
   const uint32_t* mask_ = nullptr;  // what may be chosen of them; null for all
-  float maximum_ = 0, depth_ = 0;
+  float maximum_ = 0, depth_ = 0, least_ = 0;
   int32_t sorted_ = 0;
 };
 

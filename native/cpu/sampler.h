@@ -20,7 +20,7 @@ class Sampler {
 
  private:
   struct RowScratch {
-    std::vector<float> logits, weights, blockSums;
+    std::vector<float> logits, weights, blockSums, maxima;
     std::vector<int32_t> ids, counts;
     std::vector<uint64_t> keys, spare;
   };

@@ -158,6 +158,10 @@ int32_t firstEqual(const float* values, const uint32_t* mask, int32_t n, float w
 }
 
 void weightsOf(const float* logits, int32_t count, float maximum, float temperature, float least, float* out) {
+  if (temperature == 1.0f && least == 0.0f) {  // logprobs: a division by 1 changes nothing but the time
+    for (int32_t i = 0; i < count; i++) out[i] = expF32(logits[i] - maximum);
+    return;
+  }
   for (int32_t i = 0; i < count; i++) {
     const float weight = expF32((logits[i] - maximum) / temperature);
     out[i] = weight < least ? 0.0f : weight;
@@ -213,6 +217,19 @@ float weights(const float* logits, const uint32_t* mask, int32_t n, float maximu
   return sum;
 }
 
+void partMaxima(const float* values, int32_t n, float* maxima) {
+  for (int32_t begin = 0; begin < n; begin += kMaximaSpan, maxima += kMaximaLanes) {
+    const int32_t end = begin + countOf(n, begin, kMaximaSpan);
+    float lanes[kMaximaLanes];
+    for (int l = 0; l < kMaximaLanes; l++) lanes[l] = -__builtin_inff();
+    int32_t i = begin;
+    for (; i + kMaximaLanes <= end; i += kMaximaLanes)
+      for (int l = 0; l < kMaximaLanes; l++) lanes[l] = values[i + l] > lanes[l] ? values[i + l] : lanes[l];
+    for (int l = 0; i + l < end; l++) lanes[l] = values[i + l] > lanes[l] ? values[i + l] : lanes[l];
+    for (int l = 0; l < kMaximaLanes; l++) maxima[l] = lanes[l];
+  }
+}
+
 // Chunks without a hit are passed over by a loop without a branch inside.
 int32_t gather(const float* logits, const uint32_t* mask, int32_t n, float least, int32_t* ids) {
   const float lowest = least > -__builtin_inff() ? least : -__FLT_MAX__;  // above -Infinity
@@ -247,7 +264,7 @@ void masked(const float* logits, const uint32_t* mask, int32_t n, float* out) {
 }  // namespace
 
 const SamplerKernels& samplerKernels() {
-  static constexpr SamplerKernels kernels = {maximum, maxima, firstEqual, weights, sumBlocks, gather, masked};
+  static constexpr SamplerKernels kernels = {maximum, maxima, partMaxima, firstEqual, weights, sumBlocks, gather, masked};
   return kernels;
 }
 

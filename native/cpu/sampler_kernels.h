@@ -6,11 +6,15 @@
 namespace millrace::cpu {
 
 // `mask` has the bits of the ids that count, [ceil(n / 32)]; null stands for all of them.
+constexpr int32_t kMaximaLanes = 64, kMaximaSpan = 16384;
+
 struct SamplerKernels {
   // Largest of values [n], n >= 1; NaN if any is. Of several zeros, either sign may come back.
   float (*maximum)(const float* values, int32_t n);
   // The same, and in `allowed` the largest of those that count: -Infinity when none does, NaN if one of them is.
   float (*maxima)(const float* values, const uint32_t* mask, int32_t n, float* allowed);
+  // Maxima of parts of values [n], each number in one part: [kMaximaLanes * ceil(n / kMaximaSpan)], -Infinity for a part without a number.
+  void (*partMaxima)(const float* values, int32_t n, float* maxima);
   // First index that counts and whose value equals `wanted`, or n.
   int32_t (*firstEqual)(const float* values, const uint32_t* mask, int32_t n, float wanted);
   // weights[i] = exp((logits[i] - maximum) / temperature), 0 where that is below `least` or i does not count. Their sum in blocks of kSumBlock, in

@@ -4,6 +4,7 @@ import { kvDtypes } from '../kv/layout.ts';
 import { PlanBuilder } from '../plan/builder.ts';
 import type { OpName } from '../plan/ops/index.ts';
 import type { Activation, Plan, Value, WeightFormat } from '../plan/plan.ts';
+import type { SamplingBatch } from '../sampling/sampling-batch.ts';
 
 /** Which multiply-adds an op is made of. */
 export type PeakKind = 'int8' | 'bf16' | 'f32';
@@ -38,12 +39,14 @@ export interface KernelRun {
   readonly weightShare: number;
   /** Operations of one node, a multiplication and an addition being two. */
   readonly operations: number;
+  /** Timed instead of the forward pass, a row, where it is given. */
+  readonly sampling?: SamplingBatch;
 }
 
 const BLOCK_SIZE = 32;
 
 /** Rows of one token each, without a cache. */
-function rowsBatch(rows: number): ForwardBatch {
+export function rowsBatch(rows: number): ForwardBatch {
   const none = new Int32Array(0);
   const upTo = (length: number) => Int32Array.from({ length }, (_, i) => i);
   return {

@@ -3,6 +3,7 @@ import { createNativeBackend, type NativeBackend } from '../backends/native/nati
 import { createDummySource } from '../weights/dummy-source.ts';
 import { attentionProgram, elementwiseProgram, expertProgram, linearProgram, tinyStepProgram } from './kernel-jobs.ts';
 import { benchKernels, kernelsText } from './kernels.ts';
+import { samplerModes, samplerProgram } from './sampler-jobs.ts';
 
 let backend: NativeBackend;
 beforeAll(async () => {
@@ -34,6 +35,7 @@ test('each op is timed through the backend that serves, and its share is that of
     elementwiseProgram('gated-activation', 64, [1]),
     elementwiseProgram('rope', 64, [1]),
     tinyStepProgram([2]),
+    ...samplerModes.map((mode) => samplerProgram(mode, 500, [1, 3])),
   ];
   const done: number[] = [];
   const report = await benchKernels(programs, {
@@ -42,7 +44,7 @@ test('each op is timed through the backend that serves, and its share is that of
     measureLimits: () => Promise.resolve(limits),
     onProgress: (count) => done.push(count),
   });
-  expect(done).toEqual([1, 2, 3, 4, 5, 6, 7]);
+  expect(done).toEqual(programs.map((_, i) => i + 1));
   expect(report.limits).toEqual({ int8: 4, bf16: 0, f32: 1, read: { median: 2, min: 1, max: 3 } });
   const [one, four, bf16, norm] = report.rows;
   expect(one).toMatchObject({ op: 'linear', format: 'q8_0', rows: '1', activation: 'int8-group32', kernel: expect.stringContaining('q8_0') });
@@ -54,7 +56,13 @@ test('each op is timed through the backend that serves, and its share is that of
   expect(four.limit).toBe(four.gbPerSecond / 2 > four.gopPerSecond / 4 ? 'memory' : 'int8');
   expect(bf16.limit).not.toBe('bf16'); // a set without such instructions multiplies in f32
   expect(norm).toMatchObject({ share: null, limit: null, format: '' });
-  expect(report.rows.at(-1)).toMatchObject({ op: 'step of 24 tiny layers', rows: '2', kernel: '', share: null });
+  expect(report.rows.filter(({ op }) => op === 'sampler: top_k 50, top_p 0.9')).toMatchObject([{ rows: '1' }, { rows: '3', share: null }]);
+  expect(report.rows.find(({ op }) => op === 'step of 24 tiny layers')).toMatchObject({
+    op: 'step of 24 tiny layers',
+    rows: '2',
+    kernel: '',
+    share: null,
+  });
   expect(kernelsText(report)).toMatch(/bf16 none, f32 1 GOP\/s[\s\S]*linear +q8_0 +4 /);
 });
 

@@ -96,9 +96,11 @@ async function runProgram(described: KernelProgram, { backend, weightsFor }: Ker
     for (const run of described.runs) {
       const input = new Float32Array(run.batch.numTokens * plan.values[plan.input.value].width);
       run.fill?.(input);
-      const milliseconds = await timeOf(
-        async () => (await backend.execute({ entries: [{ program, cache, batch: run.batch, embeddings: input }], sampling: null })).forwardMs,
-      );
+      const { batch, sampling = null } = run;
+      const milliseconds = await timeOf(async () => {
+        const result = await backend.execute({ entries: [{ program, cache, batch, embeddings: input }], sampling });
+        return sampling === null ? result.forwardMs : result.sampleMs / sampling.numRows;
+      });
       rows.push(rowOf(described, run, kernel, program.weightBytes, milliseconds));
     }
     return rows;

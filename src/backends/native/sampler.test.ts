@@ -48,7 +48,7 @@ const rowArbitrary = fc.record({
   }),
   wanted: fc.array(fc.integer({ min: -2, max: 3000 }), { maxLength: 4 }),
   spread: fc.constantFrom(0, 1e-3, 1, 8, 200),
-  odd: fc.constantFrom('none', 'none', 'none', 'ties', 'nan', 'infinite', 'forbidden', 'zeros'),
+  odd: fc.constantFrom('none', 'none', 'none', 'ties', 'nan', 'infinite', 'forbidden', 'zeros', 'peaked'),
 });
 type Row = typeof rowArbitrary extends fc.Arbitrary<infer T> ? T : never;
 
@@ -87,6 +87,7 @@ function logitsOf(rows: Row[], vocabSize: number, seed: number): Float32Array {
       values[i] *= spread;
       if (odd === 'ties') values[i] = Math.round(values[i]);
       if (odd === 'zeros') values[i] = i % 2 === 0 ? -0 : 0;
+      if (odd === 'peaked' && i % 83 === 7 && i < 2500) values[i] = 300 - i / 83;
       if (odd === 'forbidden' && i % 7 !== 3) values[i] = -Infinity;
     }
     if (odd === 'nan') values[vocabSize >> 1] = NaN;

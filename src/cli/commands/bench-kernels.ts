@@ -6,6 +6,7 @@ import { createNativeBackend } from '../../backends/native/native-backend.ts';
 import { MillraceError } from '../../base/errors.ts';
 import { attentionProgram, elementwiseProgram, expertProgram, type KernelProgram, linearProgram, tinyStepProgram } from '../../bench/kernel-jobs.ts';
 import { benchKernels, type KernelReport, kernelsText } from '../../bench/kernels.ts';
+import { samplerModes, samplerProgram } from '../../bench/sampler-jobs.ts';
 import { kvDtypes } from '../../kv/layout.ts';
 import { activationFor } from '../../models/activation.ts';
 import type { WeightFormat } from '../../plan/plan.ts';
@@ -18,7 +19,7 @@ import { atLeast, withDefaults } from './bench-flags.ts';
 
 /** Formats that models come in; `--formats all` times every other too. */
 const COMMON = 'f32,f16,bf16,q8_0,int8_channel,int8_g128,q4_0,int4_g32,int4_g128,q4_k,q5_k,q6_k,mxfp4,fp8_g128,nf4';
-const OPS = ['linear', 'expert-linear', 'attention', 'elementwise', 'step'] as const;
+const OPS = ['linear', 'expert-linear', 'attention', 'elementwise', 'sampler', 'step'] as const;
 
 const kernelFlags: readonly FlagDeclaration[] = [
   { name: 'ops', flag: 'ops', kind: 'string', env: null, default: OPS.join(','), placeholder: 'OP,OP', meaning: 'which ops to time' },
@@ -150,6 +151,7 @@ function programsOf(flags: KernelFlags): KernelProgram[] {
           .filter((format) => ['bf16', 'q8_0', 'int8_channel', 'q4_0', 'q4_k', 'mxfp4'].includes(format))
           .map((format) => expertProgram(format, activation(format), flags.rows)),
       );
+    else if (op === 'sampler') programs.push(...samplerModes.map((mode) => samplerProgram(mode, 151_936, [1, 16])));
     else if (op === 'step') programs.push(tinyStepProgram([1, 16]));
     else if (op === 'attention') programs.push(...(Object.keys(kvDtypes) as (keyof typeof kvDtypes)[]).map(attentionProgram));
     else
