@@ -136,7 +136,17 @@ export const isaFlags: Record<Isa, readonly string[]> = {
   portable: [],
   avx2: avx2Flags,
   avxvnni: [...avx2Flags, '-mavxvnni'],
-  avx512: [...avx2Flags, '-mavx512f', '-mavx512bw', '-mavx512vl', '-mavx512dq', '-mavx512vnni', '-mavx512bf16', '-mavx512vbmi', '-mprefer-vector-width=512'],
+  avx512: [
+    ...avx2Flags,
+    '-mavx512f',
+    '-mavx512bw',
+    '-mavx512vl',
+    '-mavx512dq',
+    '-mavx512vnni',
+    '-mavx512bf16',
+    '-mavx512vbmi',
+    '-mprefer-vector-width=512',
+  ],
   neon: [],
   neon_dotprod: ['-march=armv8.2-a+dotprod'],
 };
