@@ -1,12 +1,14 @@
 /**
  * The grammar of JSON Schemas against JSONSchemaBench and the JSON Schema test suite: prints the table of docs/structured-output.md.
  *
- * npx tsx scripts/measure-schemas.ts [--stride 1] [--refusals]   (reads ../shared/data, or MILLRACE_SHARED)
+ * npx tsx scripts/measure-schemas.ts [--stride 1] [--refusals] [--datasets]   (reads ../shared/data, or MILLRACE_SHARED)
  */
 import { parseArgs } from 'node:util';
-import { benchSamples, drafts, suiteSamples, type Tally, tally } from '../test/grammar/schema-data.ts';
+import { benchSamples, drafts, type Sample, suiteSamples, type Tally, tally } from '../test/grammar/schema-data.ts';
 
-const { values } = parseArgs({ options: { stride: { type: 'string', default: '1' }, refusals: { type: 'boolean', default: false } } });
+const { values } = parseArgs({
+  options: { stride: { type: 'string', default: '1' }, refusals: { type: 'boolean', default: false }, datasets: { type: 'boolean', default: false } },
+});
 
 const percent = (part: number, whole: number) => `${((100 * part) / Math.max(1, whole)).toFixed(1)} %`;
 
@@ -35,6 +37,18 @@ function reasons(t: Tally): string {
 console.log('| collection | schemas | compiled | valid accepted | invalid accepted | compile ms p50 / p95 / p99 / max |\n|---|---|---|---|---|---|');
 const bench = tally(benchSamples(Number(values.stride)));
 console.log(row('JSONSchemaBench', bench));
+/** How the names of the schemas of each dataset begin. */
+const datasets = [
+  ...['BFCL', 'Github_trivial', 'Github_easy', 'Github_medium', 'Github_hard', 'Github_ultra', 'Glaiveai2K', 'Handwritten', 'JME', 'JsonSchemaStore'],
+  ...['Kubernetes', 'MCPspec', 'Snowplow', 'Synthesized', 'WashingtonPost'],
+];
+function* samplesOf(dataset: string): Generator<Sample> {
+  for (const sample of benchSamples(Number(values.stride))) if (sample.name.startsWith(dataset)) yield sample;
+}
+for (const dataset of values.datasets ? datasets : []) {
+  const counts = tally(samplesOf(dataset));
+  if (counts.numSchemas > 0) console.log(row(dataset, counts));
+}
 const suites = drafts.map((draft) => {
   const counts = tally(suiteSamples(draft));
   console.log(row(`test suite, ${draft}`, counts));
