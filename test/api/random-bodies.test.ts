@@ -11,7 +11,9 @@ import { routes } from '../../src/server/routes/index.ts';
 import { until } from '../e2e/serving.ts';
 import { Api, type Json } from './api.ts';
 
-const SECONDS = Number(process.env.MILLRACE_FUZZ_SECONDS ?? 8);
+/** So many bodies, or as many as fit into so many seconds. */
+const REQUESTS = 60;
+const SECONDS = Number(process.env.MILLRACE_FUZZ_SECONDS ?? 0);
 const ANSWER_MS = 60_000;
 
 let api: Api;
@@ -131,16 +133,16 @@ test('every endpoint has a body to begin with', () => {
   expect(Object.keys(good).sort()).toEqual(posts.map(({ paths }) => paths[0]).sort());
 });
 
-test('is answered, or refused with a code of the table, in time', { timeout: (SECONDS + 60) * 1000 }, async () => {
-  const seed = Number(process.env.MILLRACE_FUZZ_SEED ?? Math.floor(SECONDS));
+test('is answered, or refused with a code of the table, in time', { timeout: (SECONDS + 300) * 1000 }, async () => {
+  const seed = Number(process.env.MILLRACE_FUZZ_SEED ?? 8);
   const endMs = Date.now() + SECONDS * 1000;
   let count = 0;
   let refusedCount = 0;
   for (const one of fc.sample(fc.oneof({ weight: 12, arbitrary: bodies }, { weight: 1, arbitrary: lookups }), {
     seed,
-    numRuns: Math.max(2000, SECONDS * 200),
+    numRuns: SECONDS > 0 ? SECONDS * 200 : REQUESTS,
   })) {
-    if (Date.now() > endMs) break;
+    if (SECONDS > 0 && Date.now() > endMs) break;
     const text = one.body === undefined ? undefined : JSON.stringify(one.body);
     const what = `${one.path} ${text?.slice(0, 2000) ?? ''}`;
     const response = await fetch(api.url + one.path, {
@@ -166,7 +168,6 @@ test('is answered, or refused with a code of the table, in time', { timeout: (SE
   }, 'nothing to be left running');
   if (process.env.MILLRACE_FUZZ_SECONDS !== undefined) console.log(`${count} requests, ${refusedCount} refused, seed ${seed}`);
   // neither all refused nor all answered: both ways were tried
-  expect(count).toBeGreaterThan(5);
   expect([refusedCount > 0, refusedCount < count]).toEqual([true, true]);
   expect((await api.ok('/health')).body.status).toBe('ok');
 });
