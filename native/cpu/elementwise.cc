@@ -1,20 +1,21 @@
 // Ops on single elements and single rows: rmsNorm, addRmsNorm, layerNorm, add, scale, softCap,
 // activation, gatedActivation, clampedSwiglu, expertCombine.
 //
-// Written as plain loops that the compiler vectorises for each instruction set. There are no fused multiply-adds and no reassociation, so a loop's
+// Written as plain loops that the compiler vectorises for each instruction set, or as vectors. There are no fused multiply-adds and no reassociation, so a loop's
 // tail computes what its body would, and every instruction set gives the same bits. A row is a function of that row alone: sums of squares
-// run over kLanes partial sums, column c in lane c % kLanes, lanes added as a fixed tree. Work is split over rows (and, for ops without a
+// run over kSumLanes partial sums, column c in lane c % kSumLanes, lanes added as a fixed tree. Work is split over rows (and, for ops without a
 // sum, over columns) by size; who computes what never shows.
 // All of these stream: 2 to 4 f32 per element, bound by cache or memory bandwidth.
 #include <cmath>
 #include <cstring>
 
 #include "elementwise.h"
+#include "simd.h"
 
 namespace millrace::cpu::MILLRACE_ISA {
 namespace {
 
-constexpr int kLanes = 64;             // four 512-bit or eight 256-bit accumulators: enough to hide the latency of an add
+constexpr int kSumLanes = 64;             // four 512-bit or eight 256-bit accumulators: enough to hide the latency of an add
 constexpr int64_t kTileElements = 8192;  // per tile: about a microsecond of work, so that handing it out does not show
 
 inline float bitsToFloat(int32_t bits) {
@@ -78,12 +79,29 @@ inline float erfcApprox(float z) {
   return expApprox(-(z * z)) * t * p;
 }
 
-inline float silu(float x) { return x / (1.0f + expApprox(-x)); }
+// The same for vectors, step by step, so that the bits are the same: compilers leave loops over silu and what is like it half undone.
+MILLRACE_INLINE Vec expApprox(Vec x) {
+  const Vec clamped = min(set1(88.0f), max(set1(-87.0f), x));  // both give their second operand where one is NaN
+  const Vec round = set1(12582912.0f);
+  const Vec shifted = add(mul(clamped, set1(1.442695041f)), round);
+  const Vec n = sub(shifted, round);
+  Vec r = sub(clamped, mul(n, set1(0.693359375f)));
+  r = sub(r, mul(n, set1(-2.12194440e-4f)));
+  Vec p = set1(1.394216553e-3f);
+  p = add(mul(p, r), set1(8.363775909e-3f));
+  p = add(mul(p, r), set1(4.166636243e-2f));
+  p = add(mul(p, r), set1(1.666657329e-1f));
+  p = add(mul(p, r), set1(5.000000000e-1f));
+  const Vec e = add(add(mul(p, mul(r, r)), r), set1(1.0f));
+  return asFloat(addInt(asInt(e), shiftLeft<23>(subInt(asInt(shifted), asInt(round)))));
+}
+
+MILLRACE_INLINE Vec silu(Vec x) { return div(x, add(set1(1.0f), expApprox(sub(zero(), x)))); }
 
 // x/2 (1 + tanh u) = x / (1 + e^(-2u)): no cancellation for negative x.
-inline float geluTanh(float x) {
-  const float u = 0.7978845608f * (x + 0.044715f * (x * x * x));
-  return x / (1.0f + expApprox(-2.0f * u));
+MILLRACE_INLINE Vec geluTanh(Vec x) {
+  const Vec u = mul(set1(0.7978845608f), add(x, mul(set1(0.044715f), mul(mul(x, x), x))));
+  return div(x, add(set1(1.0f), expApprox(mul(set1(-2.0f), u))));
 }
 
 inline float geluErf(float x) {
@@ -93,16 +111,16 @@ inline float geluErf(float x) {
 
 // Tree over the lanes, in place.
 inline float sumLanes(float* lanes) {
-  for (int width = kLanes / 2; width > 0; width /= 2)
+  for (int width = kSumLanes / 2; width > 0; width /= 2)
     for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
   return lanes[0];
 }
 
 inline float sumOfSquares(const float* x, int32_t width) {
-  alignas(64) float lanes[kLanes] = {};
+  alignas(64) float lanes[kSumLanes] = {};
   int32_t c = 0;
-  for (; c + kLanes <= width; c += kLanes)
-    for (int i = 0; i < kLanes; i++) lanes[i] += x[c + i] * x[c + i];
+  for (; c + kSumLanes <= width; c += kSumLanes)
+    for (int i = 0; i < kSumLanes; i++) lanes[i] += x[c + i] * x[c + i];
   for (int i = 0; c + i < width; i++) lanes[i] += x[c + i] * x[c + i];
   return sumLanes(lanes);
 }
@@ -116,10 +134,10 @@ inline void normRow(const float* x, float* y, int32_t width, int32_t groupWidth,
 }
 
 inline float sumOf(const float* x, int32_t width) {
-  alignas(64) float lanes[kLanes] = {};
+  alignas(64) float lanes[kSumLanes] = {};
   int32_t c = 0;
-  for (; c + kLanes <= width; c += kLanes)
-    for (int i = 0; i < kLanes; i++) lanes[i] += x[c + i];
+  for (; c + kSumLanes <= width; c += kSumLanes)
+    for (int i = 0; i < kSumLanes; i++) lanes[i] += x[c + i];
   for (int i = 0; c + i < width; i++) lanes[i] += x[c + i];
   return sumLanes(lanes);
 }
@@ -183,6 +201,19 @@ void map(ConstRows x, Rows y, int32_t rows, int32_t width, ThreadPool& pool, F f
   });
 }
 
+// Of vectors of pairs: f(Vec, Vec), the last of a row with zeros beyond its end.
+template <class F>
+void mapVectors(ConstRows a, ConstRows b, Rows y, int32_t rows, int32_t width, ThreadPool& pool, F f) {
+  forElements(rows, width, pool, [&](int64_t row, int32_t begin, int32_t count) {
+    const float* pa = a.data + row * a.stride + begin;
+    const float* pb = b.data + row * b.stride + begin;
+    float* py = y.data + row * y.stride + begin;
+    int32_t i = 0;
+    for (; i + kLanes <= count; i += kLanes) store(py + i, f(load(pa + i), load(pb + i)));
+    if (i < count) storePartial(py + i, f(loadPartial(pa + i, count - i), loadPartial(pb + i, count - i)), count - i);
+  });
+}
+
 }  // namespace
 
 void rmsNorm(ConstRows x, Rows y, int32_t rows, int32_t width, int32_t groupWidth, const float* weight, float weightOffset, float epsilon, ThreadPool& pool) {
@@ -224,16 +255,17 @@ void softCap(ConstRows x, Rows y, int32_t rows, int32_t width, float cap, Thread
 }
 
 void gatedActivation(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool& pool) {
-  if (function == 0) mapPairs(gate, up, y, rows, width, pool, [](float g, float u) { return silu(g) * u; });
-  else if (function == 1) mapPairs(gate, up, y, rows, width, pool, [](float g, float u) { return geluTanh(g) * u; });
+  if (function == 0) mapVectors(gate, up, y, rows, width, pool, [](Vec g, Vec u) { return mul(silu(g), u); });
+  else if (function == 1) mapVectors(gate, up, y, rows, width, pool, [](Vec g, Vec u) { return mul(geluTanh(g), u); });
   else mapPairs(gate, up, y, rows, width, pool, [](float g, float u) { return geluErf(g) * u; });
 }
 
 void clampedSwiglu(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t width, float alpha, float limit, ThreadPool& pool) {
-  mapPairs(gate, up, y, rows, width, pool, [alpha, limit](float g, float u) {
-    const float cappedGate = g > limit ? limit : g;  // a NaN stays one
-    const float cappedUp = u > limit ? limit : u < -limit ? -limit : u;
-    return cappedGate / (1.0f + expApprox(-(alpha * cappedGate))) * (cappedUp + 1.0f);
+  mapVectors(gate, up, y, rows, width, pool, [alpha, limit](Vec g, Vec u) {
+    const Vec most = set1(limit), least = set1(-limit);
+    const Vec cappedGate = selectLess(most, g, most, g);  // a NaN stays one
+    const Vec cappedUp = selectLess(most, u, most, selectLess(u, least, least, u));
+    return mul(div(cappedGate, add(set1(1.0f), expApprox(sub(zero(), mul(set1(alpha), cappedGate))))), add(cappedUp, set1(1.0f)));
   });
 }
 
@@ -252,8 +284,8 @@ void expertCombine(ConstRows y, ConstRows weights, Rows out, int32_t rows, int32
 }
 
 void activation(ConstRows x, Rows y, int32_t rows, int32_t width, int32_t function, ThreadPool& pool) {
-  if (function == 0) map(x, y, rows, width, pool, [](float v) { return silu(v); });
-  else if (function == 1) map(x, y, rows, width, pool, [](float v) { return geluTanh(v); });
+  if (function == 0) mapVectors(x, x, y, rows, width, pool, [](Vec v, Vec) { return silu(v); });
+  else if (function == 1) mapVectors(x, x, y, rows, width, pool, [](Vec v, Vec) { return geluTanh(v); });
   else if (function == 2) map(x, y, rows, width, pool, [](float v) { return geluErf(v); });
   else map(x, y, rows, width, pool, [](float v) { return v < 0.0f ? 0.0f : v; });
 }

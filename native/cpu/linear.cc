@@ -5,7 +5,8 @@
 //
 // Work split:
 //   up to 64 rows   runs of tiles of 64 outputs; all rows meet a piece of a tile while the next one streams in: each weight byte leaves DRAM once
-//   more            blocks of rows by groups of tiles; a segment of the rows (about kRowBlockBytes) stays in L2 while the group's tiles pass
+//   more            blocks of rows by groups of tiles. By int8 a tile takes all its segments in pieces that stay in L1 while the rows stream past, what comes
+//                   next being fetched meanwhile; otherwise a segment of the rows (about kRowBlockBytes) stays in L2 while the group's tiles pass
 #include "linear.h"
 #include "linear_table.h"
 
@@ -16,7 +17,8 @@ constexpr int kTilesPerGroup = 4;
 constexpr int64_t kItemsPerThread = 8;       // smaller groups rather than fewer: the last items end together
 constexpr int64_t kRowBlockBytes = 384 * 1024;
 constexpr int64_t kPieceBytes = 16 * 1024;   // of weights, when few rows come in several blocks: the later blocks find them in L1
-constexpr int32_t kManyRowsPiece = 256;      // steps of K whose weights many rows find in L1
+constexpr int64_t kManyRowsPiece = 256;      // steps of K whose weights many rows find in L1
+constexpr int64_t kInt8RowsPerBlock = 264;   // a multiple of every kernel's rows
 constexpr int64_t kStreamAhead = 2048;       // bytes fetched ahead when each weight is used once
 
 bool isInt8(Activation activation) { return activation == Activation::int8Group32 || activation == Activation::int8Token; }
@@ -148,33 +150,55 @@ void runFewRows(const Call& call, ThreadPool& pool) {
   });
 }
 
-// A segment that is larger than L1 in pieces, with the sums of some rows put down between them.
-void runManyPieces(const Call& call, TileJob job) {
-  constexpr int kRowsAtOnce = 384;
-  alignas(64) static thread_local float ownSums[kRowsAtOnce * kTileOutputs];
+bool readsInt8(const Call& call) { return call.choice.stored == Stored::int8 || call.choice.stored == Stored::int8WithHalfSums; }
+
+// Sums of a block of rows between the pieces of a segment and between segments, for one tile: closer than y, whose rows may be a power of two apart.
+struct BlockSums {
+  alignas(64) float pieces[kInt8RowsPerBlock * kTileOutputs];
+  alignas(64) float segments[kInt8RowsPerBlock * kTileOutputs];
+};
+
+// A segment in pieces that stay in L1 while the rows pass, each with the next one on its way.
+void runManyPieces(const Call& call, TileJob job, float* sums) {
   const WeightFormat format = call.args.weight->format;
-  if (format != WeightFormat::q8_0) return call.choice.kernel(job);
-  const TileJob segment = job;
-  const int32_t end = job.kBegin + job.kCount, pieceSteps = kManyRowsPiece;
-  for (int32_t row = segment.rowBegin; row < segment.rowEnd; row += kRowsAtOnce) {
-    job = segment;
-    job.rowBegin = row;
-    job.rowEnd = smaller(segment.rowEnd, row + kRowsAtOnce);
-    for (int32_t begin = segment.kBegin; begin < end; begin += pieceSteps) {
-      job.kBegin = begin;
-      job.kCount = smaller(pieceSteps, end - begin);
-      job.from = job.to;
-      job.to = begin + pieceSteps < end ? ownSums - int64_t{row} * kTileOutputs : nullptr;
-      call.choice.kernel(job);
-      job.weights += stepsBytes(format, job.kCount);
+  job.fetchesRows = true;
+  if (isPackedByFields(format)) return call.choice.kernel(job);  // takes its own pieces
+  const int64_t end = job.kBegin + job.kCount, bytes = stepsBytes(format, kManyRowsPiece), blocks = ceilDiv(job.rowEnd - job.rowBegin, kInt8TileRows);
+  job.nextLines = static_cast<int32_t>(ceilDiv(bytes, 64 * blocks));
+  for (int64_t begin = job.kBegin; begin < end; begin += kManyRowsPiece) {
+    job.kBegin = static_cast<int32_t>(begin);
+    job.kCount = static_cast<int32_t>(smaller<int64_t>(kManyRowsPiece, end - begin));
+    job.from = job.to;
+    job.to = begin + kManyRowsPiece < end ? sums - int64_t{job.rowBegin} * kTileOutputs : nullptr;
+    job.next = job.weights + stepsBytes(format, job.kCount);
+    job.nextEnd = job.next + bytes;
+    call.choice.kernel(job);
+    job.weights = job.next;
+  }
+}
+
+// int8: all segments of a tile in turn, their sums beside y.
+void runInt8Block(const Call& call, int64_t tileBegin, int64_t tileEnd, int64_t rowBegin, int64_t rowEnd) {
+  alignas(64) static thread_local BlockSums sums;
+  float* between = sums.segments - rowBegin * kTileOutputs;
+  for (int64_t tile = tileBegin; tile < tileEnd; tile++) {
+    for (int64_t turn = 0; turn < call.numSegments; turn++) {
+      TileJob job = call.job(tile, turn, rowBegin, rowEnd);
+      job.before = between;
+      if (turn + 1 < call.numSegments) {
+        job.y = between;
+        job.yStride = kTileOutputs;
+      }
+      runManyPieces(call, job, sums.pieces);
     }
   }
 }
 
 void runManyRows(const Call& call, ThreadPool& pool) {
   const int64_t rows = call.args.rows;
-  const int64_t bytesPerRow = smaller<int64_t>(call.x.stride, kLinearSegment * (call.choice.stored == Stored::f32 ? 4 : call.choice.stored == Stored::bf16 ? 2 : 1));
-  const int64_t mostRows = larger<int64_t>(kMaxTileRows, kRowBlockBytes / bytesPerRow);
+  const bool byInt8 = readsInt8(call);
+  const int64_t bytesPerRow = smaller<int64_t>(call.x.stride, kLinearSegment * (call.choice.stored == Stored::f32 ? 4 : 2));
+  const int64_t mostRows = byInt8 ? kInt8RowsPerBlock : larger<int64_t>(kMaxTileRows, kRowBlockBytes / bytesPerRow);
   const int64_t blocks = ceilDiv(rows, mostRows), rowsPerBlock = roundUp(ceilDiv(rows, blocks), kMaxTileRows);
   int64_t tilesPerGroup = kTilesPerGroup;
   while (tilesPerGroup > 1 && ceilDiv(call.numTiles, tilesPerGroup) * ceilDiv(rows, rowsPerBlock) < kItemsPerThread * pool.numThreads()) tilesPerGroup /= 2;
@@ -182,8 +206,9 @@ void runManyRows(const Call& call, ThreadPool& pool) {
   pool.parallel(groups * ceilDiv(rows, rowsPerBlock), [&](int64_t item, int) {
     const int64_t tileBegin = item % groups * tilesPerGroup, tileEnd = smaller(call.numTiles, tileBegin + tilesPerGroup);
     const int64_t rowBegin = item / groups * rowsPerBlock, rowEnd = smaller(rows, rowBegin + rowsPerBlock);
+    if (byInt8) return runInt8Block(call, tileBegin, tileEnd, rowBegin, rowEnd);
     for (int64_t turn = 0; turn < call.numSegments; turn++)
-      for (int64_t tile = tileBegin; tile < tileEnd; tile++) runManyPieces(call, call.job(tile, turn, rowBegin, rowEnd));
+      for (int64_t tile = tileBegin; tile < tileEnd; tile++) call.choice.kernel(call.job(tile, turn, rowBegin, rowEnd));
   });
 }
 

@@ -92,12 +92,17 @@ struct TileJob {
   int64_t yStride;
   int32_t numOutputs;       // at most 64
   bool first;
+  const float* before;      // [rows, 64]: what sums are added to unless `first`; null: y itself
   const float* bias;        // of this tile, or null
   // Weights needed soon, fetched while these are multiplied: block b of rows fetches from ahead + b * aheadPerBlock, aheadLines cache lines
   // for each kStepBytes of weights that it reads.
   const uint8_t* ahead;
   int32_t aheadLines, aheadBlocks;
   int64_t aheadPerBlock;
+  // Many rows: each block of rows fetches x and sums of the block after it, and nextLines cache lines of the weights of the next piece.
+  bool fetchesRows;
+  int32_t nextLines;
+  const uint8_t *next, *nextEnd;
 };
 constexpr int kStepBytes = 256;
 
@@ -151,17 +156,18 @@ MILLRACE_INLINE void startRows(const TileJob& job, int row, int column, Vec (&su
 template <int NR>
 MILLRACE_INLINE void finishRow(const TileJob& job, int row, int column, const Vec (&sums)[NR]) {
   float* y = job.y + row * job.yStride + column;
+  const float* before = job.before != nullptr ? job.before + row * kTileOutputs + column : y;
   MILLRACE_UNROLL
   for (int j = 0; j < NR; j++) {
     const int offset = j * kLanes, lanes = smaller(job.numOutputs - column - offset, kLanes);
     if (lanes <= 0) return;
     Vec v = sums[j];
     if (lanes == kLanes) {
-      if (!job.first) v = add(load(y + offset), v);
+      if (!job.first) v = add(load(before + offset), v);
       if (job.bias != nullptr) v = add(v, load(job.bias + column + offset));
       store(y + offset, v);
     } else {
-      if (!job.first) v = add(loadPartial(y + offset, lanes), v);
+      if (!job.first) v = add(loadPartial(before + offset, lanes), v);
       if (job.bias != nullptr) v = add(v, loadPartial(job.bias + column + offset, lanes));
       storePartial(y + offset, v, lanes);
     }
@@ -201,6 +207,21 @@ struct Fetch {
     at += lines * 64;
   }
 };
+
+// What many rows need next, for a kernel on int8 x whose block of MR rows begins at `row`. In one go before the block: between products it would cost more.
+template <int MR>
+MILLRACE_INLINE void fetchNextRows(const TileJob& job, int row, int block) {
+  if (!job.fetchesRows) return;
+  const uint8_t* x = job.x.data + (row + MR) * job.x.stride + job.kBegin;
+  const float* sums = job.from != nullptr ? job.from : job.to;
+  for (int m = 0; m < MR && row + MR + m < job.rowEnd; m++, x += job.x.stride) {
+    for (int k = 0; k < job.kCount; k += 64) prefetch(x + k);
+    if (sums == nullptr) continue;
+    for (int j = 0; j < kTileOutputs; j += 16) prefetch(sums + (row + MR + m) * kTileOutputs + j);
+  }
+  const uint8_t* next = job.next + int64_t{block} * job.nextLines * 64;
+  for (int i = 0; i < job.nextLines && next < job.nextEnd; i++, next += 64) prefetch(next);
+}
 
 // The tile shape that a kernel computes in registers for `rows` rows: kernels are instantiated for 1..kMaxTileRows rows.
 #if defined(MILLRACE_AVX512)

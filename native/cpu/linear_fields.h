@@ -158,6 +158,7 @@ struct ExpandedTile {
     Vec totals[MR][kTileVectors];
     startRows<MR, kTileVectors>(job, row, column, totals);
     Fetch fetch(job, block, column);
+    fetchNextRows<MR>(job, row, block);
     const int64_t firstGroup = row * job.x.groups + job.kBegin / kQ8Group;
     const uint8_t* x = job.x.data + row * job.x.stride + job.kBegin;
     const uint8_t* group = job.weights;
@@ -179,7 +180,9 @@ struct ExpandedTile {
       for (int m = 0; m < MR; m++) sums[m][j] = end.start(m, offset, integers);
     }
     const uint8_t* w = group + Form::kLevels + part * steps * kStepBytes + column * 4;
-    for (int step = 0; step < steps; step++) fetch.step();
+    if (fetch.lines > 0) {
+      for (int step = 0; step < steps; step++) fetch.step();
+    }
     addSteps<MR, steps>(sums, w, x);
     const float* scales = reinterpret_cast<const float*>(group) + part * kTileOutputs + column;
     MILLRACE_UNROLL

@@ -54,6 +54,7 @@ struct NibbleTile {
     Vec totals[MR][NR];
     startRows<MR, NR>(job, row, column, totals);
     Fetch fetch(job, block, column);
+    fetchNextRows<MR>(job, row, block);
     const int64_t firstGroup = row * job.x.groups + job.kBegin / kQ8Group;
     const uint8_t* x = job.x.data + row * job.x.stride + job.kBegin;
     const uint8_t* group = job.weights;

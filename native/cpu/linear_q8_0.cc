@@ -24,6 +24,7 @@ struct Int8Tile {
     Vec totals[MR][NR];
     startRows<MR, NR>(job, row, column, totals);
     Fetch fetch(job, block, column);
+    fetchNextRows<MR>(job, row, block);
     const int64_t firstGroup = row * job.x.groups + job.kBegin / kQ8Group;
     const uint8_t* x = job.x.data + row * job.x.stride + job.kBegin;
     const uint8_t* group = job.weights;
@@ -34,7 +35,9 @@ struct Int8Tile {
         MILLRACE_UNROLL
         for (int j = 0; j < NR; j++) sums[m][j] = startSum(job.x.corrections[firstGroup + m * job.x.groups + g]);
       }
-      for (int k = 0; k < kQ8Group; k += 4) fetch.step();
+      if (fetch.lines > 0) {
+        for (int k = 0; k < kQ8Group; k += 4) fetch.step();
+      }
       dotSteps<MR, 8>(sums, group + kTileOutputs * 2 + column * 4, x, job.x.stride);
       MILLRACE_UNROLL
       for (int j = 0; j < NR; j++) {
