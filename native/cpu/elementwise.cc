@@ -5,7 +5,7 @@
 // tail computes what its body would, and every instruction set gives the same bits. A row is a function of that row alone: sums of squares
 // run over kSumLanes partial sums, column c in lane c % kSumLanes, lanes added as a fixed tree. Work is split over rows (and, for ops without a
 // sum, over columns) by size; who computes what never shows.
-// All of these stream: 2 to 4 f32 per element, bound by cache or memory bandwidth.
+// All of these stream: 2 to 4 f32 per element, bound by cache or memory bandwidth; SiLU and GELU (tanh) by their arithmetic, 14 and 21 cycles for 16 elements.
 #include <cmath>
 #include <cstring>
 

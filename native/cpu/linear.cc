@@ -17,7 +17,7 @@ constexpr int kTilesPerGroup = 4;
 constexpr int64_t kItemsPerThread = 8;       // smaller groups rather than fewer: the last items end together
 constexpr int64_t kRowBlockBytes = 384 * 1024;
 constexpr int64_t kPieceBytes = 16 * 1024;   // of weights, when few rows come in several blocks: the later blocks find them in L1
-constexpr int64_t kManyRowsPiece = 256;      // steps of K whose weights many rows find in L1
+constexpr int64_t kManyRowsPiece = 256;      // steps of K whose weights many rows find in L1; twice as many of 4 bits
 constexpr int64_t kInt8RowsPerBlock = 264;   // a multiple of every kernel's rows
 constexpr int64_t kStreamAhead = 2048;       // bytes fetched ahead when each weight is used once
 
@@ -162,14 +162,16 @@ struct BlockSums {
 void runManyPieces(const Call& call, TileJob job, float* sums) {
   const WeightFormat format = call.args.weight->format;
   job.fetchesRows = true;
-  if (isPackedByFields(format)) return call.choice.kernel(job);  // takes its own pieces
-  const int64_t end = job.kBegin + job.kCount, bytes = stepsBytes(format, kManyRowsPiece), blocks = ceilDiv(job.rowEnd - job.rowBegin, kInt8TileRows);
+  // The first takes its own pieces; the tile of the second is dot products alone and hides that weights come from L2.
+  if (isPackedByFields(format) || format == WeightFormat::int8_channel) return call.choice.kernel(job);
+  const int64_t steps = format == WeightFormat::q4_0 ? 2 * kManyRowsPiece : kManyRowsPiece;
+  const int64_t end = job.kBegin + job.kCount, bytes = stepsBytes(format, steps), blocks = ceilDiv(job.rowEnd - job.rowBegin, kInt8TileRows);
   job.nextLines = static_cast<int32_t>(ceilDiv(bytes, 64 * blocks));
-  for (int64_t begin = job.kBegin; begin < end; begin += kManyRowsPiece) {
+  for (int64_t begin = job.kBegin; begin < end; begin += steps) {
     job.kBegin = static_cast<int32_t>(begin);
-    job.kCount = static_cast<int32_t>(smaller<int64_t>(kManyRowsPiece, end - begin));
+    job.kCount = static_cast<int32_t>(smaller<int64_t>(steps, end - begin));
     job.from = job.to;
-    job.to = begin + kManyRowsPiece < end ? sums - int64_t{job.rowBegin} * kTileOutputs : nullptr;
+    job.to = begin + steps < end ? sums - int64_t{job.rowBegin} * kTileOutputs : nullptr;
     job.next = job.weights + stepsBytes(format, job.kCount);
     job.nextEnd = job.next + bytes;
     call.choice.kernel(job);

@@ -51,6 +51,7 @@ struct TokenTile {
       for (int j = 0; j < NR; j++) sums[m][j] = startSum(correction);
     }
     Fetch fetch(job, block, column);
+    fetchNextRows<MR>(job, row, block);
     const uint8_t* x = job.x.data + row * job.x.stride + job.kBegin;
     const uint8_t* w = job.weights + column * 4;
     for (int k = 0; k < job.kCount; k += 4, w += kStepBytes, x += 4) {
@@ -95,6 +96,7 @@ struct GroupTile {
     Vec totals[MR][NR];
     startRows<MR, NR>(job, row, column, totals);
     Fetch fetch(job, block, column);
+    fetchNextRows<MR>(job, row, block);
     const int64_t firstGroup = row * job.x.groups + job.kBegin / kQ8Group;
     const uint8_t* x = job.x.data + row * job.x.stride + job.kBegin;
     const uint8_t* w = job.weights + column * 4;
@@ -143,6 +145,7 @@ struct FloatTile {
     Vec sums[MR][NR];
     startRows<MR, NR>(job, row, column, sums);
     Fetch fetch(job, block, column);
+    fetchNextRows<MR>(job, row, block);
     const uint8_t* x = job.x.data + row * job.x.stride + int64_t{job.kBegin} * 4;
     const uint8_t* w = job.weights + column * 4;
     for (int k = 0; k < job.kCount; k += 4, w += kStepBytes, x += 16) {

@@ -4,10 +4,11 @@
 //   AVX-512   vpdpbusd: weights stored + 128 (unsigned) by signed x; sums start at -128 * (sum of the group of x)
 //   AVX2      |w| by x with w's sign: pairs stay below 2 * 128 * 127 = 32512, so vpmaddubsw never saturates
 //   portable  f32, in which these sums are exact
-// int8-token has one scale per row: it joins after the sum of the segment. Work split: linear.cc. Two or three FP operations per eight
-// vpdpbusd put the ceiling at about 80 % of the int8 peak.
-// Measured (as in linear_bf16.cc): AVX-512, 512 rows 64-68 % of the vpdpbusd peak (1,090 GOP/s), 128 rows 61-65 %, 32 rows 59-60 %, 8 rows 35-39 % (26 GB/s of
-// weights); many rows take a segment in pieces of 256 steps that stay in L1 (without: 51-53 % in the same hour); AVX2 60 % of twice its f32 peak. Totals kept in memory to free registers for a 6 x 4 tile were slower (50-55 %).
+// int8-token has one scale per row: it joins after the sum of the segment. Work split: linear.cc. For each eight vpdpbusd a multiplication and a fused addition
+// go to the same two ports, which puts the ceiling at 80 % of the int8 peak; conversions run beside them. A tile with everything in L1 reaches 75-76 %.
+// Measured (one thread of a Zen 5 server core, virtual machine, its own processor time against the peak of the same run, 1,060 GOP/s, beside other work):
+// AVX-512, 512 rows 64-70 % (with pieces of 256 steps but nothing fetched ahead: 60-68 % in the same minutes), 128 rows 64-69 % (58-63 %), 32 rows 55-60 %, 8 rows
+// 31-37 % (26 GB/s of weights). Totals kept in memory to free registers for a 6 x 4 tile (50-55 %) and the whole loop over groups in assembly were no faster.
 #include "linear_int8.h"
 
 namespace millrace::cpu::MILLRACE_ISA {

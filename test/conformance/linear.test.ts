@@ -87,6 +87,31 @@ for (const { name, open, takes } of [...(await candidates({ withDotProducts: tru
         });
       }
     }
+
+    test.runIf(name.startsWith('cpu'))(
+      'rows of a long prompt are those of short ones, beyond two blocks of rows, pieces of a segment and segments',
+      async () => {
+        const [numRows, n, k] = [540, 70, 2304];
+        const rows = normals(5, numRows * k);
+        for (const format of ['q8_0', 'q4_0', 'int4_g32', 'q4_k', 'int8_channel'] as const) {
+          const { run, program } = await compile(
+            backend,
+            linearPlan(format, format === 'int8_channel' ? 'int8-token' : 'int8-group32', n, k),
+            numRows,
+          );
+          const { out: whole } = await run(rows, plainBatch(numRows));
+          for (const [begin, end] of [
+            [0, 1],
+            [262, 267],
+            [533, 540],
+          ]) {
+            const { out } = await run(rows.subarray(begin * k, end * k), plainBatch(end - begin));
+            expect(out, `${format}, rows from ${begin}`).toEqual(whole.subarray(begin * n, end * n));
+          }
+          program.close();
+        }
+      },
+    );
   });
 }
 
