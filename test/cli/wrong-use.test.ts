@@ -75,7 +75,7 @@ test.each<readonly [args: string, code: number, says: RegExp]>([
   ['run x --temperature hot', 2, /--temperature.*Expected a number but received "hot"/],
   ['run x --stop-token-ids a,b', 2, /--stop-token-ids.*Expected an integer/],
   ['run x --threads 0', 2, /threads.*Expected an integer from 1 to 1024/],
-  ['run x --isa neon', 2, /--isa.*Expected one of/],
+  ['run x --isa mmx', 2, /--isa.*Expected one of/],
   ['run x --temperature', 2, /argument missing/],
   ['run x --nope', 2, /unknown option '--nope'/],
   ['serve --port abc', 2, /--port.*Expected an integer/],
