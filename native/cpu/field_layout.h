@@ -7,8 +7,8 @@
 
 namespace millrace::cpu::MILLRACE_ISA {
 
-#if defined(MILLRACE_AVX2) && !defined(MILLRACE_VNNI)
-constexpr bool kSignedWide = true;  // levels of 8 bits are signed: vpmaddubsw would saturate on unsigned ones
+#if (defined(MILLRACE_AVX2) && !defined(MILLRACE_VNNI)) || defined(MILLRACE_NEON)
+constexpr bool kSignedWide = true;  // levels of 8 bits are signed: vpmaddubsw would saturate on unsigned ones, and sdot takes signed ones
 #else
 constexpr bool kSignedWide = false;
 #endif

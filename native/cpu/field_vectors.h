@@ -57,22 +57,32 @@ template <int kShift> MILLRACE_INLINE Bytes shiftPairsRight(Bytes v) { return bi
 template <int kShift> MILLRACE_INLINE Bytes shiftPairsLeft(Bytes v) { return bitCast<Bytes>(bitCast<Pairs>(v) << kShift); }
 template <int kMask> MILLRACE_INLINE Bytes bitsAt(Bytes v, int shift) { return (v >> shift) & setBytes(kMask); }
 MILLRACE_INLINE Bytes mulPairs(Bytes a, Bytes b) { return bitCast<Bytes>(bitCast<Pairs>(a) * bitCast<Pairs>(b)); }
+#if defined(MILLRACE_NEON)
+MILLRACE_INLINE Bytes lookup16(const int8_t* table, Bytes index) { return bitCast<Bytes>(vqtbl1q_s8(vld1q_s8(table), bitCast<uint8x16_t>(index))); }
+#else
 MILLRACE_INLINE Bytes lookup16(const int8_t* table, Bytes index) {
   uint8_t bytes[16];
   std::memcpy(bytes, &index, 16);
   for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(table[byte]);
   return loadInt(bytes);
 }
+#endif
 MILLRACE_INLINE VecI widenBytes(const uint8_t* p) { return VecI{p[0], p[1], p[2], p[3]}; }
 MILLRACE_INLINE VecI widenSigned(const uint8_t* p) {
   const int8_t* q = reinterpret_cast<const int8_t*>(p);
   return VecI{q[0], q[1], q[2], q[3]};
 }
 MILLRACE_INLINE VecI widenHalves(const uint8_t* p) { return loadHalves(reinterpret_cast<const uint16_t*>(p)); }
+#if defined(MILLRACE_NEON)
+MILLRACE_INLINE Sum mulPairsSum(VecI a, int32_t b) {
+  return shiftRightSigned<16>(shiftLeft<16>(a)) * static_cast<int32_t>(static_cast<int16_t>(b)) + shiftRightSigned<16>(a) * (b >> 16);
+}
+#else
 MILLRACE_INLINE Sum mulPairsSum(VecI a, int32_t b) {
   const float low = static_cast<float>(static_cast<int16_t>(b)), high = static_cast<float>(b >> 16);
   return intToFloat(shiftRightSigned<16>(shiftLeft<16>(a))) * set1(low) + intToFloat(shiftRightSigned<16>(a)) * set1(high);
 }
+#endif
 #endif
 
 MILLRACE_INLINE Bytes asPairs(uint32_t value) { return set1Int(static_cast<int32_t>(value | value << 16)); }  // a 16-bit number twice in each lane
@@ -87,10 +97,10 @@ template <int kShift> MILLRACE_INLINE Bytes onTop(Bytes low, Bytes high) { retur
 MILLRACE_INLINE VecI bothHalves(VecI v) { return xorInt(v, shiftLeft<16>(v)); }
 MILLRACE_INLINE VecI orInt(VecI a, VecI b) { return xorInt(a, b); }  // of bits that lie apart
 
-// Four products a lane. Levels that are not `kWide` stay at or below 128, where vpmaddubsw does not saturate.
+// Four products a lane. Levels that are not `kWide` stay below 128, where vpmaddubsw does not saturate and signed bytes are the same.
 template <bool kWide>
 MILLRACE_INLINE Sum addProducts(Sum sum, Bytes w, const uint8_t* x) {
-#if defined(MILLRACE_VNNI)
+#if defined(MILLRACE_VNNI) || defined(MILLRACE_NEON)
   return dot4(sum, w, x);
 #elif defined(MILLRACE_AVX2)
   const __m256i broadcast = _mm256_set1_epi32(readAs<int32_t>(x));

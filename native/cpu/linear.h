@@ -228,6 +228,10 @@ MILLRACE_INLINE void fetchNextRows(const TileJob& job, int row, int block) {
 constexpr int kMaxTileRows = 6, kTileVectors = 4;  // 24 sums + 4 weights + 1 broadcast of 32 registers
 constexpr int kInt8TileRows = 3;                   // two sets of sums per output live at once
 constexpr int kChannelTileRows = 6;                // int8 with one
+#elif defined(MILLRACE_NEON)
+constexpr int kMaxTileRows = 4, kTileVectors = 4;  // 16 sums + 4 weights of 32 registers
+constexpr int kInt8TileRows = 2;
+constexpr int kChannelTileRows = 4;
 #else
 constexpr int kMaxTileRows = 4, kTileVectors = 2;  // 8 sums + 2 weights + what widening them takes, of 16 registers
 constexpr int kInt8TileRows = 2;

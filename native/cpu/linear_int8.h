@@ -2,6 +2,7 @@
 //
 //   AVX-512, AVX-VNNI   vpdpbusd: unsigned weights by signed x
 //   AVX2                vpmaddubsw, vpmaddwd
+//   NEON                sdot, or smull and pairwise additions: both of signed numbers
 //   portable            f32, in which sums of a group are exact: they stay below 2^24. SSE2 has no 32-bit integer product
 #pragma once
 
@@ -55,6 +56,21 @@ MILLRACE_INLINE Sum dot4(Sum sum, Weights w, const uint8_t* x) {
   return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 MILLRACE_INLINE Vec sumToFloat(Sum sum) { return _mm256_cvtepi32_ps(sum); }
+#elif defined(MILLRACE_NEON)
+using Sum = VecI;
+using Weights = VecI;
+MILLRACE_INLINE Sum startSum(int32_t correction) { return set1Int(correction); }
+MILLRACE_INLINE Weights prepare(const uint8_t* p) { return loadInt(p); }
+MILLRACE_INLINE Sum dot4(Sum sum, Weights w, const uint8_t* x) {
+  const int8x16_t a = bitCast<int8x16_t>(w), b = bitCast<int8x16_t>(set1Int(readAs<int32_t>(x)));
+#if defined(__ARM_FEATURE_DOTPROD)
+  return bitCast<Sum>(vdotq_s32(bitCast<int32x4_t>(sum), a, b));
+#else
+  const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(a), vget_low_s8(b))), high = vpaddlq_s16(vmull_s8(vget_high_s8(a), vget_high_s8(b)));
+  return bitCast<Sum>(vaddq_s32(bitCast<int32x4_t>(sum), vpaddq_s32(low, high)));
+#endif
+}
+MILLRACE_INLINE Vec sumToFloat(Sum sum) { return intToFloat(sum); }
 #else
 using Sum = Vec;
 struct Weights {

@@ -33,6 +33,9 @@ MILLRACE_INLINE Sum addNibbles(Sum sum, Nibbles w, const uint8_t* x) {
 using Nibbles = VecI;
 MILLRACE_INLINE Nibbles loadNibbles(const uint8_t* p) { return loadInt(p); }
 template <int kShift> MILLRACE_INLINE Nibbles takeNibbles(Nibbles v) { return andInt(shiftRightSigned<kShift>(v), set1Int(0x0f0f0f0f)); }
+#if defined(MILLRACE_NEON)
+MILLRACE_INLINE Sum addNibbles(Sum sum, Nibbles w, const uint8_t* x) { return dot4(sum, w, x); }
+#else
 MILLRACE_INLINE Sum addNibbles(Sum sum, Nibbles w, const uint8_t* x) {
   const int8_t* q = reinterpret_cast<const int8_t*>(x);
   const VecI mask = set1Int(15);
@@ -41,6 +44,7 @@ MILLRACE_INLINE Sum addNibbles(Sum sum, Nibbles w, const uint8_t* x) {
   sum = fma(intToFloat(andInt(shiftRightSigned<16>(w), mask)), set1(static_cast<float>(q[2])), sum);
   return fma(intToFloat(andInt(shiftRightSigned<24>(w), mask)), set1(static_cast<float>(q[3])), sum);
 }
+#endif
 #endif
 
 template <bool kTokenScale>

@@ -1,14 +1,29 @@
 // Vectors of f32, the few operations that the kernels need, and conversions of the storage types. Compiled per instruction set: each set has its
 // own namespace, so that code built with one set's flags is never linked into another's. For the same reason nothing here uses std templates.
 //
-// kLanes floats: 16 (AVX-512), 8 (AVX2 + FMA), 4 (portable: GCC or Clang vector extensions, which become SSE2, NEON or plain code).
+// kLanes floats: 16 (AVX-512), 8 (AVX2 + FMA), 4 (NEON; portable: GCC or Clang vector extensions, which become SSE2 or plain code). NEON is portable code but for
+// fused multiply-adds, f16, minimum and maximum, and integer dot products.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
 #if !defined(MILLRACE_ISA)
-#error "compile kernel sources with -DMILLRACE_ISA=portable|avx2|avx512"
+#error "compile kernel sources with -DMILLRACE_ISA=portable|avx2|avxvnni|avx512|neon|neon_dotprod"
+#endif
+
+// On Armv8 the class tells: any compiler's default has ASIMD, and portable kernels are to stay portable.
+#define MILLRACE_CLASS_portable 0
+#define MILLRACE_CLASS_avx2 0
+#define MILLRACE_CLASS_avxvnni 0
+#define MILLRACE_CLASS_avx512 0
+#define MILLRACE_CLASS_neon 1
+#define MILLRACE_CLASS_neon_dotprod 1
+#define MILLRACE_IS_ARM_OF(isa) MILLRACE_CLASS_##isa
+#define MILLRACE_IS_ARM(isa) MILLRACE_IS_ARM_OF(isa)
+#if MILLRACE_IS_ARM(MILLRACE_ISA)
+#define MILLRACE_NEON 1
+#include <arm_neon.h>
 #endif
 
 #if defined(__AVX512F__) && defined(__AVX512BF16__) && defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
@@ -212,20 +227,28 @@ MILLRACE_INLINE Vec selectLess(Vec x, Vec y, Vec a, Vec b) { return selectMask(x
 MILLRACE_INLINE Vec max(Vec a, Vec b) { return selectMask(a > b, a, b); }
 MILLRACE_INLINE Vec min(Vec a, Vec b) { return selectMask(a < b, a, b); }
 MILLRACE_INLINE Vec abs(Vec a) { return asFloat(asInt(a) & set1Int(0x7fffffff)); }
+#if defined(MILLRACE_NEON)
+MILLRACE_INLINE Vec fma(Vec a, Vec b, Vec c) { return bitCast<Vec>(vfmaq_f32(bitCast<float32x4_t>(c), bitCast<float32x4_t>(a), bitCast<float32x4_t>(b))); }
+#else
 // Not fused: the baseline of a portable build may have no FMA. Still one fixed sequence, which is what reproducibility needs.
 MILLRACE_INLINE Vec fma(Vec a, Vec b, Vec c) { return a * b + c; }
+#endif
 MILLRACE_INLINE VecI loadHalves(const uint16_t* p) {
   typedef uint16_t Halves __attribute__((vector_size(8)));
   Halves halves;
   std::memcpy(&halves, p, sizeof(halves));
   return __builtin_convertvector(halves, VecI);
 }
+#if defined(MILLRACE_NEON)
+MILLRACE_INLINE Vec loadF16(const uint16_t* p) { return bitCast<Vec>(vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))); }
+#else
 // As f16ToF32, except that a NaN keeps its bits; infinity and NaN get f32's exponent by OR.
 MILLRACE_INLINE Vec loadF16(const uint16_t* p) {
   const VecI h = loadHalves(p), magnitude = (h & 0x7fff) << 13;
   const VecI special = (magnitude >= set1Int(0x7c00 << 13)) & 0x7f800000;
   return asFloat(((h & 0x8000) << 16) | asInt(asFloat(magnitude) * 0x1p112f) | special);
 }
+#endif
 MILLRACE_INLINE Vec loadBf16(const uint16_t* p) { return asFloat(loadHalves(p) << 16); }
 MILLRACE_INLINE void prefetch(const void* p) { __builtin_prefetch(p); }
 
@@ -304,6 +327,8 @@ MILLRACE_INLINE void storeF16(uint16_t* p, Vec v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 #elif defined(MILLRACE_AVX2)
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+#elif defined(MILLRACE_NEON)
+  vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(bitCast<float32x4_t>(v))));
 #else
   for (int i = 0; i < kLanes; i++) p[i] = f32ToF16(v[i]);
 #endif

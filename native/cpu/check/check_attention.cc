@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 
 #include "../thread_pool.h"
@@ -23,7 +24,38 @@ struct Case {
   }
 };
 
-double stored(float x, KvDtype dtype) { return dtype == KvDtype::f32 ? x : dtype == KvDtype::f16 ? f16Value(f16Bits(x)) : bf16Value(bf16Bits(x)); }
+// E4M3 nearest to a magnitude of 448 at most.
+float nearestE4m3(float x) {
+  const float magnitude = std::fabs(x);
+  int exponent;
+  std::frexp(magnitude, &exponent);
+  const float step = magnitude < 0x1p-6f ? 0x1p-9f : std::ldexp(1.0f, exponent - 4);
+  return std::copysign(std::nearbyint(magnitude / step) * step, x);
+}
+
+// A head of K or V as the cache keeps it, all in f32: src/backends/reference/kv-rounding.ts, written apart from the kernels' own.
+void storeHead(float* x, int n, KvDtype dtype) {
+  float low = 0, high = 0;
+  for (int i = 0; i < n; i++) low = std::fmax(low, -x[i]), high = std::fmax(high, x[i]);
+  const float largest = std::fmax(low, high);
+  const float int8Scale = bf16Value(bf16Bits(largest / 127.0f)), int4Scale = bf16Value(bf16Bits(high / 15.0f + low / 15.0f));
+  int exponent = 0;
+  const float fraction = std::frexp(largest, &exponent);  // in [0.5, 1): 448 is 0.875 * 2^9
+  const float fp8Scale = std::ldexp(1.0f, exponent - 9 + (fraction > 0.875f ? 1 : 0));
+  const float zero = int4Scale == 0 ? 0 : std::nearbyint(std::fmin(15.0f, low / int4Scale));
+  for (int i = 0; i < n; i++) {
+    if (dtype == KvDtype::f16) x[i] = f16Value(f16Bits(x[i]));
+    if (dtype == KvDtype::bf16) x[i] = bf16Value(bf16Bits(x[i]));
+    if (dtype == KvDtype::int8) x[i] = int8Scale == 0 ? 0 : int8Scale * std::fmax(-127.0f, std::fmin(127.0f, std::nearbyint(x[i] / int8Scale)));
+    if (dtype == KvDtype::fp8) x[i] = fp8Scale * nearestE4m3(x[i] / fp8Scale);
+    if (dtype == KvDtype::int4) x[i] = int4Scale == 0 ? 0 : int4Scale * (std::fmax(0.0f, std::fmin(15.0f, std::nearbyint(x[i] / int4Scale) + zero)) - zero);
+  }
+}
+
+std::vector<float> storedHeads(std::vector<float> x, int headDim, KvDtype dtype) {
+  for (size_t at = 0; at < x.size(); at += static_cast<size_t>(headDim)) storeHead(x.data() + at, headDim, dtype);
+  return x;
+}
 
 struct Sequence {
   int length;
@@ -90,6 +122,7 @@ class Bench {
   void againstScalar() {
     double worst = 0;
     for (const Sequence& s : sequences_) {
+      const std::vector<float> k = storedHeads(s.k, c_.headDim, c_.dtype), v = storedHeads(s.v, c_.headDim, c_.dtype);
       for (int t = 0; t < s.length; t += s.length > 40 ? 37 : 1) {
         for (int h = 0; h < numHeads_; h++) {
           const int kv = h / c_.groupSize;
@@ -98,7 +131,7 @@ class Bench {
           double largest = c_.sinks ? sinks_[h] : -1e30, sum = 0;
           for (int j = begin; j <= t; j++) {
             double dot = 0;
-            for (int d = 0; d < c_.headDim; d++) dot += s.q[t * qWidth_ + h * c_.headDim + d] * stored(s.k[j * kvWidth_ + kv * c_.headDim + d], c_.dtype);
+            for (int d = 0; d < c_.headDim; d++) dot += double{s.q[t * qWidth_ + h * c_.headDim + d]} * k[j * kvWidth_ + kv * c_.headDim + d];
             dot *= 0.125;
             if (c_.softCap != 0) dot = c_.softCap * std::tanh(dot / c_.softCap);
             scores.push_back(dot);
@@ -108,7 +141,7 @@ class Bench {
           for (int j = begin; j <= t; j++) {
             const double p = std::exp(scores[j - begin] - largest);
             sum += p;
-            for (int d = 0; d < c_.headDim; d++) out[d] += p * stored(s.v[j * kvWidth_ + kv * c_.headDim + d], c_.dtype);
+            for (int d = 0; d < c_.headDim; d++) out[d] += p * v[j * kvWidth_ + kv * c_.headDim + d];
           }
           for (int d = 0; d < c_.headDim; d++) {
             const double error = std::fabs(out[d] / sum - s.out[t * qWidth_ + h * c_.headDim + d]);
@@ -207,8 +240,12 @@ void checkAttention(const KernelTable& table) {
       {KvDtype::bf16, 64, 1, 8, 256, 100, 50, false, {530, 20}},   {KvDtype::f32, 16, 2, 2, 17, 33, 0, true, {550, 12}},
       {KvDtype::f16, 16, 1, 3, 64, 256, 30, true, {800}},          {KvDtype::bf16, 128, 1, 70, 32, 0, 0, false, {260, 5}},
       {KvDtype::f32, 4, 1, 1, 2, 0, 0, false, {30}},               {KvDtype::f16, 256, 1, 2, 1, 5, 0, true, {300}},
+      {KvDtype::int8, 16, 2, 7, 64, 0, 0, false, {270, 30}},       {KvDtype::int8, 1, 1, 3, 21, 0, 0, true, {25, 3}},
+      {KvDtype::fp8, 32, 2, 4, 128, 100, 0, false, {300, 5}},      {KvDtype::fp8, 4, 3, 1, 6, 0, 30, false, {40, 2}},
+      {KvDtype::int4, 16, 2, 7, 64, 0, 0, false, {270, 30}},       {KvDtype::int4, 2, 3, 1, 9, 7, 0, true, {40, 1}},
   };
-  for (const Case& c : cases) Bench(table, c).check(one, two);
+  for (const Case& c : cases)
+    if (std::getenv("QUICK") == nullptr || c.lengths[0] <= 40) Bench(table, c).check(one, two);
 }
 
 void checkRope(const KernelTable& table) {

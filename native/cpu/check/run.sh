@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds and runs the kernel check: run.sh [check|bench] [portable|avx2|avxvnni|avx512|neon|neon_dotprod ...]; without instruction sets, all of this machine's
 # processor family. Needs g++ or clang++; CXX may be a cross compiler, and then RUN an emulator: CXX=aarch64-linux-gnu-g++ RUN="qemu-aarch64 -L /usr/aarch64-linux-gnu". CXXFLAGS come
-# after our own: CXXFLAGS="-O1 -g -fsanitize=address,undefined".
+# after our own; QUICK=1 leaves out large shapes, for emulators: CXXFLAGS="-O1 -g -fsanitize=address,undefined".
 set -e
 cd "$(dirname "$0")/.."
 mode="${1:-check}"
