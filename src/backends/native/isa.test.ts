@@ -80,6 +80,17 @@ describe.skipIf(native === null)('the addon', () => {
   });
 });
 
+describe.skipIf(native === null || process.arch !== 'x64' || spawnSync('qemu-x86_64', ['--version']).status !== 0)('in an emulator', () => {
+  test.each([
+    ['Nehalem', 'portable'],
+    ['Haswell', 'avx2'],
+  ])('of %s, which has less than was compiled for, the binary loads and finds the class %s', { timeout: 120_000 }, (cpu, best) => {
+    const script = `console.log(require(${JSON.stringify(native?.path)}).cpuFeatures().best)`;
+    const { stdout, signal } = spawnSync('qemu-x86_64', ['-cpu', cpu, process.execPath, '-e', script], { encoding: 'utf8' });
+    expect([stdout.trim(), signal]).toEqual([best, null]);
+  });
+});
+
 /** Registers that only AVX-512 has; registers and instructions that only AVX has. */
 const patterns = { avx512: /%(?:zmm\d|[xy]mm(?:1[6-9]|2\d|3[01])|k[0-7])\b/, avx: /%[yz]mm\d|^\s*v[a-z]/ };
 
