@@ -1,9 +1,11 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { buildAddon } from './build-addon.ts';
 import { bestIsaOf, checkIsaRuns, detectFeatures, featuresFromMacros, type Isa, isasOf, requestedIsa } from './isa.ts';
 import type { NativeAddon } from './load-addon.ts';
+import { isaFlags, packageRoot } from './sources.ts';
 
 const avx2 = ['avx2', 'fma', 'f16c', 'bmi2'];
 const avx512 = [...avx2, 'avx512f', 'avx512bw', 'avx512vl', 'avx512dq', 'avx512_vnni', 'avx512_bf16', 'avx512vbmi'];
@@ -88,6 +90,33 @@ describe.skipIf(native === null || process.arch !== 'x64' || spawnSync('qemu-x86
     const script = `console.log(require(${JSON.stringify(native?.path)}).cpuFeatures().best)`;
     const { stdout, signal } = spawnSync('qemu-x86_64', ['-cpu', cpu, process.execPath, '-e', script], { encoding: 'utf8' });
     expect([stdout.trim(), signal]).toEqual([best, null]);
+  });
+});
+
+const armCompiler = 'aarch64-linux-gnu-g++';
+describe.skipIf(spawnSync(armCompiler, ['--version']).status !== 0)('a compiler for Armv8', () => {
+  test('takes the sources whose code is its own, and finds dot products in them', { timeout: 120_000 }, () => {
+    const compile = (isa: Isa, source: string) =>
+      execFileSync(
+        armCompiler,
+        [
+          ...isaFlags[isa],
+          `-DMILLRACE_ISA=${isa}`,
+          `-DMILLRACE_VARIANTS=X(${isa})`,
+          '-std=c++17',
+          '-O1',
+          '-S',
+          join(packageRoot(), 'native', source),
+          '-o',
+          '-',
+        ],
+        { encoding: 'utf8', maxBuffer: 2 ** 28 },
+      );
+    for (const isa of ['neon', 'neon_dotprod'] as const) {
+      compile(isa, 'cpu/cpu_features.cc');
+      for (const source of ['cpu/linear_q4_0.cc', 'cpu/linear_q8_0.cc'])
+        expect(/\bsdot\b/.test(compile(isa, source)), `${isa} ${source}`).toBe(isa === 'neon_dotprod');
+    }
   });
 });
 
