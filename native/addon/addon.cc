@@ -13,7 +13,7 @@ NAPI_MODULE_INIT() {
       MILLRACE_EXPORT(plantOrderFault), MILLRACE_EXPORT(closeHandle), MILLRACE_EXPORT(mapFile),      MILLRACE_EXPORT(packWeight),
       MILLRACE_EXPORT(createProgram), MILLRACE_EXPORT(createCache),  MILLRACE_EXPORT(forward),      MILLRACE_EXPORT(sample),
       MILLRACE_EXPORT(blockBytes),    MILLRACE_EXPORT(readBlocks),   MILLRACE_EXPORT(writeBlocks),
-      MILLRACE_EXPORT(describePlan),
+      MILLRACE_EXPORT(describePlan),  MILLRACE_EXPORT(takeProfile),
 #undef MILLRACE_EXPORT
   };
   if (napi_define_properties(env, exports, sizeof properties / sizeof *properties, properties) != napi_ok) return nullptr;

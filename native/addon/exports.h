@@ -44,6 +44,7 @@ napi_value mapFile(napi_env, napi_callback_info);
 napi_value packWeight(napi_env, napi_callback_info);
 napi_value createProgram(napi_env, napi_callback_info);
 napi_value createCache(napi_env, napi_callback_info);
+napi_value takeProfile(napi_env, napi_callback_info);
 // block_exports.cc
 napi_value blockBytes(napi_env, napi_callback_info);
 napi_value readBlocks(napi_env, napi_callback_info);

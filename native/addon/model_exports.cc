@@ -92,6 +92,16 @@ napi_value createProgram(napi_env env, napi_callback_info info) {
   });
 }
 
+// (program) -> [numNodes, 3]: calls, nanoseconds, nanoseconds waited, since it was last asked for; the first call starts counting
+napi_value takeProfile(napi_env env, napi_callback_info info) {
+  return guarded(env, info, 1, [](napi_env env, napi_value* arguments) {
+    Profile& profile = readHandle<backend::Program>(env, arguments[0])->profile();
+    std::vector<double> times(profile.numNodes() * 3);
+    profile.take(times.data());
+    return makeTypedArray(env, napi_float64_array, times.data(), times.size(), sizeof(double));
+  });
+}
+
 // (device, groups [numGroups, 5]: numLayers, numKvHeads, headDim, numBlocks, isLatent; blockSize; dtype) -> { cache, sizeBytes }
 napi_value createCache(napi_env env, napi_callback_info info) {
   return guarded(env, info, 4, [](napi_env env, napi_value* arguments) {

@@ -12,7 +12,7 @@ constexpr int32_t kMaxRows = 1 << 24;
 
 }  // namespace
 
-ProgramShape::ProgramShape(Plan plan, int32_t maxTokens, int32_t maxLogitRows) : plan_(std::move(plan)), maxTokens_(maxTokens), maxLogitRows_(maxLogitRows) {
+ProgramShape::ProgramShape(Plan plan, int32_t maxTokens, int32_t maxLogitRows) : plan_(std::move(plan)), maxTokens_(maxTokens), maxLogitRows_(maxLogitRows), profile_(new Profile(plan_.nodes.size())) {
   require(maxTokens > 0 && maxTokens <= kMaxRows && maxLogitRows > 0 && maxLogitRows <= kMaxRows, "CONFIG_INVALID",
           "maxTokens and maxLogitRows must be from 1 to 16777216.");
   for (const PlanNode& node : plan_.nodes) {

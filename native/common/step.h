@@ -10,6 +10,7 @@
 
 #include "error.h"
 #include "plan.h"
+#include "profile.h"
 
 namespace millrace {
 
@@ -44,6 +45,8 @@ class ProgramShape {
   int32_t output(int32_t index) const;
   // Also when it is not `numRows` rows of logits.
   int32_t logitsOutput(int32_t index, int32_t numRows) const;
+  // Of a device that counts.
+  Profile& profile() const { return *profile_; }
 
  protected:
   // Throws CONFIG_INVALID.
@@ -68,6 +71,7 @@ class ProgramShape {
 
  private:
   int32_t vocabSize_ = 0;
+  std::unique_ptr<Profile> profile_;
 };
 
 // What a plan would run as.

@@ -1,6 +1,7 @@
 #include "executor.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "../common/error.h"
@@ -163,6 +164,7 @@ class EntryRun {
     args.scratch = program_.linearScratch();
     args.counters = &c_.counters;
     args.plantedOrderFault = c_.plantedOrderFault;
+    args.next = program_.nextLinear(node);
     if (node.op == Op::linear) c_.kernels.linear(args, c_.pool);
     else c_.kernels.headLinear(args, node.intAttr(0), c_.pool);
   }
@@ -332,6 +334,14 @@ class EntryRun {
   }
 
  public:
+  void runTimed(const PlanNode& node, Profile& profile) {
+    const auto start = std::chrono::steady_clock::now();
+    const int64_t waited = c_.pool.waitNanoseconds();
+    run(node);
+    const auto elapsed = std::chrono::steady_clock::now() - start;
+    profile.add(static_cast<size_t>(&node - plan_.nodes.data()), std::chrono::duration_cast<std::chrono::nanoseconds>(elapsed).count(), c_.pool.waitNanoseconds() - waited);
+  }
+
   bool isIdle(const PlanNode& node) const {
     const bool perLogit = node.op == Op::selectRows || input(node).perLogit;
     return (perLogit ? b_.numLogitRows : b_.numTokens) == 0;
@@ -360,9 +370,12 @@ void runEntry(const std::vector<StepEntry>& entries, size_t index, const Executi
   } else {
     run.bringEmbeddings(ConstRows{entry.hostEmbeddings.data, plan.values[plan.inputValue].width});
   }
+  Profile& profile = entry.program->profile();
   for (const PlanNode& node : plan.nodes) {
     if (context.stopping.load(std::memory_order_relaxed)) throw Error("ENGINE_CLOSED", "The backend was closed during the step.");
-    if (!run.isIdle(node)) run.run(node);
+    if (run.isIdle(node)) continue;
+    if (profile.isOn()) run.runTimed(node, profile);
+    else run.run(node);
   }
 }
 

@@ -21,10 +21,20 @@ class ThreadPool {
   virtual int numThreads() const = 0;
   // Runs tile(context, i, worker) for all i in [0, numTiles), worker in [0, numThreads()); returns when all are done.
   virtual void run(int64_t numTiles, Tile tile, void* context) = 0;
+  // The same, with a run of consecutive tiles for each thread to begin with: for tiles that lie behind each other in memory and are read once.
+  virtual void runInShares(int64_t numTiles, Tile tile, void* context) { run(numTiles, tile, context); }
+  // How long the thread that calls has waited for others, since ever.
+  virtual int64_t waitNanoseconds() const { return 0; }
+  // What the next job in shares reads: numTiles tiles of tileBytes from data on. Threads that wait may fetch it. Data may be null.
+  virtual void willRead(const uint8_t* /* data */, int64_t /* numTiles */, int64_t /* tileBytes */) {}
 
   template <class F>
   void parallel(int64_t numTiles, F&& f) {
     run(numTiles, [](void* c, int64_t i, int w) { (*static_cast<F*>(c))(i, w); }, &f);
+  }
+  template <class F>
+  void parallelInShares(int64_t numTiles, F&& f) {
+    runInShares(numTiles, [](void* c, int64_t i, int w) { (*static_cast<F*>(c))(i, w); }, &f);
   }
 };
 
@@ -55,6 +65,7 @@ struct LinearArgs {
   uint8_t* scratch;   // linearScratchBytes(maxRows, k) bytes, 64-byte aligned: rounded or quantised x
   Counters* counters;
   bool plantedOrderFault;  // tests only: adds segments backwards in the > 64 rows class, which the contract forbids
+  const PackedMatrix* next = nullptr;  // the weights of the next linear, or null
 };
 
 // Rows of a matrix as a file has them, row by row.

@@ -141,12 +141,15 @@ void runPieces(WeightFormat format, const Choice& choice, TileJob job, float* su
 
 namespace {
 
+// The tiles of a matrix are one stream, and each thread's share of them a stream of its own. Meanwhile the next matrix may be fetched.
 void runFewRows(const Call& call, ThreadPool& pool) {
-  const int64_t run = larger<int64_t>(1, smaller<int64_t>(16, call.numTiles / (pool.numThreads() * 8)));
-  pool.parallel(ceilDiv(call.numTiles, run), [&](int64_t item, int) {
+  if (call.args.next != nullptr) {
+    const PackedMatrix& next = *call.args.next;
+    pool.willRead(next.data, ceilDiv(next.n, kTileOutputs), tileBytes(next.format, next.k));
+  }
+  pool.parallelInShares(call.numTiles, [&](int64_t tile, int) {
     alignas(64) float sums[kFewRows * kTileOutputs];
-    for (int64_t tile = item * run; tile < smaller(call.numTiles, (item + 1) * run); tile++)
-      for (int64_t turn = 0; turn < call.numSegments; turn++) runPieces(call.args.weight->format, call.choice, call.job(tile, turn, 0, call.args.rows), sums);
+    for (int64_t turn = 0; turn < call.numSegments; turn++) runPieces(call.args.weight->format, call.choice, call.job(tile, turn, 0, call.args.rows), sums);
   });
 }
 

@@ -206,6 +206,13 @@ struct Fetch {
     for (int i = 0; i < lines; i++) prefetch(at + i * 64);
     at += lines * 64;
   }
+  // What a group holds beside its levels, where a block fetches all that it reads: or it falls behind what is read.
+  MILLRACE_INLINE void scales() {
+    if (lines < kStepBytes / 64) return;
+    prefetch(at);
+    prefetch(at + 64);
+    at += kTileOutputs * 2;
+  }
 };
 
 // What many rows need next, for a kernel on int8 x whose block of MR rows begins at `row`. In one go before the block: between products it would cost more.

@@ -69,6 +69,7 @@ struct NibbleTile {
         MILLRACE_UNROLL
         for (int j = 0; j < NR; j++) sums[m][j] = startSum(job.x.corrections[firstGroup + m * job.x.groups + g]);
       }
+      fetch.scales();
       const uint8_t* w = group + kTileOutputs * 2 + column * 4;
       for (int k = 0; k < 16; k += 4, w += kStepBytes) {
         fetch.step();

@@ -37,6 +37,7 @@ struct Int8Tile {
         for (int j = 0; j < NR; j++) sums[m][j] = startSum(job.x.corrections[firstGroup + m * job.x.groups + g]);
       }
       if (fetch.lines > 0) {
+        fetch.scales();
         for (int k = 0; k < kQ8Group; k += 4) fetch.step();
       }
       dotSteps<MR, 8>(sums, group + kTileOutputs * 2 + column * 4, x, job.x.stride);

@@ -18,6 +18,20 @@ Program::Program(Plan plan, std::vector<std::shared_ptr<Weight>> weights, const 
   arena_ = Memory(static_cast<size_t>(millrace::arenaBytes(plan_, maxTokens, maxLogitRows)), "activations");
   tokenIds_ = Memory(static_cast<size_t>(maxTokens) * sizeof(int32_t), "token ids");
   allocateScratch(numThreads);
+  orderLinears();
+}
+
+void Program::orderLinears() {
+  nextLinear_.assign(plan_.nodes.size(), nullptr);
+  const PackedMatrix* next = nullptr;
+  for (int round = 0; round < 2; round++) {  // what comes after the last linear is only known once the first was met
+    for (size_t i = plan_.nodes.size(); i-- > 0;) {
+      nextLinear_[i] = next;
+      const PlanNode& node = plan_.nodes[i];
+      if (node.op == Op::headLinear || node.op == Op::expertLinear) next = nullptr;
+      else if (node.op == Op::linear && weight(node.weights[0])->hasMatrix()) next = &weight(node.weights[0])->matrix();
+    }
+  }
 }
 
 void Program::checkSupport() const {

@@ -30,15 +30,20 @@ class Program final : public ProgramShape {
   uint8_t* expertTileScratch() const { return expertTileScratch_.data(); }
   uint8_t* attentionScratch() const { return attentionScratch_.data(); }
 
+  // The matrix of the linear that comes after this node, of the first one after the last; null where what is read next hangs on the step.
+  const PackedMatrix* nextLinear(const PlanNode& node) const { return nextLinear_[static_cast<size_t>(&node - plan_.nodes.data())]; }
+
   // Name of the kernel that runs each node.
   std::vector<std::string> kernelNames() const;
 
  private:
   void checkSupport() const;
   void allocateScratch(int numThreads);
+  void orderLinears();
 
   std::vector<std::shared_ptr<Weight>> weights_;
   const KernelTable& kernels_;
+  std::vector<const PackedMatrix*> nextLinear_;  // of each node
   Memory arena_, tokenIds_, linearScratch_, attentionScratch_, expertTileScratch_;
 };
 

@@ -24,6 +24,7 @@ class Weight {
 
   const PlanWeight& shape() const { return shape_; }
   const PackedMatrix& matrix() const { return matrices_[0]; }                                  // rank 2
+  bool hasMatrix() const { return !matrices_.empty(); }
   const PackedMatrix* matrices() const { return matrices_.data(); }                           // rank 3: shape().count of them
   const float* vector() const { return reinterpret_cast<const float*>(memory_.data()); }  // rank 1
   // Where matrices stay in files: runsPerMatrix() runs of rows for each; else null.

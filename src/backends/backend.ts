@@ -56,7 +56,19 @@ export interface Program {
   readonly weightBytes: number;
   /** Bytes of the activation arena. */
   readonly arenaBytes: number;
+  /** Time of each node of the plan since this was last called; the first call starts the counting. Only of backends that count. */
+  profile?(): readonly NodeTime[];
   close(): void;
+}
+
+/** What a node of a plan took in the steps counted, on the clock of the wall. */
+export interface NodeTime {
+  readonly node: string;
+  readonly op: string;
+  readonly calls: number;
+  readonly microseconds: number;
+  /** Part of it in which the first thread had nothing left to do and others had. */
+  readonly waitMicroseconds: number;
 }
 
 /** What is known of a program before it has weights. */

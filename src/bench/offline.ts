@@ -5,6 +5,7 @@
 import type { Clock } from '../base/clock.ts';
 import { realClock } from '../base/clock.ts';
 import type { Engine } from '../engine/engine.ts';
+import type { ProfileReading } from './profile.ts';
 import { randomPrompts, seededRandom } from './random-prompts.ts';
 import { percentile, type Spread, spread } from './statistics.ts';
 
@@ -48,6 +49,9 @@ export interface OfflineHooks {
   /** Runs done and in all, for a progress bar. */
   onProgress?(done: number, total: number): void;
   readonly clock?: Clock;
+  /** What has run since it was last called; decode is read from the first token of the last row on. */
+  profile?(): ProfileReading;
+  onProfile?(job: Pick<OfflineResult, 'phase' | 'batchSize' | 'inputLen'>, readings: readonly ProfileReading[]): void;
 }
 
 /** When each token of each row arrived, and the host time of the steps seen meanwhile. */
@@ -81,15 +85,20 @@ export async function benchOffline(engine: Engine, options: OfflineOptions, hook
   for (const { warmup, repetitions, ...job } of jobs) {
     const rates: number[] = [];
     const hostMs: number[] = [];
+    const readings: ProfileReading[] = [];
     for (let i = 0; i < warmup + repetitions; i++) {
       const prompts = randomPrompts(job.batchSize, job.inputLen, engine.model.vocabSize, random);
-      const run = await runOnce(engine, prompts, job.outputLen, clock);
+      hooks.profile?.();
+      const run = await runOnce(engine, prompts, job.outputLen, clock, () => job.phase === 'decode' && hooks.profile?.());
+      const reading = hooks.profile?.();
       hooks.onProgress?.(++done, total);
       if (i < warmup) continue;
       const rate = job.phase === 'prefill' ? prefillRate(run, job.inputLen) : decodeRate(run.arrivalsMs);
       if (rate !== null) rates.push(rate);
       hostMs.push(...run.hostMs);
+      if (reading !== undefined) readings.push(reading);
     }
+    if (readings.length > 0) hooks.onProfile?.(job, readings);
     const hostMsPerStep = hostMs.length === 0 ? null : { median: percentile(hostMs, 50), p99: percentile(hostMs, 99) };
     results.push({ ...job, tokensPerSecond: spread(rates), hostMsPerStep });
   }
@@ -99,7 +108,8 @@ export async function benchOffline(engine: Engine, options: OfflineOptions, hook
 }
 
 /** Starts one request a prompt at the same time and notes each token's arrival. */
-async function runOnce(engine: Engine, prompts: readonly Int32Array[], outputLen: number, clock: Clock): Promise<Run> {
+async function runOnce(engine: Engine, prompts: readonly Int32Array[], outputLen: number, clock: Clock, onAllDecoding: () => unknown): Promise<Run> {
+  let numDecoding = 0;
   const startMs = clock.nowMs();
   const hostMs: number[] = [];
   let lastStep = engine.stats().numSteps;
@@ -108,6 +118,7 @@ async function runOnce(engine: Engine, prompts: readonly Int32Array[], outputLen
     const arrivals: number[] = [];
     for await (const delta of stream) {
       const now = clock.nowMs();
+      if (arrivals.length === 0 && ++numDecoding === prompts.length) onAllDecoding();
       for (let i = 0; i < delta.tokenIds.length; i++) arrivals.push(now);
       const stats = engine.stats();
       if (stats.numSteps !== lastStep) {

@@ -1,5 +1,6 @@
 /** What a command touches outside itself. Tests hand in streams and engines of their own. */
 import type { Readable, Writable } from 'node:stream';
+import type { NodeTime } from '../backends/backend.ts';
 import type { LoadOptions } from '../engine/config.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { ModelDescription } from '../engine/inspect.ts';
@@ -13,6 +14,8 @@ export type InputStream = Readable & { readonly isTTY?: boolean };
 /** An engine that can say what it is made of. */
 export interface CliEngine extends Engine {
   describe(): EngineDescription;
+  readonly totals?: { readonly numSteps: number; readonly totalForwardMs: number; readonly totalSampleMs: number; readonly totalHostMs: number };
+  profile?(): readonly NodeTime[] | null;
 }
 
 /** What `serve` needs of a server. */

@@ -1,6 +1,6 @@
 /** The real engine: everything that `load.ts` composed, behind the `Engine` interface. Any number of them can live in one process (S6). */
 import { randomInt, randomUUID } from 'node:crypto';
-import type { Backend, BackendInfo, Cache, KernelChoice, Program } from '../backends/backend.ts';
+import type { Backend, BackendInfo, Cache, KernelChoice, NodeTime, Program } from '../backends/backend.ts';
 import { type Clock, realClock } from '../base/clock.ts';
 import { MillraceError, toMillraceError } from '../base/errors.ts';
 import type { ChatMessage, ChatTemplateOptions } from '../chat/messages.ts';
@@ -286,6 +286,11 @@ export class LoadedEngine implements Engine {
       backend: backend.info,
       memory: { weightBytes: program.weightBytes, arenaBytes: program.arenaBytes, cacheBytes: cache.sizeBytes },
     };
+  }
+
+  /** See `Program.profile`; null where the backend does not count. */
+  profile(): readonly NodeTime[] | null {
+    return this.#parts.program.profile?.() ?? null;
   }
 
   close(): Promise<void> {

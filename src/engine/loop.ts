@@ -184,6 +184,7 @@ export class EngineLoop {
     counters.numSteps++;
     counters.stepTokens.add(batch.totalTokens);
     counters.totalForwardMs += outcome.forwardMs + outcome.sampleMs;
+    counters.totalSampleMs += outcome.sampleMs;
     counters.lastStepHostMs = flight.fillMs + (clock.nowMs() - doneMs);
     counters.totalHostMs += counters.lastStepHostMs;
   }

@@ -33,6 +33,8 @@ export class EngineCounters {
   totalHostMs = 0;
   /** Time inside the backend, all steps together. */
   totalForwardMs = 0;
+  /** Part of it. */
+  totalSampleMs = 0;
   /** When a step last finished or the engine was last idle. */
   lastProgressMs = 0;
   /** The engine is closed, or its loop has ended by a fault of ours: nothing will ever progress. */

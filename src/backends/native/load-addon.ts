@@ -110,6 +110,8 @@ export interface NativeAddon {
     maxTokens: number,
     maxLogitRows: number,
   ): { program: ProgramHandle; arenaBytes: number; kernels: string[] };
+  /** `[nodes, 3]`: calls, nanoseconds, nanoseconds waited, since it was last asked for; the first call starts counting. */
+  takeProfile(program: ProgramHandle): Float64Array;
   /** As `createProgram` would say, without weights. */
   describePlan(device: DeviceHandle, plan: Int32Array, maxTokens: number, maxLogitRows: number): { arenaBytes: number; kernels: string[] };
   createCache(device: DeviceHandle, groups: Int32Array, blockSize: number, dtype: number): { cache: CacheHandle; sizeBytes: number };

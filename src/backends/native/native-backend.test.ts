@@ -69,6 +69,34 @@ describe.skipIf(best === undefined)('instruction-set classes', () => {
   });
 });
 
+test.skipIf(best === undefined)(
+  'a program tells the time of each node that ran since it was last asked, and counts only once it was asked',
+  async () => {
+    const plan = decoderPlan();
+    const rows = new TestRows(plan.cacheGroups);
+    const backend = await createNativeBackend({ numThreads: 2 });
+    const program = await backend.compile(plan, randomSource(plan), { maxTokens: 64, maxLogitRows: 8 });
+    const cache = await backend.createCache(rows.spec);
+    const step = async (tokenIds: number[]) =>
+      (await backend.execute({ entries: [{ program, cache, batch: rows.batch([{ row: 0, tokenIds }]) }], sampling: greedy(1) })).forwardMs;
+    try {
+      await step([5, 9]);
+      const calls = () => program.profile().map((each) => each.calls);
+      expect(new Set(calls())).toEqual(new Set([0]));
+      const forwardMs = (await step([2])) + (await step([60]));
+      const times = program.profile();
+      expect(times.map(({ node, op }) => [node, op])).toEqual(plan.nodes.map(({ name, op }) => [name, op]));
+      expect(times.every((each) => each.calls === 2 && each.microseconds > 0 && each.waitMicroseconds <= each.microseconds)).toBe(true);
+      expect(times.reduce((sum, each) => sum + each.microseconds, 0)).toBeLessThanOrEqual(forwardMs * 1000);
+      expect(new Set(calls())).toEqual(new Set([0]));
+    } finally {
+      program.close();
+      cache.close();
+      await backend.close();
+    }
+  },
+);
+
 /** A checkpoint in one file, tensors one after the other at offsets that nothing aligns. */
 function fileSource(path: string, tensors: { name: string; format: WeightFormat; shape: number[]; extra?: Partial<StoredTensor> }[]): WeightSource {
   const chunks: Uint8Array[] = [new Uint8Array(3)];

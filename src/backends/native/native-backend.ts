@@ -17,6 +17,7 @@ import type {
   CompileOptions,
   HostStage,
   KernelChoice,
+  NodeTime,
   Program,
   ProgramDescription,
   ProgramLimits,
@@ -139,7 +140,8 @@ export class NativeBackend implements Backend {
       bound = await this.#weights.bind(plan, weights, options.onProgress);
       const words = encodePlan(plan, planMemory(plan, options));
       const created = this.#addon.createProgram(this.#device, words, bound.handles, options.maxTokens, options.maxLogitRows);
-      return new NativeProgram(plan, created, bound, () => this.#addon.closeHandle(created.program));
+      const calls = { close: () => this.#addon.closeHandle(created.program), takeProfile: () => this.#addon.takeProfile(created.program) };
+      return new NativeProgram(plan, created, bound, calls);
     } catch (thrown) {
       bound?.release();
       throw nativeError(thrown, plan);
@@ -325,13 +327,14 @@ export class NativeProgram implements Program {
   readonly arenaBytes: number;
   readonly handle: ProgramHandle;
   readonly #weights: BoundWeights;
+  readonly #takeProfile: () => Float64Array;
   #close: (() => void) | null;
 
   constructor(
     plan: Plan,
     created: { program: ProgramHandle; arenaBytes: number; kernels: readonly string[] },
     weights: BoundWeights,
-    close: () => void,
+    { close, takeProfile }: { close(): void; takeProfile(): Float64Array },
   ) {
     this.plan = plan;
     this.kernels = plan.nodes.map((node, i) => ({ node: node.name, op: node.op, kernel: created.kernels[i] }));
@@ -339,7 +342,19 @@ export class NativeProgram implements Program {
     this.arenaBytes = created.arenaBytes;
     this.handle = created.program;
     this.#weights = weights;
+    this.#takeProfile = takeProfile;
     this.#close = close;
+  }
+
+  profile(): readonly NodeTime[] {
+    const times = this.#takeProfile();
+    return this.plan.nodes.map(({ name, op }, i) => ({
+      node: name,
+      op,
+      calls: times[3 * i],
+      microseconds: times[3 * i + 1] / 1000,
+      waitMicroseconds: times[3 * i + 2] / 1000,
+    }));
   }
 
   close(): void {

@@ -13,6 +13,7 @@ import type { CliContext } from '../context.ts';
 import { addEngineFlags, loadWithProgress } from '../engine-flags.ts';
 import { addFlags, type FlagDeclaration } from '../flags.ts';
 import { Interrupted } from '../interrupted.ts';
+import { type OfflineProfile, offlineProfileText, profileHooks } from '../offline-profile.ts';
 import { Progress } from '../progress.ts';
 import { benchCompareCommand } from './bench-compare.ts';
 import { atLeast, withDefaults } from './bench-flags.ts';
@@ -145,7 +146,8 @@ export function benchCommand(context: CliContext): Command {
   const offline = new Command('offline')
     .description('prefill and decode tokens/s of a model in this process')
     .argument('[model]', 'folder, GGUF file or hub name (org/name); the default model when absent')
-    .option('--json', 'print the report as JSON');
+    .option('--json', 'print the report as JSON')
+    .option('--profile', 'also where the time of a step goes, node by node');
   // The model's own --seed would clash with the seed of the prompts; the engine's flags come second and leave taken names alone.
   addEngineFlags(addFlags(offline, offlineFlags));
   offline.action((model: string | undefined) => runOffline(context, offline, model));
@@ -175,13 +177,18 @@ async function runOffline(context: CliContext, command: Command, model: string |
   const options = withDefaults(command, offlineFlags) as unknown as OfflineOptions;
   atLeast(1, { 'input-len': options.inputLen, 'decode-input-len': options.decodeInputLen, 'output-len': options.outputLen });
   atLeast(1, { repetitions: options.repetitions, 'batch-size': Math.min(...options.batchSizes, ...options.prefillBatchSizes) });
-  const json = command.opts<{ json?: boolean }>().json === true;
+  const { json = false, profile = false } = command.opts<{ json?: boolean; profile?: boolean }>();
   const { engine } = await loadWithProgress(context, command, model, { quiet: json });
   const progress = new Progress(context.stderr, { quiet: json });
   try {
-    const report = await benchOffline(engine, options, { onProgress: (done, total) => progress.update('measuring', done, total) });
+    const profiles: OfflineProfile[] = [];
+    const measured = await benchOffline(engine, options, {
+      onProgress: (done, total) => progress.update('measuring', done, total),
+      ...(profile ? profileHooks(engine, profiles) : {}),
+    });
     progress.stop();
-    context.stdout.write(`${json ? JSON.stringify(report, null, 2) : offlineText(report)}\n`);
+    const report = { ...measured, ...(profile ? { profiles } : {}) };
+    context.stdout.write(`${json ? JSON.stringify(report, null, 2) : [offlineText(report), ...profiles.map(offlineProfileText)].join('\n\n')}\n`);
   } finally {
     progress.stop();
     await engine.close();
