@@ -2,6 +2,7 @@
 // file and DNS work of the host is not held up, and never the JavaScript thread.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -35,6 +36,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
   struct Job;
   explicit Worker(napi_env env) : env_(env) {}
   void run();
+  void awaitJob();
   void execute(Job& job);
   void finish(Job* job);  // towards JavaScript
   static void settle(napi_env env, napi_value callback, void* context, void* data);
@@ -49,6 +51,7 @@ class Worker : public std::enable_shared_from_this<Worker> {
   std::condition_variable wake_;
   std::deque<Job*> queue_;
   bool stopping_ = false;
+  std::atomic<int> numQueued_{0};  // what awaitJob looks at without the mutex
   std::thread thread_;
 };
 

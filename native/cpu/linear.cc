@@ -4,7 +4,8 @@
 // added into y in order, the bias last. So an output is the same function of its row at every row count, tile shape and thread count.
 //
 // Work split:
-//   up to 64 rows   runs of tiles of 64 outputs; all rows meet a piece of a tile while the next one streams in: each weight byte leaves DRAM once
+//   up to 64 rows   each thread streams its own share of the tiles of 64 outputs, and who is done takes half of what another has left; all rows meet a piece
+//                   of a tile while the next one streams in: each weight byte leaves DRAM once. Threads that wait fetch the beginning of the next matrix
 //   more            blocks of rows by groups of tiles. By int8 a tile takes all its segments in pieces that stay in L1 while the rows stream past, what comes
 //                   next being fetched meanwhile; otherwise a segment of the rows (about kRowBlockBytes) stays in L2 while the group's tiles pass
 #include "linear.h"

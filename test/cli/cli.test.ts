@@ -277,6 +277,21 @@ test('bench kernels names ops and formats that there are', async () => {
   expect((await cli(['bench', 'kernels', '--regions', '0'])).stderr).toContain('at least 1');
 });
 
+test('bench offline --profile shows where the time of steps goes, and says so where a backend does not count', async () => {
+  const args = ['bench', 'offline', '/m', '--batch-size', '1', '--output-len', '4', '--repetitions', '1', '--profile'];
+  expect((await cli(args, { engine: fakeEngine() })).stderr).toContain('--backend cpu');
+  const totals = { numSteps: 0, totalForwardMs: 0, totalSampleMs: 0, totalHostMs: 0 };
+  const profile = () => {
+    totals.numSteps += 2;
+    totals.totalForwardMs += 3;
+    return [{ node: 'logits', op: 'linear', calls: 2, microseconds: 2000, waitMicroseconds: 0 }];
+  };
+  const { stdout, code } = await cli(args, { engine: Object.assign(fakeEngine({ tokenMs: 1 }), { totals, profile }) });
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/decode of 1, prompts of 32\nnode .*\nlogits \(linear\) +1 +1000\.0 /);
+  expect(stdout).toMatch(/whole step/);
+});
+
 test('bench offline prints rates of prefill and decode, and the same as JSON', async () => {
   const args = [
     'bench',

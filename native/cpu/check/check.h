@@ -11,6 +11,15 @@
 namespace millrace::cpu::check {
 
 void expect(bool good, const char* what, const std::string& where);
+// Allocations of all threads so far (operator new: what the kernels and the pool could reach).
+int64_t numAllocations();
+// Runs a kernel, which must not allocate.
+template <class F>
+void runKernel(const char* name, F&& kernel) {
+  const int64_t before = numAllocations();
+  kernel();
+  if (numAllocations() != before) expect(false, "allocates in a step", name);
+}
 void checkLinear(const KernelTable&);
 void checkAttention(const KernelTable&);
 void checkRope(const KernelTable&);

@@ -113,7 +113,7 @@ class Bench {
     AttentionArgs args{{q.data(), qWidth_}, {out.data(), qWidth_}, tokens, static_cast<int32_t>(sequences_.size()), numHeads_, 0.125f, c_.softCap, c_.window,
                        c_.sinks ? sinks_.data() : nullptr, nullptr, cache_, rowStart.data(), cacheIndex.data(), visibleEnd.data(), blockTable.data(), maxBlocks_,
                        nullptr, nullptr, scratch.data(), &counters};
-    table_.attention(args, pool);
+    runKernel("attention", [&] { table_.attention(args, pool); });
     std::vector<std::vector<float>> result;
     for (size_t i = 0; i < sequences_.size(); i++) result.emplace_back(out.begin() + rowStart[i] * qWidth_, out.begin() + rowStart[i + 1] * qWidth_);
     return result;
@@ -200,7 +200,7 @@ class Bench {
     AttentionArgs args{{s.q.data() + t * qWidth_, qWidth_}, {out.data(), qWidth_}, 1, 1, numHeads_, 0.125f, c_.softCap, c_.window,
                        c_.sinks ? sinks_.data() : nullptr, nullptr, cache_, rowStart.data(), cacheIndex.data(), visibleEnd.data(), table.data(), maxBlocks_,
                        ancestorStart.data(), slots.data(), scratch.data(), nullptr};
-    table_.attention(args, pool);
+    runKernel("attention", [&] { table_.attention(args, pool); });
     expect(std::memcmp(out.data(), s.out.data() + t * qWidth_, out.size() * 4) == 0, "attention drafts", c_.name(table_));
   }
 
@@ -259,7 +259,7 @@ void checkRope(const KernelTable& table) {
     for (int i = 0; i < rotaryDim / 2; i++) frequencies.push_back(static_cast<float>(std::pow(10000.0, -2.0 * i / rotaryDim)));
     for (int t = 0; t < tokens; t++) positions.push_back(t * t * 700), slots.push_back(tokens - 1 - t);
     const RopeArgs args{{x.data(), width}, {y.data(), width}, tokens, width, headDim, rotaryDim, interleaved, 1.25f, frequencies.data(), positions.data()};
-    table.rope(args, two);
+    runKernel("rope", [&] { table.rope(args, two); });
     double worst = 0;
     for (int t = 0; t < tokens; t++) {
       for (int h = 0; h < heads; h++) {
@@ -282,9 +282,9 @@ void checkRope(const KernelTable& table) {
     RopeArgs qArgs = args, kArgs = args;
     qArgs.y.data = q.data();
     kArgs.y.data = nullptr;
-    table.ropeKvWrite(qArgs, kArgs, {{nullptr, 0}, {x.data(), width}, tokens, slots.data(), cache}, two);
+    runKernel("ropeKvWrite", [&] { table.ropeKvWrite(qArgs, kArgs, {{nullptr, 0}, {x.data(), width}, tokens, slots.data(), cache}, two); });
     cache.data = plain.data();
-    table.kvWrite({{y.data(), width}, {x.data(), width}, tokens, slots.data(), cache}, two);
+    runKernel("kvWrite", [&] { table.kvWrite({{y.data(), width}, {x.data(), width}, tokens, slots.data(), cache}, two); });
     expect(q == y && std::memcmp(fused.data(), plain.data(), bytes) == 0, "ropeKvWrite equals its parts", table.isa);
   }
 }

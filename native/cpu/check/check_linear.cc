@@ -162,7 +162,7 @@ void runLinear(const KernelTable& table, const LinearArgs& base, const float* x,
   args.x.data = x;
   args.y.data = y;
   args.rows = rows;
-  table.linear(args, pool);
+  runKernel("linear", [&] { table.linear(args, pool); });
 }
 
 void checkCase(const KernelTable& table, WeightFormat format, Activation activation, const Shape& shape, ThreadPool& one, ThreadPool& two) {

@@ -1,9 +1,11 @@
 // Developer tool: checks the CPU kernels of all instruction sets against scalar f64 arithmetic, checks bit equality across row counts, chunkings and
 // thread counts, and measures speed beside the machine's measured peaks. Build and run: native/cpu/check/run.sh [check|bench] [isa...]
+#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <random>
 #include <string>
 #include <vector>
@@ -34,6 +36,9 @@ std::vector<const KernelTable*> tables(const std::vector<std::string>& wanted) {
   return chosen;
 }
 
+std::atomic<int64_t> allocations{0};
+int64_t numAllocations() { return allocations.load(); }
+
 int failures = 0;
 void expect(bool good, const char* what, const std::string& where) {
   if (good) return;
@@ -42,6 +47,14 @@ void expect(bool good, const char* what, const std::string& where) {
 }
 
 }  // namespace millrace::cpu::check
+
+void* operator new(size_t bytes) {
+  millrace::cpu::check::allocations++;
+  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 int main(int argc, char** argv) {
   using namespace millrace::cpu::check;
