@@ -8,6 +8,8 @@ NAPI_MODULE_INIT() {
 #define MILLRACE_EXPORT(name) {#name, nullptr, name, nullptr, nullptr, nullptr, napi_enumerable, nullptr}
 #ifndef MILLRACE_CUDA
       MILLRACE_EXPORT(cpuFeatures), MILLRACE_EXPORT(measureLimits), MILLRACE_EXPORT(pinThreads),
+#else
+      MILLRACE_EXPORT(recordSteps), MILLRACE_EXPORT(replayedSteps),
 #endif
       MILLRACE_EXPORT(createDevice), MILLRACE_EXPORT(readCounters), MILLRACE_EXPORT(resetCounters),
       MILLRACE_EXPORT(plantOrderFault), MILLRACE_EXPORT(closeHandle), MILLRACE_EXPORT(mapFile),      MILLRACE_EXPORT(packWeight),

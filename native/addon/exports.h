@@ -33,6 +33,9 @@ template <> struct HandleType<backend::Cache> {
 napi_value cpuFeatures(napi_env, napi_callback_info);
 napi_value measureLimits(napi_env, napi_callback_info);
 napi_value pinThreads(napi_env, napi_callback_info);
+// gpu_exports.cc: of the GPU addon alone
+napi_value recordSteps(napi_env, napi_callback_info);
+napi_value replayedSteps(napi_env, napi_callback_info);
 // device_exports.cc
 napi_value createDevice(napi_env, napi_callback_info);
 napi_value readCounters(napi_env, napi_callback_info);

@@ -1,6 +1,7 @@
 // The two crossings of a step: forward (with the sampling, unless the host wants a word in between) and sample.
 #include <algorithm>
 #include <chrono>
+#include <functional>
 
 #include "exports.h"
 
@@ -153,14 +154,28 @@ struct Sampled {
   double sampleMs = 0;
 };
 
-Sampled runSampling(backend::Device& device, const Sampling& sampling) {
+// What a device gives is there, or has been launched and is to be waited for.
+template <class T>
+std::function<T()> later(std::function<T()> pending) {
+  return pending;
+}
+template <class T>
+std::function<T()> later(T value) {
+  return [kept = std::make_shared<T>(std::move(value))] { return std::move(*kept); };
+}
+
+std::function<Sampled()> launchSampling(backend::Device& device, const Sampling& sampling) {
   const auto start = std::chrono::steady_clock::now();
   const Span<uint32_t>* masks = sampling.isMasked ? &sampling.masks : nullptr;
-  Sampled sampled;
-  sampled.rows = sampling.program != nullptr ? device.sample(*sampling.program, sampling.output, sampling.columns, masks)
-                                             : device.sample(sampling.logits.data, sampling.vocabSize, sampling.columns, masks);
-  sampled.sampleMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-  return sampled;
+  const std::function<SampledRows()> rows = sampling.program != nullptr
+                                                ? later(device.sample(*sampling.program, sampling.output, sampling.columns, masks))
+                                                : later(device.sample(sampling.logits.data, sampling.vocabSize, sampling.columns, masks));
+  const double launchMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  return [rows, launchMs] {
+    Sampled sampled{rows()};
+    sampled.sampleMs = sampled.rows.deviceMs < 0 ? launchMs : sampled.rows.deviceMs;
+    return sampled;
+  };
 }
 
 template <class T>
@@ -203,16 +218,20 @@ napi_value forward(napi_env env, napi_callback_info info) {
     Sampling sampling;
     if (samples) sampling = readSampling(env, given, kept);
     if (samples) require(!entries.empty() && sampling.columns.numRows <= entries.back().batch.numLogitRows, "BACKEND_STEP_FAILED", "There are more rows to sample than logit rows.");
-    return worker->submit(env, kept, [entries = std::move(entries), readOutputs = std::move(readOutputs), sampling, samples](backend::Device& device) -> Worker::Result {
-      const auto done = std::make_shared<ForwardResult>(device.forward(entries, readOutputs));
-      const auto sampled = samples ? std::make_shared<Sampled>(runSampling(device, sampling)) : nullptr;
-      return [done, sampled](napi_env env) {
-        napi_value result = makeObject(env), outputs = newArray(env);
-        for (uint32_t i = 0; i < done->outputs.size(); i++) check(env, napi_set_element(env, outputs, i, makeFloats(env, std::move(done->outputs[i]))));
-        setProperty(env, result, "outputs", outputs);
-        setProperty(env, result, "forwardMs", makeNumber(env, done->forwardMs));
-        if (sampled != nullptr) setSampled(env, result, *sampled);
-        return result;
+    return worker->submitLaunch(env, kept, [entries = std::move(entries), readOutputs = std::move(readOutputs), sampling, samples](backend::Device& device) -> Worker::Wait {
+      const std::function<ForwardResult()> forwarded = later(device.forward(entries, readOutputs));
+      const std::function<Sampled()> sampledLater = samples ? launchSampling(device, sampling) : nullptr;
+      return [entries, sampling, forwarded, sampledLater]() -> Worker::Result {
+        const auto done = std::make_shared<ForwardResult>(forwarded());
+        const auto sampled = sampledLater == nullptr ? nullptr : std::make_shared<Sampled>(sampledLater());
+        return [done, sampled](napi_env env) {
+          napi_value result = makeObject(env), outputs = newArray(env);
+          for (uint32_t i = 0; i < done->outputs.size(); i++) check(env, napi_set_element(env, outputs, i, makeFloats(env, std::move(done->outputs[i]))));
+          setProperty(env, result, "outputs", outputs);
+          setProperty(env, result, "forwardMs", makeNumber(env, done->forwardMs));
+          if (sampled != nullptr) setSampled(env, result, *sampled);
+          return result;
+        };
       };
     });
   });
@@ -224,12 +243,15 @@ napi_value sample(napi_env env, napi_callback_info info) {
     const std::shared_ptr<Worker> worker = readHandle<Worker>(env, arguments[0]);
     napi_value kept = newArray(env);
     const Sampling sampling = readSampling(env, arguments[1], kept);
-    return worker->submit(env, kept, [sampling](backend::Device& device) -> Worker::Result {
-      const auto sampled = std::make_shared<Sampled>(runSampling(device, sampling));
-      return [sampled](napi_env env) {
-        napi_value result = makeObject(env);
-        setSampled(env, result, *sampled);
-        return result;
+    return worker->submitLaunch(env, kept, [sampling](backend::Device& device) -> Worker::Wait {
+      const std::function<Sampled()> launched = launchSampling(device, sampling);
+      return [sampling, launched]() -> Worker::Result {
+        const auto sampled = std::make_shared<Sampled>(launched());
+        return [sampled](napi_env env) {
+          napi_value result = makeObject(env);
+          setSampled(env, result, *sampled);
+          return result;
+        };
       };
     });
   });

@@ -13,7 +13,9 @@ constexpr auto kSpin = std::chrono::microseconds(300);
 }  // namespace
 
 struct Worker::Job {
-  std::function<Result(backend::Device&)> work;
+  std::function<Result(backend::Device&)> work;   // one of the two
+  std::function<Wait(backend::Device&)> launch;
+  Wait wait;
   napi_deferred deferred = nullptr;
   napi_ref keepAlive = nullptr;
   std::shared_ptr<Worker> worker;
@@ -31,6 +33,7 @@ std::shared_ptr<Worker> Worker::start(napi_env env, const std::string& isa, int3
   // Registered after the threadsafe function's own hook, so it runs before that one: the thread is gone before what it calls is.
   check(env, napi_add_env_cleanup_hook(env, onExit, worker.get()));
   worker->thread_ = std::thread([raw = worker.get()] { raw->run(); });
+  if (backend::Device::kLaunchesAhead) worker->waits_ = std::thread([raw = worker.get()] { raw->runWaits(); });
   return worker;
 }
 
@@ -39,9 +42,19 @@ Worker::~Worker() { shutDown(); }
 void Worker::onExit(void* self) { static_cast<Worker*>(self)->shutDown(); }
 
 napi_value Worker::submit(napi_env env, napi_value keepAlive, std::function<Result(backend::Device&)> work) {
-  if (completions_ == nullptr) throw Error("ENGINE_CLOSED", "The backend is closed.");
   std::unique_ptr<Job> job = std::make_unique<Job>();
   job->work = std::move(work);
+  return submitJob(env, keepAlive, std::move(job));
+}
+
+napi_value Worker::submitLaunch(napi_env env, napi_value keepAlive, std::function<Wait(backend::Device&)> launch) {
+  std::unique_ptr<Job> job = std::make_unique<Job>();
+  job->launch = std::move(launch);
+  return submitJob(env, keepAlive, std::move(job));
+}
+
+napi_value Worker::submitJob(napi_env env, napi_value keepAlive, std::unique_ptr<Job> job) {
+  if (completions_ == nullptr) throw Error("ENGINE_CLOSED", "The backend is closed.");
   job->worker = shared_from_this();
   napi_value promise = nullptr;
   check(env, napi_create_reference(env, keepAlive, 1, &job->keepAlive));
@@ -68,8 +81,32 @@ void Worker::run() {
       numQueued_.fetch_sub(1, std::memory_order_relaxed);
     }
     execute(*job);
+    if (job->wait != nullptr && !backend::Device::kLaunchesAhead) await(*job);
+    if (job->wait == nullptr) {
+      finish(job);
+      awaitJob();
+      continue;
+    }
+    {
+      const std::lock_guard<std::mutex> lock(launchedMutex_);
+      launched_.push_back(job);
+    }
+    launchedWake_.notify_one();
+  }
+}
+
+void Worker::runWaits() {
+  for (;;) {
+    Job* job = nullptr;
+    {
+      std::unique_lock<std::mutex> lock(launchedMutex_);
+      launchedWake_.wait(lock, [this] { return !launching_ || !launched_.empty(); });
+      if (launched_.empty()) return;
+      job = launched_.front();
+      launched_.pop_front();
+    }
+    await(*job);
     finish(job);
-    awaitJob();
   }
 }
 
@@ -80,20 +117,39 @@ void Worker::awaitJob() {
   while (!isAlone && numQueued_.load(std::memory_order_acquire) == 0 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
 }
 
-void Worker::execute(Job& job) {
+namespace {
+
+// Runs `body` and notes what it throws.
+template <class Body>
+void noting(const char*& errorCode, std::string& errorMessage, Body body) {
   try {
-    job.result = job.work(*device_);
+    body();
   } catch (const Error& error) {
-    job.errorCode = error.code();
-    job.errorMessage = error.what();
+    errorCode = error.code();
+    errorMessage = error.what();
   } catch (const std::bad_alloc&) {
-    job.errorCode = "MEMORY_INSUFFICIENT";
-    job.errorMessage = "The process is out of memory.";
+    errorCode = "MEMORY_INSUFFICIENT";
+    errorMessage = "The process is out of memory.";
   } catch (const std::exception& error) {
-    job.errorCode = "BACKEND_STEP_FAILED";
-    job.errorMessage = error.what();
+    errorCode = "BACKEND_STEP_FAILED";
+    errorMessage = error.what();
   }
+}
+
+}  // namespace
+
+void Worker::execute(Job& job) {
+  noting(job.errorCode, job.errorMessage, [&] {
+    if (job.launch != nullptr) job.wait = job.launch(*device_);
+    else job.result = job.work(*device_);
+  });
   job.work = nullptr;
+  job.launch = nullptr;
+}
+
+void Worker::await(Job& job) {
+  noting(job.errorCode, job.errorMessage, [&] { job.result = job.wait(); });
+  job.wait = nullptr;  // gives back what it held of the device
 }
 
 void Worker::finish(Job* job) {
@@ -138,7 +194,15 @@ void Worker::shutDown() {
   }
   wake_.notify_one();
   if (thread_.joinable()) thread_.join();
+  {
+    std::lock_guard<std::mutex> lock(launchedMutex_);
+    launching_ = false;
+  }
+  launchedWake_.notify_one();
+  if (waits_.joinable()) waits_.join();
   for (Job* job : std::exchange(queue_, {})) {
+    job->work = nullptr;
+    job->launch = nullptr;
     job->errorCode = "ENGINE_CLOSED";
     job->errorMessage = "The backend was closed.";
     finish(job);

@@ -28,6 +28,10 @@ class Worker : public std::enable_shared_from_this<Worker> {
   // Runs `work` on the thread; the promise resolves to what the function that it returns makes, or rejects with its Error. `keepAlive`, a JavaScript
   // array, lives until then.
   napi_value submit(napi_env env, napi_value keepAlive, std::function<Result(backend::Device&)> work);
+  // The same in two parts: what `launch` returns waits for the device on another thread, while the next job is launched, where the device
+  // launches ahead. Promises resolve in order.
+  using Wait = std::function<Result()>;
+  napi_value submitLaunch(napi_env env, napi_value keepAlive, std::function<Wait(backend::Device&)> launch);
 
   // Ends the running job at the next chance, rejects those that wait, joins the thread. For the JavaScript thread; may be called again.
   void shutDown();
@@ -35,9 +39,12 @@ class Worker : public std::enable_shared_from_this<Worker> {
  private:
   struct Job;
   explicit Worker(napi_env env) : env_(env) {}
+  napi_value submitJob(napi_env env, napi_value keepAlive, std::unique_ptr<Job> job);
   void run();
   void awaitJob();
+  void runWaits();
   void execute(Job& job);
+  void await(Job& job);
   void finish(Job* job);  // towards JavaScript
   static void settle(napi_env env, napi_value callback, void* context, void* data);
   static void onExit(void* self);
@@ -53,6 +60,13 @@ class Worker : public std::enable_shared_from_this<Worker> {
   bool stopping_ = false;
   std::atomic<int> numQueued_{0};  // what awaitJob looks at without the mutex
   std::thread thread_;
+
+  // Launched jobs, for the second thread.
+  std::mutex launchedMutex_;
+  std::condition_variable launchedWake_;
+  std::deque<Job*> launched_;
+  bool launching_ = true;  // more may come
+  std::thread waits_;
 };
 
 }  // namespace millrace::addon

@@ -38,6 +38,7 @@ struct SampledRows {
   int32_t maxTopLogprobs = 0;
   std::vector<uint8_t> corrupted;  // 0 fine, 1 a NaN among the logits, 2 nothing allowed
   std::vector<float> mirostatMu;   // NaN where mirostat is off
+  double deviceMs = -1;            // time on a device that keeps its own, or -1
 };
 
 }  // namespace millrace

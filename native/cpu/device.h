@@ -19,6 +19,8 @@ namespace millrace::cpu {
 
 class Device {
  public:
+  static constexpr bool kLaunchesAhead = false;  // a step is done when its function returns
+
   // An empty `isa` means the best that this machine has. Throws CONFIG_INVALID.
   Device(const std::string& isa, int32_t numThreads);
 

@@ -1,8 +1,7 @@
 #include "device.h"
 
 #include <algorithm>
-#include <chrono>
-#include <limits>
+#include <cstring>
 #include <new>
 #include <utility>
 
@@ -37,7 +36,9 @@ Device::Device(const std::string& isa, int32_t numThreads)
       ordinal_(ordinalOf(isa)),
       pool_(checkedThreads(numThreads)),
       partials_(static_cast<size_t>(kMostPartials) * sizeof(float), "attention"),
-      sampler_(properties_.numMultiprocessors) {}
+      sampler_(properties_.numMultiprocessors) {
+  lastTokens_.ids = sampler_.ids();
+}
 
 std::shared_ptr<Weight> Device::makeWeight(const PlanWeight& shape, const std::vector<WeightPart>& parts, bool mapped) {
   require(!mapped, "CONFIG_INVALID", "Weights that stay in their file are for the CPU.");
@@ -80,16 +81,22 @@ void Device::writeBlocks(const Cache& cache, const std::vector<int32_t>& blocks,
   stream_.synchronize();
 }
 
-ForwardResult Device::forward(const std::vector<StepEntry>& entries, const std::vector<int32_t>& readOutputs) {
+ExecutionContext Device::context() {
+  return ExecutionContext{stream_, reinterpret_cast<float*>(partials_.data()), counters_, replayedSteps_, stopping_, lastTokens_};
+}
+
+std::function<ForwardResult()> Device::forward(const std::vector<StepEntry>& entries, const std::vector<int32_t>& readOutputs) {
   useDevice(ordinal_);
-  const auto start = std::chrono::steady_clock::now();
-  const ExecutionContext context{stream_, upload_, reinterpret_cast<float*>(partials_.data()), counters_, stopping_, lastTokens_};
-  for (size_t i = 0; i < entries.size(); i++) checkEntry(entries, i, lastTokens_.size());
-  for (size_t i = 0; i < entries.size(); i++) {
-    if (i > 0) stream_.synchronize();  // the upload's memory is used again
-    runEntry(entries, i, context);
-  }
-  ForwardResult result;
+  const ExecutionContext context = this->context();
+  for (size_t i = 0; i < entries.size(); i++) checkEntry(entries, i, static_cast<size_t>(lastTokens_.numRows));
+  const std::shared_ptr<ForwardSlot> slot = forwardSlots_.take();
+  if (uploads_.size() < entries.size()) uploads_.resize(entries.size());
+  if (slot->batches.size() < entries.size()) slot->batches.resize(entries.size());
+  slot->begin.record(stream_);
+  if (!replayStep(entries, slot->batches, context))
+    for (size_t i = 0; i < entries.size(); i++) runEntry(entries, i, uploads_[i], slot->batches[i], context);
+  slot->end.record(stream_);
+  const auto result = std::make_shared<ForwardResult>();
   for (const int32_t index : readOutputs) {
     require(!entries.empty(), "BACKEND_STEP_FAILED", "A step without entries has no outputs.");
     const StepEntry& entry = entries.back();
@@ -97,36 +104,60 @@ ForwardResult Device::forward(const std::vector<StepEntry>& entries, const std::
     const PlanValue& value = entry.program->plan().values[static_cast<size_t>(id)];
     require(!value.isIds, "BACKEND_STEP_FAILED", "An output that is read must be f32.");
     const size_t count = static_cast<size_t>(value.perLogit ? entry.batch.numLogitRows : entry.batch.numTokens), width = static_cast<size_t>(value.width);
-    result.outputs.push_back(newOutput(count * width));
+    result->outputs.push_back(newOutput(count * width));
     const ConstRows rows = static_cast<const Program&>(*entry.program).constRows(id);
-    stream_.downloadRows(result.outputs.back().data.get(), rows.data, static_cast<size_t>(rows.stride) * sizeof(float), width * sizeof(float), count);
+    stream_.downloadRows(result->outputs.back().data.get(), rows.data, static_cast<size_t>(rows.stride) * sizeof(float), width * sizeof(float), count);
   }
+  if (!readOutputs.empty()) stream_.synchronize();  // memory of the host that is not pinned is no place for copies to come
+  return [slot, result, ordinal = ordinal_] {
+    useDevice(ordinal);
+    slot->end.synchronize();
+    result->forwardMs = slot->end.millisecondsSince(slot->begin);
+    return std::move(*result);
+  };
+}
+
+int32_t Device::recordSteps(const std::shared_ptr<Program>& program, const std::shared_ptr<Cache>& cache, int32_t numTokens, int32_t maxContext) {
+  useDevice(ordinal_);
   stream_.synchronize();
-  result.forwardMs = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-  return result;
+  program->reserveSampler(sampler_);
+  return program->recordings().record(program, cache, numTokens, maxContext, context());
 }
 
-SampledRows Device::sample(const Program& program, int32_t output, const SamplingColumns& columns, const Span<uint32_t>* masks) {
+std::function<SampledRows()> Device::sample(const Program& program, int32_t output, const SamplingColumns& columns, const Span<uint32_t>* masks) {
   useDevice(ordinal_);
+  lastTokens_.numRows = 0;
   const int32_t id = program.logitsOutput(output, columns.numRows);
-  return sampleRows(program.constRows(id), program.plan().values[static_cast<size_t>(id)].width, columns, masks);
+  return sampleRows(program.constRows(id), program.plan().values[static_cast<size_t>(id)].width, columns, masks, sampleSlots_.take());
 }
 
-SampledRows Device::sample(const float* logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks) {
+std::function<SampledRows()> Device::sample(const float* logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks) {
   useDevice(ordinal_);
+  lastTokens_.numRows = 0;
+  std::shared_ptr<SampleSlot> slot = sampleSlots_.take();
   const size_t bytes = static_cast<size_t>(columns.numRows) * static_cast<size_t>(vocabSize) * sizeof(float);
   if (hostLogits_.size() < bytes) hostLogits_ = Buffer(bytes, "logits of the host");
-  if (bytes > 0) stream_.upload(hostLogits_.data(), logits, bytes);
-  return sampleRows(ConstRows{reinterpret_cast<const float*>(hostLogits_.data()), vocabSize}, vocabSize, columns, masks);
+  if (slot->logits.size() < bytes) slot->logits = PinnedBuffer(bytes);
+  if (bytes > 0) {
+    std::memcpy(slot->logits.data(), logits, bytes);
+    stream_.upload(hostLogits_.data(), slot->logits.data(), bytes);
+  }
+  return sampleRows(ConstRows{reinterpret_cast<const float*>(hostLogits_.data()), vocabSize}, vocabSize, columns, masks, std::move(slot));
 }
 
-SampledRows Device::sampleRows(ConstRows logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks) {
-  lastTokens_.clear();
-  sampler_.launch(logits, vocabSize, columns, masks, stream_);
-  stream_.synchronize();
-  SampledRows rows = sampler_.collect();
-  lastTokens_ = rows.tokenIds;
-  return rows;
+std::function<SampledRows()> Device::sampleRows(ConstRows logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks, std::shared_ptr<SampleSlot> slot) {
+  slot->begin.record(stream_);
+  sampler_.launch(logits, vocabSize, columns, masks, slot->sampling, stream_);
+  slot->end.record(stream_);
+  lastTokens_.numRows = columns.numRows;
+  lastTokens_.vocabSize = vocabSize;
+  return [slot, ordinal = ordinal_] {
+    useDevice(ordinal);
+    slot->end.synchronize();
+    SampledRows rows = slot->sampling.collect();
+    rows.deviceMs = slot->end.millisecondsSince(slot->begin);
+    return rows;
+  };
 }
 
 }  // namespace millrace::cuda

@@ -69,6 +69,11 @@ __global__ void copyRowsKernel(ConstRows x, const int32_t* index, Rows y, int32_
   if (c < width) y.data[blockIdx.x * y.stride + c] = x.data[row * x.stride + c];
 }
 
+__global__ void resolveIdsKernel(int32_t* ids, int32_t count, const int32_t* sampled) {
+  const int32_t i = static_cast<int32_t>(blockIdx.x * blockDim.x + threadIdx.x);
+  if (i < count && ids[i] < 0) ids[i] = sampled[-1 - ids[i]];
+}
+
 }  // namespace
 
 void add(ConstRows a, ConstRows b, Rows y, int32_t rows, int32_t width, const Stream& stream) {
@@ -95,6 +100,10 @@ void gatherColumns(ConstRows x, Rows y, int32_t rows, int32_t width, const float
 void copyRows(ConstRows x, const int32_t* index, Rows y, int32_t rows, int32_t width, const Stream& stream) {
   if (index == nullptr && x.data == y.data) return;
   launch(copyRowsKernel, gridFor(rows, width), kThreads, 0, stream, x, index, y, width);
+}
+
+void resolveIds(int32_t* ids, int32_t count, const int32_t* sampled, const Stream& stream) {
+  launch(resolveIdsKernel, {(count + kThreads - 1) / kThreads}, kThreads, 0, stream, ids, count, sampled);
 }
 
 }  // namespace millrace::cuda

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "../common/error.h"
+#include "cache.h"
+#include "program.h"
 
 namespace millrace::cuda {
 namespace {
@@ -23,13 +25,12 @@ class EntryRun {
   EntryRun(const StepEntry& entry, const ExecutionContext& context)
       : entry_(entry), program_(programOf(entry)), plan_(program_.plan()), b_(entry.batch), c_(context) {}
 
-  void bringBatch() {
-    const std::vector<int32_t> ids = tokenIds(), rowOfToken = rowsOfTokens();
+  void bringBatch(const StepShape& shape, BatchUpload& upload, PinnedBuffer& host) {
+    const std::vector<int32_t> rowOfToken = rowsOfTokens();
     const int64_t tokens = b_.numTokens, groups = static_cast<int64_t>(plan_.groups.size());
-    BatchUpload& upload = c_.upload;
-    upload.begin();
+    upload.begin(host);
     const size_t at[] = {
-        upload.add(ids.data(), static_cast<int64_t>(ids.size())),
+        upload.add(b_.tokenIds.data, plan_.takesEmbeddings ? 0 : tokens),
         upload.add(b_.positions.data, tokens * plan_.numPositionAxes),
         upload.add(rowOfToken.data(), tokens),
         upload.add(b_.cacheIndex.data, groups > 0 ? tokens : 0),
@@ -45,7 +46,8 @@ class EntryRun {
     const size_t tileAt = upload.add(tiles.data(), static_cast<int64_t>(tiles.size()));
     const size_t starts = drafts ? upload.add(b_.ancestorStart.data, tokens + 1) : 0, slots = drafts ? upload.add(b_.ancestorSlots.data, groups * ancestors) : 0;
     upload.send(c_.stream);
-    d_ = DeviceBatch{upload.at(at[0]), upload.at(at[1]), upload.at(at[2]), upload.at(at[3]), upload.at(at[4]), upload.at(at[5]), upload.at(at[6]), upload.at(at[7]), upload.at(at[8])};
+    ids_ = upload.mutableAt<int32_t>(at[0]);
+    d_ = DeviceBatch{ids_, upload.at(at[1]), upload.at(at[2]), upload.at(at[3]), upload.at(at[4]), upload.at(at[5]), upload.at(at[6]), upload.at(at[7]), upload.at(at[8])};
     if (drafts) {
       d_.ancestorStart = upload.at(starts);
       d_.ancestorSlots = upload.at(slots);
@@ -53,7 +55,18 @@ class EntryRun {
     }
     tiles_ = upload.at(tileAt);
     numTiles_ = static_cast<int32_t>(tiles.size() / 2);
-    numSplits_ = splits();
+    numSplits_ = shape.numSplits;
+    resolvesTokens_ = shape.resolvesTokens;
+  }
+
+  // Before anything runs.
+  void checkTokens(const StepShape& shape) const {
+    const bool fits = program_.vocabSize() == 0 || c_.lastTokens.vocabSize <= program_.vocabSize();
+    require(!shape.resolvesTokens || fits, "BACKEND_STEP_FAILED", "Tokens were sampled from a larger vocabulary than this program has.");
+  }
+
+  void resolveTokens() const {
+    if (resolvesTokens_) resolveIds(ids_, b_.numTokens, c_.lastTokens.ids, c_.stream);
   }
 
   void copyBlocks() const {
@@ -73,6 +86,14 @@ class EntryRun {
     }
     const Program& source = programOf(entries[static_cast<size_t>(entry_.sourceEntry)]);
     copyRows(source.constRows(source.plan().outputs[static_cast<size_t>(entry_.sourceOutput)]), nullptr, to, b_.numTokens, width, c_.stream);
+  }
+
+  void launchAll() const {
+    resolveTokens();
+    for (const PlanNode& node : plan_.nodes) {
+      if (c_.stopping.load(std::memory_order_relaxed)) throw Error("ENGINE_CLOSED", "The backend was closed during the step.");
+      if (!isIdle(node)) run(node);
+    }
   }
 
   void run(const PlanNode& node) const {
@@ -122,18 +143,6 @@ class EntryRun {
     return i >= node.weights.size() || node.weights[i] < 0 ? nullptr : program_.weight(node.weights[i])->vector();
   }
 
-  // Ids below 0 are tokens that the step before sampled.
-  std::vector<int32_t> tokenIds() const {
-    std::vector<int32_t> ids;
-    if (plan_.takesEmbeddings) return ids;
-    ids.assign(b_.tokenIds.data, b_.tokenIds.data + b_.numTokens);
-    for (int32_t& id : ids) {
-      if (id < 0) id = c_.lastTokens[static_cast<size_t>(-1 - id)];
-      require(id < program_.vocabSize() || program_.vocabSize() == 0, "BACKEND_STEP_FAILED", "A sampled token is outside the vocabulary of this program.");
-    }
-    return ids;
-  }
-
   std::vector<int32_t> rowsOfTokens() const {
     std::vector<int32_t> rows(static_cast<size_t>(b_.numTokens), 0);
     for (int32_t row = 0; row < b_.numRows; row++) std::fill(rows.begin() + b_.rowStart.data[row], rows.begin() + b_.rowStart.data[row + 1], row);
@@ -156,17 +165,6 @@ class EntryRun {
       }
     }
     return tiles;
-  }
-
-  // Of the token with the most keys.
-  int32_t splits() const {
-    if (plan_.groups.empty()) return 0;
-    int32_t end = 0;
-    for (int32_t t = 0; t < b_.numTokens; t++) {
-      const int32_t ancestors = b_.ancestorStart.data == nullptr ? 0 : b_.ancestorStart.data[t + 1] - b_.ancestorStart.data[t];
-      end = std::max(end, b_.visibleEnd.data[t] + ancestors);
-    }
-    return (end + kAttentionSplit - 1) / kAttentionSplit;
   }
 
   void runLinear(const PlanNode& node) const {
@@ -239,21 +237,46 @@ class EntryRun {
   DeviceBatch d_{};
   int64_t numAncestors_ = 0;
   const int32_t* tiles_ = nullptr;
+  int32_t* ids_ = nullptr;
   int32_t numTiles_ = 0, numSplits_ = 0;
+  bool resolvesTokens_ = false;
 };
 
 }  // namespace
 
-void runEntry(const std::vector<StepEntry>& entries, size_t index, const ExecutionContext& context) {
+int32_t splitsOf(const ForwardBatch& b) {
+  int32_t end = 0;
+  for (int32_t t = 0; t < b.numTokens; t++) {
+    const int32_t ancestors = b.ancestorStart.data == nullptr ? 0 : b.ancestorStart.data[t + 1] - b.ancestorStart.data[t];
+    end = std::max(end, b.visibleEnd.data[t] + ancestors);
+  }
+  return (end + kAttentionSplit - 1) / kAttentionSplit;
+}
+
+void runEntry(const std::vector<StepEntry>& entries, size_t index, BatchUpload& upload, PinnedBuffer& host, const ExecutionContext& context) {
   const StepEntry& entry = entries[index];
+  const Plan& plan = entry.program->plan();
+  const int32_t* ids = entry.batch.tokenIds.data;
+  const bool resolves = !plan.takesEmbeddings && std::any_of(ids, ids + entry.batch.numTokens, [](int32_t id) { return id < 0; });
+  const StepShape shape{plan.groups.empty() ? 0 : splitsOf(entry.batch), resolves};
   EntryRun run(entry, context);
-  run.bringBatch();
+  run.checkTokens(shape);
+  run.bringBatch(shape, upload, host);
   if (entry.cache != nullptr) run.copyBlocks();
   run.bringEmbeddings(entries);
-  for (const PlanNode& node : entry.program->plan().nodes) {
-    if (context.stopping.load(std::memory_order_relaxed)) throw Error("ENGINE_CLOSED", "The backend was closed during the step.");
-    if (!run.isIdle(node)) run.run(node);
-  }
+  run.launchAll();
+}
+
+void bringEntry(const StepEntry& entry, const StepShape& shape, BatchUpload& upload, PinnedBuffer& host, const ExecutionContext& context) {
+  EntryRun run(entry, context);
+  run.checkTokens(shape);
+  run.bringBatch(shape, upload, host);
+}
+
+void recordEntry(const StepEntry& entry, const StepShape& shape, BatchUpload& upload, PinnedBuffer& host, const ExecutionContext& context, std::unique_ptr<Graph>& graph) {
+  EntryRun run(entry, context);
+  run.bringBatch(shape, upload, host);
+  graph = std::make_unique<Graph>(context.stream, [&] { run.launchAll(); });
 }
 
 }  // namespace millrace::cuda

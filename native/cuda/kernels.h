@@ -114,6 +114,8 @@ void clampedSwiglu(ConstRows gate, ConstRows up, Rows y, int32_t rows, int32_t w
 void gatherColumns(ConstRows x, Rows y, int32_t rows, int32_t width, const float* order, const Stream&);
 // Rows `index` of x; null: all, in order.
 void copyRows(ConstRows x, const int32_t* index, Rows y, int32_t rows, int32_t width, const Stream&);
+// An id -1 - r becomes that of row r of `sampled`.
+void resolveIds(int32_t* ids, int32_t count, const int32_t* sampled, const Stream&);
 
 // rope.cu
 void rope(const RopeArgs&, const Stream&);
@@ -147,9 +149,10 @@ struct SamplerArgs {
   float *logprobs, *mirostatMu;
   int32_t* topTokenIds;   // [rows, maxTop]
   float* topLogprobs;
-  float* scratch;         // samplerScratchFloats(vocabSize) a block, zeros at first
+  float* scratch;         // samplerScratchFloats(vocabSize) a block
+  int32_t* counts;        // vocabSize a block, zeros before and after
 };
-MILLRACE_BOTH inline int64_t samplerScratchFloats(int32_t vocabSize) { return int64_t{4} * vocabSize + (vocabSize + samplingMath::kSumBlock - 1) / samplingMath::kSumBlock; }
+MILLRACE_BOTH inline int64_t samplerScratchFloats(int32_t vocabSize) { return int64_t{3} * vocabSize + (vocabSize + samplingMath::kSumBlock - 1) / samplingMath::kSumBlock; }
 // At most `numBlocks` rows at a time.
 void sampleRows(const SamplerArgs&, int32_t numBlocks, const Stream&);
 // Rows of temperature 0 and nothing else: the largest logit, ties to the lower id; state 0 fine, 1 a NaN, 2 nothing above -Infinity.

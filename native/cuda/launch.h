@@ -1,6 +1,7 @@
 // Launching a kernel on a stream: a grid of blocks of `threads` threads, with `sharedBytes` of dynamic shared memory.
 #pragma once
 
+#include <functional>
 #include <tuple>
 #include <utility>
 
@@ -37,12 +38,24 @@ void launch(void (*kernel)(Parameters...), Grid grid, int threads, size_t shared
 
 #else
 
+namespace emulator {
+
+// While a graph is recorded (emulator/runtime.cc).
+bool isRecording(const Stream& stream);
+void record(const Stream& stream, std::function<void()> launch);
+
+}  // namespace emulator
+
 template <class... Parameters, class... Arguments>
-void launch(void (*kernel)(Parameters...), Grid grid, int threads, size_t sharedBytes, const Stream&, Arguments&&... arguments) {
+void launch(void (*kernel)(Parameters...), Grid grid, int threads, size_t sharedBytes, const Stream& stream, Arguments&&... arguments) {
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
-  auto body = [&, values = std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)] { std::apply(kernel, values); };
-  emulator::run({static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z)}, static_cast<unsigned>(threads), sharedBytes,
-                [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
+  auto body = [kernel, values = std::tuple<Parameters...>(std::forward<Arguments>(arguments)...)] { std::apply(kernel, values); };
+  auto run = [grid, threads, sharedBytes, body]() mutable {
+    emulator::run({static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z)}, static_cast<unsigned>(threads), sharedBytes,
+                  [](void* context) { (*static_cast<decltype(body)*>(context))(); }, &body);
+  };
+  if (emulator::isRecording(stream)) emulator::record(stream, run);
+  else run();
 }
 
 #endif

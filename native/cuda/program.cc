@@ -97,6 +97,11 @@ ConstRows Program::constRows(int32_t id) const {
   return ConstRows{r.data, r.stride};
 }
 
+void Program::reserveSampler(Sampler& sampler) const {
+  for (const int32_t id : plan_.outputs)
+    if (plan_.values[static_cast<size_t>(id)].perLogit) sampler.reserve(plan_.values[static_cast<size_t>(id)].width, maxLogitRows_);
+}
+
 std::vector<std::string> Program::kernelNames() const {
   std::vector<std::string> names;
   for (const PlanNode& node : plan_.nodes) {

@@ -7,6 +7,8 @@
 
 #include "../common/step.h"
 #include "kernels.h"
+#include "sampler.h"
+#include "step_recordings.h"
 #include "weight.h"
 
 namespace millrace::cuda {
@@ -24,6 +26,10 @@ class Program final : public ProgramShape {
   const float* constant(int32_t id) const { return reinterpret_cast<const float*>(constants_.data()) + constantStarts_[static_cast<size_t>(id)]; }
   uint8_t* linearScratch() const { return scratch_.data(); }
   std::vector<std::string> kernelNames() const;
+  // Of its steps. They belong to the thread that runs them.
+  StepRecordings& recordings() const { return recordings_; }
+  // Room for the logits that it gives.
+  void reserveSampler(Sampler& sampler) const;
 
  private:
   void checkSupport() const;
@@ -33,6 +39,7 @@ class Program final : public ProgramShape {
   size_t arenaBytes_ = 0, scratchBytes_ = 0;
   Buffer arena_, scratch_, constants_;
   std::vector<int64_t> constantStarts_;
+  mutable StepRecordings recordings_;
 };
 
 }  // namespace millrace::cuda

@@ -46,9 +46,11 @@ __global__ void ropeKernel(RopeArgs args) {
   rotateRow(args, blockIdx.x, [&](int64_t at, float value) { to[at] = value; });
 }
 
+// A slot below 0 is none: nothing is written.
 template <class Element>
 MILLRACE_GPU void storeElement(const KvLayer& cache, int32_t slot, int64_t at, int64_t offset, float value) {
   using Type = typename Element::Type;
+  if (slot < 0) return;
   const int32_t kvHead = static_cast<int32_t>(at / cache.headDim);
   reinterpret_cast<Type*>(cache.data)[offset + kvHeadAt(cache, slot, kvHead) + at % cache.headDim] = Element::store(value);
 }

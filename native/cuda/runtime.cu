@@ -94,4 +94,44 @@ void Stream::downloadRows(void* host, const void* device, size_t deviceStride, s
 }
 void Stream::synchronize() const { check(cudaStreamSynchronize(streamOf(handle_)), "BACKEND_STEP_FAILED", "The GPU failed"); }
 
+Event::Event() {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreate(&event), "BACKEND_STEP_FAILED", "The GPU gives no event");
+  handle_ = event;
+}
+Event::~Event() { cudaEventDestroy(static_cast<cudaEvent_t>(handle_)); }
+void Event::record(const Stream& stream) {
+  check(cudaEventRecord(static_cast<cudaEvent_t>(handle_), streamOf(stream.handle())), "BACKEND_STEP_FAILED", "The GPU takes no event");
+}
+void Event::synchronize() const { check(cudaEventSynchronize(static_cast<cudaEvent_t>(handle_)), "BACKEND_STEP_FAILED", "The GPU failed"); }
+double Event::millisecondsSince(const Event& earlier) const {
+  float milliseconds = 0;
+  check(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(earlier.handle_), static_cast<cudaEvent_t>(handle_)), "BACKEND_STEP_FAILED", "The GPU keeps no time");
+  return milliseconds;
+}
+
+Graph::Graph(const Stream& stream, const std::function<void()>& launches) {
+  const cudaStream_t recorded = streamOf(stream.handle());
+  check(cudaStreamBeginCapture(recorded, cudaStreamCaptureModeRelaxed), "BACKEND_STEP_FAILED", "The GPU records no launches");
+  cudaGraph_t graph = nullptr;
+  try {
+    launches();
+  } catch (...) {
+    cudaStreamEndCapture(recorded, &graph);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+    cudaGetLastError();
+    throw;
+  }
+  check(cudaStreamEndCapture(recorded, &graph), "BACKEND_STEP_FAILED", "The launches of a step cannot be recorded");
+  cudaGraphExec_t ready = nullptr;
+  const cudaError_t status = cudaGraphInstantiate(&ready, graph, 0);
+  cudaGraphDestroy(graph);
+  check(status, "BACKEND_STEP_FAILED", "The recorded launches of a step cannot be used");
+  handle_ = ready;
+}
+Graph::~Graph() { cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(handle_)); }
+void Graph::launch(const Stream& stream) const {
+  check(cudaGraphLaunch(static_cast<cudaGraphExec_t>(handle_), streamOf(stream.handle())), "BACKEND_STEP_FAILED", "A recorded step does not start");
+}
+
 }  // namespace millrace::cuda

@@ -1,9 +1,10 @@
-// What the host side of the device needs of the CUDA runtime, without its headers: memory, copies, one stream. runtime.cu has it on a GPU,
+// What the host side of the device needs of the CUDA runtime, without its headers: memory, copies, streams, graphs. runtime.cu has it on a GPU,
 // emulator/runtime.cc in memory of the host.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 
 namespace millrace::cuda {
@@ -84,6 +85,39 @@ class Stream {
   void downloadRows(void* host, const void* device, size_t deviceStride, size_t width, size_t rows) const;
   // Waits for all of it. Throws BACKEND_STEP_FAILED with the device's words.
   void synchronize() const;
+
+ private:
+  void* handle_ = nullptr;
+};
+
+// A place in a stream that a host thread can wait for, and the time at which the device came to it.
+class Event {
+ public:
+  Event();
+  ~Event();
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+
+  void record(const Stream& stream);
+  // Throws BACKEND_STEP_FAILED with the device's words.
+  void synchronize() const;
+  // Of the device's time; both have been reached.
+  double millisecondsSince(const Event& earlier) const;
+
+ private:
+  void* handle_ = nullptr;
+};
+
+// Launches that were recorded once and are repeated in one call, with the same pointers and sizes.
+class Graph {
+ public:
+  // Runs `launches`, which run nothing but are recorded. Throws what they throw, BACKEND_STEP_FAILED.
+  Graph(const Stream& stream, const std::function<void()>& launches);
+  ~Graph();
+  Graph(const Graph&) = delete;
+  Graph& operator=(const Graph&) = delete;
+
+  void launch(const Stream& stream) const;
 
  private:
   void* handle_ = nullptr;

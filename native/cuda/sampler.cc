@@ -1,7 +1,8 @@
 #include "sampler.h"
 
 #include <algorithm>
-#include <cstring>
+#include <iterator>
+#include <limits>
 
 #include "../common/error.h"
 
@@ -18,13 +19,14 @@ bool isGreedy(const SamplingColumns& c, const Span<uint32_t>* masks) {
   return true;
 }
 
-// Results lie one behind the other: token ids, states, log probabilities, mu, then ids and log probabilities of alternatives.
+// Results lie one behind the other: token ids (on the device: in a place of their own), states, log probabilities, mu, then ids and log probabilities of
+// alternatives.
 constexpr size_t kColumns = 4;
 
 // Brings the columns over; those without elements point anywhere and are not read.
-SamplingColumns uploadColumns(const SamplingColumns& c, BatchUpload& upload, const Stream& stream, const Span<uint32_t>* masks, size_t maskWords, const uint32_t*& maskAt) {
+SamplingColumns uploadColumns(const SamplingColumns& c, BatchUpload& upload, PinnedBuffer& host, const Stream& stream, const Span<uint32_t>* masks, size_t maskWords, const uint32_t*& maskAt) {
   const int64_t n = c.numRows, history = n == 0 ? 0 : c.historyStart[n], bias = n == 0 ? 0 : c.biasStart[n], wanted = n == 0 ? 0 : c.wantedStart[n];
-  upload.begin();
+  upload.begin(host);
   const size_t floats[] = {upload.add(c.temperature, n), upload.add(c.topP, n), upload.add(c.minP, n), upload.add(c.repetitionPenalty, n), upload.add(c.presencePenalty, n),
                            upload.add(c.frequencyPenalty, n), upload.add(c.biasValues, bias), upload.add(c.shaping, c.shaping == nullptr ? 0 : n * kShapingWidth)};
   const size_t words[] = {upload.add(c.seed, 2 * n), upload.add(c.choice, n), upload.add(c.position, n), masks == nullptr ? 0 : upload.add(masks->data, static_cast<int64_t>(maskWords))};
@@ -47,50 +49,59 @@ SamplingColumns uploadColumns(const SamplingColumns& c, BatchUpload& upload, con
 }  // namespace
 
 void Sampler::reserve(int32_t vocabSize, int32_t maxRows) {
-  const size_t bytes = static_cast<size_t>(samplerScratchFloats(vocabSize)) * static_cast<size_t>(std::min(maxRows, numBlocks_)) * sizeof(float);
+  const size_t blocks = static_cast<size_t>(std::min(maxRows, numBlocks_));
+  const size_t bytes = static_cast<size_t>(samplerScratchFloats(vocabSize)) * blocks * sizeof(float), counts = static_cast<size_t>(vocabSize) * blocks * sizeof(int32_t);
   if (scratch_.size() < bytes) scratch_ = Buffer(bytes, "the sampler");
+  if (counts_.size() < counts) counts_ = Buffer(counts, "the sampler");
 }
 
-void Sampler::launch(ConstRows logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks, const Stream& stream) {
+void Sampler::launch(ConstRows logits, int32_t vocabSize, const SamplingColumns& columns, const Span<uint32_t>* masks, SamplerSlot& slot, const Stream& stream) {
   checkSampling(columns);
   checkMasks(masks, columns.numRows, vocabSize);
-  const size_t rows = static_cast<size_t>(columns.numRows);
+  require(columns.numRows <= kMostRows, "BACKEND_STEP_FAILED", "A step samples more rows than the GPU keeps.");
+  const size_t rows = static_cast<size_t>(columns.numRows), idBytes = rows * sizeof(int32_t);
   const bool greedyRows = isGreedy(columns, masks);
-  numRows_ = columns.numRows;
-  maxTop_ = greedyRows ? 0 : maxTopLogprobs(columns);
-  const size_t words = rows * (kColumns + 2 * static_cast<size_t>(maxTop_)), bytes = words * sizeof(float);
+  slot.numRows = columns.numRows;
+  slot.maxTop = greedyRows ? 0 : maxTopLogprobs(columns);
+  const size_t bytes = rows * (kColumns + 2 * static_cast<size_t>(slot.maxTop)) * sizeof(float);
   if (results_.size() < bytes) results_ = Buffer(2 * bytes, "sampled tokens");
-  if (host_.size() < bytes) host_ = PinnedBuffer(2 * bytes);
+  if (slot.results.size() < bytes) slot.results = PinnedBuffer(2 * bytes);
   if (rows == 0) return;
-  int32_t* ids = reinterpret_cast<int32_t*>(results_.data());
+  int32_t* ids = reinterpret_cast<int32_t*>(ids_.data());
+  int32_t* rest = reinterpret_cast<int32_t*>(results_.data());
   if (greedyRows) {
-    greedy(logits, columns.numRows, vocabSize, ids, ids + rows, stream);
-    stream.download(host_.data(), ids, 2 * rows * sizeof(int32_t));
+    greedy(logits, columns.numRows, vocabSize, ids, rest, stream);
+    float* nothing = reinterpret_cast<float*>(slot.results.data()) + 2 * rows;
+    std::fill_n(nothing, 2 * rows, std::numeric_limits<float>::quiet_NaN());
+    stream.download(slot.results.data(), ids, idBytes);
+    stream.download(slot.results.data() + idBytes, rest, idBytes);
     return;
   }
   reserve(vocabSize, columns.numRows);
   SamplerArgs args;
   args.logits = logits;
   args.vocabSize = vocabSize;
-  args.maxTop = maxTop_;
-  args.columns = uploadColumns(columns, upload_, stream, masks, rows * ((static_cast<size_t>(vocabSize) + 31) / 32), args.masks);
+  args.maxTop = slot.maxTop;
+  args.columns = uploadColumns(columns, upload_, slot.columns, stream, masks, rows * ((static_cast<size_t>(vocabSize) + 31) / 32), args.masks);
   args.tokenIds = ids;
-  args.states = ids + rows;
-  args.logprobs = reinterpret_cast<float*>(ids + 2 * rows);
-  args.mirostatMu = reinterpret_cast<float*>(ids + 3 * rows);
-  args.topTokenIds = ids + 4 * rows;
-  args.topLogprobs = reinterpret_cast<float*>(args.topTokenIds + rows * static_cast<size_t>(maxTop_));
+  args.states = rest;
+  args.logprobs = reinterpret_cast<float*>(rest + rows);
+  args.mirostatMu = reinterpret_cast<float*>(rest + 2 * rows);
+  args.topTokenIds = rest + 3 * rows;
+  args.topLogprobs = reinterpret_cast<float*>(args.topTokenIds + rows * static_cast<size_t>(slot.maxTop));
   args.scratch = reinterpret_cast<float*>(scratch_.data());
+  args.counts = reinterpret_cast<int32_t*>(counts_.data());
   sampleRows(args, numBlocks_, stream);
-  stream.download(host_.data(), results_.data(), bytes);
+  stream.download(slot.results.data(), ids, idBytes);
+  stream.download(slot.results.data() + idBytes, rest, bytes - idBytes);
 }
 
-SampledRows Sampler::collect() const {
-  const size_t rows = static_cast<size_t>(numRows_), top = rows * static_cast<size_t>(maxTop_);
+SampledRows SamplerSlot::collect() const {
+  const size_t rows = static_cast<size_t>(numRows), top = rows * static_cast<size_t>(maxTop);
   SampledRows result;
-  const int32_t* ids = reinterpret_cast<const int32_t*>(host_.data());
-  const float* floats = reinterpret_cast<const float*>(host_.data());
-  result.maxTopLogprobs = maxTop_;
+  const int32_t* ids = reinterpret_cast<const int32_t*>(results.data());
+  const float* floats = reinterpret_cast<const float*>(results.data());
+  result.maxTopLogprobs = maxTop;
   result.tokenIds.assign(ids, ids + rows);
   result.corrupted.assign(ids + rows, ids + 2 * rows);
   result.logprobs.assign(floats + 2 * rows, floats + 3 * rows);

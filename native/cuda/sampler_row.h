@@ -64,8 +64,8 @@ class SampledRow {
     own_ = scratch;
     weights_ = scratch + n_;
     ids_ = reinterpret_cast<int32_t*>(scratch + int64_t{2} * n_);
-    counts_ = reinterpret_cast<int32_t*>(scratch + int64_t{3} * n_);
-    blockSums_ = scratch + int64_t{4} * n_;
+    counts_ = args.counts + int64_t{blockIdx.x} * n_;
+    blockSums_ = scratch + int64_t{3} * n_;
   }
 
  protected:

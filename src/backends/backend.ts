@@ -16,6 +16,8 @@ export interface Backend {
   describe(plan: Plan, limits: ProgramLimits): Promise<ProgramDescription>;
   /** Allocates the paged cache that programs with these groups read and write. @throws MEMORY_INSUFFICIENT */
   createCache(spec: CacheSpec): Promise<Cache>;
+  /** What makes later steps of a program on a cache faster, done once before the first: on a GPU, launches of decoding steps are recorded. */
+  prepare?(program: Program, cache: Cache, options: PrepareOptions): Promise<void>;
   /** Runs one step: the one crossing. At most one step is in flight per backend; a second call waits for the first. */
   execute(step: Step): Promise<StepResult>;
   /**
@@ -45,6 +47,14 @@ export interface CompileOptions {
   maxLogitRows: number;
   /** Called with bytes bound so far and in all, for the progress bar. */
   onProgress?(doneBytes: number, totalBytes: number): void;
+}
+
+export interface PrepareOptions {
+  /** Most rows that decode together. */
+  readonly maxRows: number;
+  /** Most tokens of a row. */
+  readonly maxContext: number;
+  onProgress?(done: number, total: number): void;
 }
 
 /** A plan bound to weights on a backend. */

@@ -150,11 +150,12 @@ const table = {
   maxInFlight: {
     flag: 'max-in-flight',
     kind: 'integer',
-    default: 1,
+    default: null,
     min: 1,
     max: 2,
     placeholder: 'STEPS',
-    meaning: 'Steps scheduled and not yet worked up: with 2 the next step is ready when one ends. The results are the same.',
+    meaning:
+      'Steps scheduled and not yet worked up: with 2 the next step is ready when one ends. The results are the same. Default: 2 on a GPU, 1 elsewhere.',
   },
   targetItlMs: {
     flag: 'target-itl-ms',
@@ -220,6 +221,15 @@ const table = {
     max: Number.MAX_SAFE_INTEGER,
     placeholder: 'BYTES',
     meaning: 'Memory for K and V.',
+  },
+  gpuMemoryUtilization: {
+    flag: 'gpu-memory-utilization',
+    kind: 'number',
+    default: 0.9,
+    min: 0.05,
+    max: 1,
+    placeholder: 'SHARE',
+    meaning: 'Share of the memory free on the GPU that weights, activations, K and V may take together.',
   },
   enablePrefixCaching: {
     flag: 'enable-prefix-caching',

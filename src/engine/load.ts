@@ -39,7 +39,7 @@ export type { EngineDescription, LoadedEngine } from './loaded-engine.ts';
 
 /** What a caller may watch or replace while an engine is loaded. */
 export interface LoadHooks {
-  /** Work done so far of a stage: `download` (bytes), `build` (sources compiled), `weights` (bytes). */
+  /** Work done so far of a stage: `download` (bytes), `build` (sources compiled), `weights` (bytes), `record` (steps of a GPU). */
   onProgress?(stage: string, done: number, total: number): void;
   /** A line for people: why the slower backend serves, or a cached copy of a model. */
   onNotice?(line: string): void;
@@ -197,6 +197,11 @@ async function prepare(
     dtype: config.kvDtype,
   });
   closers.push(() => cache.close());
+  await backend.prepare?.(program, cache, {
+    maxRows: config.maxNumSeqs,
+    maxContext: config.maxModelLen,
+    onProgress: (done, total) => hooks.onProgress?.('record', done, total),
+  });
   return { program, cache };
 }
 

@@ -108,3 +108,16 @@ test('a block that does not divide an attention split and a context beyond the m
 test('the reference backend gets short steps', () => {
   expect(resolve({}, facts({ name: 'reference' })).maxNumBatchedTokens).toBeLessThan(resolve({}).maxNumBatchedTokens);
 });
+
+test('on a GPU, K and V take what is left of the share asked for; what does not fit is refused with the figures', () => {
+  const given = facts({ weightBytes: 16 * GIB });
+  const gpu = (memoryBytes: number): LoadFacts => ({ ...given, backend: { name: 'cuda', isa: 'sm_90', numThreads: 4, memoryBytes } });
+  const config = resolve({}, gpu(40 * GIB));
+  expect(config).toMatchObject({ maxNumSeqs: 256, maxNumBatchedTokens: 8192, maxInFlight: 2 });
+  const free = 0.9 * 40 * GIB - 16 * GIB - 8192 * 1000 - GIB - 160 * 16 * 150_000;
+  expect(config.kvCacheMemoryBytes).toBeGreaterThan(0.99 * free);
+  expect(config.kvCacheMemoryBytes).toBeLessThanOrEqual(free);
+  const half = resolve({ gpuMemoryUtilization: 0.5 }, gpu(40 * GIB));
+  expect(half.kvCacheMemoryBytes).toBeLessThan(config.kvCacheMemoryBytes - 15 * GIB);
+  expect(() => resolve({}, gpu(16 * GIB))).toThrow('does not fit');
+});

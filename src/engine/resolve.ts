@@ -16,6 +16,9 @@ const KV_MEMORY_SHARE = 0.5;
 const KV_MEMORY_BOUND = 4 * 2 ** 30;
 /** Tokenizer, JavaScript heap, libraries. */
 const PROCESS_BYTES = 256 * 2 ** 20;
+/** On a GPU: what its libraries, recorded steps and splits of attention take; the sampler's scratch is 16 bytes an id and multiprocessor. */
+const GPU_BYTES = 2 ** 30;
+const GPU_SAMPLER_BYTES = 16 * 160;
 /** Logits of a step are f32 rows of the whole vocabulary. */
 const LOGITS_BYTES = 64 * 2 ** 20;
 
@@ -93,7 +96,7 @@ export function resolveConfig(options: CheckedOptions, facts: LoadFacts): Resolv
     maxQueueMs,
     maxTenantSeqs,
     schedulingPolicy: schedulingPolicy ?? 'fcfs',
-    maxInFlight: Number(options.maxInFlight),
+    maxInFlight: Number(options.maxInFlight ?? (facts.backend.name === 'cuda' ? 2 : 1)),
     targetItlMs: options.targetItlMs,
     jumpForward: options.jumpForward === true,
     maxPromptLogprobs: Number(options.maxPromptLogprobs),
@@ -119,7 +122,7 @@ function stepLimits(options: CheckedOptions, { backend, model }: LoadFacts, reas
   let maxNumSeqs = options.maxNumSeqs as number | 'auto';
   if (maxNumSeqs === 'auto') {
     const most = backend.name === 'reference' ? 16 : 256;
-    const byLogits = Math.max(8, Math.floor(LOGITS_BYTES / (4 * model.vocabSize)));
+    const byLogits = backend.name === 'cuda' ? most : Math.max(8, Math.floor(LOGITS_BYTES / (4 * model.vocabSize)));
     maxNumSeqs = Math.min(most, byLogits);
     const why =
       byLogits < most
@@ -129,7 +132,7 @@ function stepLimits(options: CheckedOptions, { backend, model }: LoadFacts, reas
   }
   let maxNumBatchedTokens = options.maxNumBatchedTokens as number | 'auto';
   if (maxNumBatchedTokens === 'auto') {
-    const chunk = backend.name === 'reference' ? 64 : 256;
+    const chunk = backend.name === 'reference' ? 64 : backend.name === 'cuda' ? 8192 : 256;
     maxNumBatchedTokens = Math.max(chunk, maxNumSeqs);
     reasons.push(`maxNumBatchedTokens = ${maxNumBatchedTokens}: chunks of a prompt that keep the ${backend.name} backend's steps short`);
   }
@@ -195,7 +198,7 @@ interface CacheSize {
 
 function sizeCache(options: CheckedOptions, facts: LoadFacts, sizing: SizingLimits, reasons: string[]): CacheSize {
   const { groups } = facts.model;
-  const free = freeForCache(facts, sizing);
+  const free = freeForCache(options, facts, sizing);
   let budget: number;
   let why: string;
   if (options.kvCacheMemoryBytes !== 'auto') {
@@ -204,9 +207,10 @@ function sizeCache(options: CheckedOptions, facts: LoadFacts, sizing: SizingLimi
     if (budget > free) throw insufficient(facts, sizing, budget);
   } else {
     const useful = bytesForAllRows(groups, sizing);
-    const share = Math.max(0, free) * KV_MEMORY_SHARE;
-    budget = Math.min(useful, share, KV_MEMORY_BOUND);
-    why = `${gibibytes(Math.max(0, free))} free x ${KV_MEMORY_SHARE}`;
+    const isGpu = facts.backend.name === 'cuda'; // nobody else lives there
+    const share = isGpu ? 1 : KV_MEMORY_SHARE;
+    budget = Math.min(useful, Math.max(0, free) * share, isGpu ? Infinity : KV_MEMORY_BOUND);
+    why = `${gibibytes(Math.max(0, free))} free x ${share}`;
     if (budget === KV_MEMORY_BOUND) why = `the bound of ${gibibytes(KV_MEMORY_BOUND)}`;
     if (budget === useful) why = `${sizing.maxNumSeqs} rows of ${grouped(sizing.maxModelLen)} tokens`;
   }
@@ -223,9 +227,11 @@ function sizeCache(options: CheckedOptions, facts: LoadFacts, sizing: SizingLimi
   return size;
 }
 
-function freeForCache({ machine, backend, model }: LoadFacts, sizing: SizingLimits): number {
-  const memory = backend.memoryBytes ?? machine.availableMemoryBytes;
-  return memory - model.weightBytes - arenaBytes(model, sizing) - PROCESS_BYTES;
+function freeForCache(options: CheckedOptions, { machine, backend, model }: LoadFacts, sizing: SizingLimits): number {
+  const needed = model.weightBytes + arenaBytes(model, sizing);
+  if (backend.name !== 'cuda') return (backend.memoryBytes ?? machine.availableMemoryBytes) - needed - PROCESS_BYTES;
+  const memory = (backend.memoryBytes ?? 0) * Number(options.gpuMemoryUtilization);
+  return memory - needed - GPU_BYTES - GPU_SAMPLER_BYTES * model.vocabSize;
 }
 
 function arenaBytes(model: LoadFacts['model'], { maxNumBatchedTokens, maxNumSeqs }: SizingLimits): number {
@@ -233,11 +239,14 @@ function arenaBytes(model: LoadFacts['model'], { maxNumBatchedTokens, maxNumSeqs
 }
 
 function insufficient(facts: LoadFacts, sizing: SizingLimits, kvBytes: number): MillraceError {
-  const { machine, model } = facts;
-  const parts = `${gibibytes(model.weightBytes)} weights + ${gibibytes(arenaBytes(model, sizing))} activations + ${gibibytes(kvBytes)} KV + ${gibibytes(PROCESS_BYTES)} for the process`;
+  const { machine, model, backend } = facts;
+  const onGpu = backend.name === 'cuda';
+  const parts = `${gibibytes(model.weightBytes)} weights + ${gibibytes(arenaBytes(model, sizing))} activations + ${gibibytes(kvBytes)} KV + ${onGpu ? gibibytes(GPU_BYTES + GPU_SAMPLER_BYTES * model.vocabSize) : gibibytes(PROCESS_BYTES)} for ${onGpu ? 'libraries and the sampler' : 'the process'}`;
   return new MillraceError('MEMORY_INSUFFICIENT', {
     message: 'The model does not fit the memory; nothing was loaded.',
-    expected: `at most ${gibibytes(machine.availableMemoryBytes)} (free of ${gibibytes(machine.totalMemoryBytes)})`,
+    expected: onGpu
+      ? `at most ${gibibytes(backend.memoryBytes ?? 0)} (free on the GPU), of which --gpu-memory-utilization leaves a share`
+      : `at most ${gibibytes(machine.availableMemoryBytes)} (free of ${gibibytes(machine.totalMemoryBytes)})`,
     received: parts,
     hint: 'Use a smaller model or format, lower --max-model-len, --max-num-seqs or --kv-cache-memory-bytes, or raise the memory limit.',
   });

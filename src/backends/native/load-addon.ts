@@ -125,6 +125,10 @@ export interface NativeAddon {
     step: { entries: readonly NativeEntry[]; readOutputs: Int32Array; sampling: NativeSampling | null },
   ): Promise<NativeForwarded>;
   sample(device: DeviceHandle, sampling: NativeSampling): Promise<NativeSampled>;
+  /** Of the GPU addon: records the launches of decoding steps of so many rows, for contexts up to `maxContext`. */
+  recordSteps?(device: DeviceHandle, program: ProgramHandle, cache: CacheHandle, numTokens: number, maxContext: number): Promise<number>;
+  /** Of the GPU addon: steps so far that were a recording of launches. */
+  replayedSteps?(device: DeviceHandle): number;
   /** Streams through regions of memory and multiplies and adds; takes a second or two. */
   measureLimits(device: DeviceHandle, regionMebibytes: number, regions: number): Promise<MachineLimits>;
   /** Keeps each computing thread on a processor of its own; false where that cannot be (not Linux, too few processors). */

@@ -16,8 +16,7 @@ import type {
   CacheSpec,
   CompileOptions,
   HostStage,
-  KernelChoice,
-  NodeTime,
+  PrepareOptions,
   Program,
   ProgramDescription,
   ProgramLimits,
@@ -25,7 +24,7 @@ import type {
   StepEntry,
   StepResult,
 } from '../backend.ts';
-import { checkBlockBytes, layoutName } from '../block-bytes.ts';
+import { checkBlockBytes } from '../block-bytes.ts';
 import { runHostStage } from '../host-stage.ts';
 import { StepQueue } from '../step-queue.ts';
 import { chooseIsa } from './build-addon.ts';
@@ -39,13 +38,12 @@ import {
   loadAddon,
   type MachineLimits,
   type NativeAddon,
-  type NativeEntry,
   type NativeForwarded,
   type NativeSampled,
   type NativeSampling,
-  type ProgramHandle,
 } from './load-addon.ts';
 import { nativeError } from './native-error.ts';
+import { encodeEntry, NativeCache, NativeProgram, NOTHING_SAMPLED, outputIndex, sampledOf, samplingOf } from './native-objects.ts';
 import { type BoundWeights, type ExpertPlacement, WeightPool } from './weights.ts';
 
 export interface NativeBackendOptions {
@@ -95,19 +93,15 @@ export interface CudaOptions {
   readonly emulated?: boolean | undefined;
 }
 
+/** Numbers of rows that steps are padded to: powers of two up to 8, then multiples of 8, 16, 32 and 64. */
+export function rowBuckets(maxRows: number): number[] {
+  const buckets: number[] = [];
+  for (let rows = 1; rows < maxRows; rows += rows < 8 ? rows : rows < 64 ? 8 : rows < 128 ? 16 : rows < 256 ? 32 : 64) buckets.push(rows);
+  return [...buckets, maxRows];
+}
+
 /** In the order of `KvDtype` in native/common/contract.h. */
 const DTYPES = Object.keys(kvDtypes);
-
-const NOTHING_SAMPLED: NativeSampled = {
-  tokenIds: new Int32Array(0),
-  logprobs: new Float32Array(0),
-  topTokenIds: new Int32Array(0),
-  topLogprobs: new Float32Array(0),
-  maxTopLogprobs: 0,
-  corrupted: new Uint8Array(0),
-  mirostatMu: new Float32Array(0),
-  sampleMs: 0,
-};
 
 export class NativeBackend implements Backend {
   readonly info: BackendInfo;
@@ -188,7 +182,24 @@ export class NativeBackend implements Backend {
   }
 
   execute(step: Step): Promise<StepResult> {
-    return this.#steps.run(() => this.#execute(step));
+    if (this.info.name === 'cuda') return this.#steps.runAhead((given) => this.#execute(step, given));
+    return this.#steps.run(() => this.#execute(step, () => undefined));
+  }
+
+  /** On a GPU: records decoding steps for numbers of rows up to `maxRows`, so that each is one launch. */
+  async prepare(program: Program, cache: Cache, { maxRows, maxContext, onProgress }: PrepareOptions): Promise<void> {
+    const { recordSteps } = this.#addon;
+    if (recordSteps === undefined || !(program instanceof NativeProgram) || !(cache instanceof NativeCache)) return;
+    const buckets = rowBuckets(maxRows);
+    for (const [done, numRows] of buckets.entries()) {
+      onProgress?.(done, buckets.length);
+      try {
+        await this.#steps.run(() => recordSteps(this.#device, program.handle, cache.handle, numRows, maxContext));
+      } catch (thrown) {
+        throw nativeError(thrown);
+      }
+    }
+    onProgress?.(buckets.length, buckets.length);
   }
 
   readBlocks(cache: Cache, blocks: Int32Array): Promise<Uint8Array> {
@@ -245,6 +256,11 @@ export class NativeBackend implements Backend {
     return this.#addon.readCounters(this.#device);
   }
 
+  /** Steps so far that were one recorded launch, on a GPU. */
+  replayedSteps(): number {
+    return this.#addon.replayedSteps?.(this.#device) ?? 0;
+  }
+
   resetCounters(): void {
     this.#addon.resetCounters(this.#device);
   }
@@ -258,7 +274,8 @@ export class NativeBackend implements Backend {
     if (this.#closed) throw new MillraceError('ENGINE_CLOSED', 'The native backend is closed.');
   }
 
-  async #execute(step: Step): Promise<StepResult> {
+  /** `isGiven` is called when the addon has all of the step. */
+  async #execute(step: Step, isGiven: () => void): Promise<StepResult> {
     this.#checkOpen();
     const last = step.entries.at(-1);
     const { host } = step;
@@ -275,10 +292,10 @@ export class NativeBackend implements Backend {
       const given = { entries, readOutputs, sampling: host === undefined ? sampling : null };
       const [forwarded, sampled] =
         host === undefined || last === undefined
-          ? await this.#forward(given)
+          ? await this.#forward(given, isGiven)
           : host.needsLogits
-            ? await this.#forwardThenSample(given, host, last, sampling)
-            : await this.#forwardAndSample(given, host, last, sampling);
+            ? await this.#forwardThenSample(given, host, last, sampling, isGiven)
+            : await this.#forwardAndSample(given, host, last, sampling, isGiven);
       const outputs = Object.fromEntries(names.map((name, i) => [name, forwarded.outputs[i]]));
       return { ...sampled, outputs, forwardMs: forwarded.forwardMs };
     } catch (thrown) {
@@ -286,27 +303,45 @@ export class NativeBackend implements Backend {
     }
   }
 
-  async #forward(given: NativeForward): Promise<Computed> {
-    const forwarded = await this.#addon.forward(this.#device, given);
+  async #forward(given: NativeForward, isGiven: () => void): Promise<Computed> {
+    const running = this.#addon.forward(this.#device, given);
+    isGiven();
+    const forwarded = await running;
     return [forwarded, sampledOf(forwarded)];
   }
 
   /** The two stages (S2), where the host changes logits in between. */
-  async #forwardThenSample(given: NativeForward, host: HostStage, last: StepEntry, sampling: NativeSampling | null): Promise<Computed> {
+  async #forwardThenSample(
+    given: NativeForward,
+    host: HostStage,
+    last: StepEntry,
+    sampling: NativeSampling | null,
+    isGiven: () => void,
+  ): Promise<Computed> {
     const forwarded = await this.#addon.forward(this.#device, given);
     const vocabSize = vocabSizeOf(last);
     const logits = forwarded.outputs.at(-1) ?? null;
     const masks = await runHostStage(host, logits, last.batch.numLogitRows, vocabSize);
     if (sampling === null) return [forwarded, NOTHING_SAMPLED];
-    return [forwarded, await this.#addon.sample(this.#device, { ...sampling, program: null, logits, vocabSize, masks })];
+    const running = this.#addon.sample(this.#device, { ...sampling, program: null, logits, vocabSize, masks });
+    isGiven();
+    return [forwarded, await running];
   }
 
   /** Where the host has only masks to give, they are handed over when they are ready: as a rule the forward pass still runs, and sampling follows it at once. */
-  async #forwardAndSample(given: NativeForward, host: HostStage, last: StepEntry, sampling: NativeSampling | null): Promise<Computed> {
+  async #forwardAndSample(
+    given: NativeForward,
+    host: HostStage,
+    last: StepEntry,
+    sampling: NativeSampling | null,
+    isGiven: () => void,
+  ): Promise<Computed> {
     const forward = this.#addon.forward(this.#device, given);
-    const sample = runHostStage(host, null, last.batch.numLogitRows, vocabSizeOf(last)).then((masks) =>
-      sampling === null ? NOTHING_SAMPLED : this.#addon.sample(this.#device, { ...sampling, masks }),
-    );
+    const sample = runHostStage(host, null, last.batch.numLogitRows, vocabSizeOf(last)).then((masks) => {
+      const running = sampling === null ? NOTHING_SAMPLED : this.#addon.sample(this.#device, { ...sampling, masks });
+      isGiven();
+      return running;
+    });
     // the caller's arrays are its own again when both have ended, however
     await Promise.allSettled([forward, sample]);
     return [await forward, await sample];
@@ -318,105 +353,4 @@ type Computed = readonly [forwarded: NativeForwarded, sampled: NativeSampled];
 
 function vocabSizeOf({ program: { plan } }: StepEntry): number {
   return plan.values[plan.outputs.logits]?.width ?? 0;
-}
-
-export class NativeProgram implements Program {
-  readonly plan: Plan;
-  readonly kernels: readonly KernelChoice[];
-  readonly weightBytes: number;
-  readonly arenaBytes: number;
-  readonly handle: ProgramHandle;
-  readonly #weights: BoundWeights;
-  readonly #takeProfile: () => Float64Array;
-  #close: (() => void) | null;
-
-  constructor(
-    plan: Plan,
-    created: { program: ProgramHandle; arenaBytes: number; kernels: readonly string[] },
-    weights: BoundWeights,
-    { close, takeProfile }: { close(): void; takeProfile(): Float64Array },
-  ) {
-    this.plan = plan;
-    this.kernels = plan.nodes.map((node, i) => ({ node: node.name, op: node.op, kernel: created.kernels[i] }));
-    this.weightBytes = weights.newBytes;
-    this.arenaBytes = created.arenaBytes;
-    this.handle = created.program;
-    this.#weights = weights;
-    this.#takeProfile = takeProfile;
-    this.#close = close;
-  }
-
-  profile(): readonly NodeTime[] {
-    const times = this.#takeProfile();
-    return this.plan.nodes.map(({ name, op }, i) => ({
-      node: name,
-      op,
-      calls: times[3 * i],
-      microseconds: times[3 * i + 1] / 1000,
-      waitMicroseconds: times[3 * i + 2] / 1000,
-    }));
-  }
-
-  close(): void {
-    this.#close?.();
-    if (this.#close !== null) this.#weights.release();
-    this.#close = null;
-  }
-}
-
-export class NativeCache implements Cache {
-  readonly spec: CacheSpec;
-  readonly sizeBytes: number;
-  readonly blockBytes: readonly number[];
-  readonly layout: string;
-  readonly handle: CacheHandle;
-  #close: (() => void) | null;
-
-  constructor(
-    spec: CacheSpec,
-    created: { handle: CacheHandle; sizeBytes: number; blockBytes: readonly number[]; device: string },
-    close: () => void,
-  ) {
-    this.spec = spec;
-    this.handle = created.handle;
-    this.sizeBytes = created.sizeBytes;
-    this.blockBytes = created.blockBytes;
-    this.layout = layoutName(`${created.device} 1`, spec);
-    this.#close = close;
-  }
-
-  close(): void {
-    this.#close?.();
-    this.#close = null;
-  }
-}
-
-function encodeEntry({ program, cache, batch, embeddings }: StepEntry, entries: readonly StepEntry[]): NativeEntry {
-  if (!(program instanceof NativeProgram) || !(cache === null || cache instanceof NativeCache)) {
-    throw new MillraceError('BACKEND_STEP_FAILED', 'The step names a program or a cache of another backend.');
-  }
-  const handles = { program: program.handle, cache: cache?.handle ?? null, batch };
-  if (embeddings === undefined || embeddings instanceof Float32Array) {
-    return { ...handles, embeddings: embeddings ?? null, sourceEntry: -1, sourceOutput: -1 };
-  }
-  return { ...handles, embeddings: null, sourceEntry: embeddings.entry, sourceOutput: outputIndex(entries[embeddings.entry], embeddings.output) };
-}
-
-/** Place of a named output among those of a program. */
-function outputIndex(entry: StepEntry | undefined, name: string): number {
-  const index = entry === undefined ? -1 : Object.keys(entry.program.plan.outputs).indexOf(name);
-  if (index >= 0) return index;
-  throw new MillraceError('BACKEND_STEP_FAILED', `The step reads output ${name}, which its program does not have.`);
-}
-
-function samplingOf(batch: object, last: StepEntry): NativeSampling {
-  if (!(last.program instanceof NativeProgram)) throw new MillraceError('BACKEND_STEP_FAILED', 'The step names a program of another backend.');
-  return { batch, masks: null, program: last.program.handle, output: outputIndex(last, 'logits'), logits: null, vocabSize: 0 };
-}
-
-function sampledOf(forwarded: NativeForwarded): NativeSampled {
-  const { tokenIds, logprobs, topTokenIds, topLogprobs, corrupted, mirostatMu, maxTopLogprobs, sampleMs } = forwarded;
-  if (tokenIds === undefined || logprobs === undefined || topTokenIds === undefined || topLogprobs === undefined) return NOTHING_SAMPLED;
-  if (corrupted === undefined || mirostatMu === undefined) return NOTHING_SAMPLED;
-  return { tokenIds, logprobs, topTokenIds, topLogprobs, corrupted, mirostatMu, maxTopLogprobs: maxTopLogprobs ?? 0, sampleMs: sampleMs ?? 0 };
 }

@@ -77,11 +77,13 @@ export const cudaHostSources = [
   'cpu/check_plan.cc',
   'cpu/thread_pool.cc',
   'cpu/weight.cc',
+  'addon/gpu_exports.cc',
   'cuda/cache.cc',
   'cuda/device.cc',
   'cuda/executor.cc',
   'cuda/program.cc',
   'cuda/sampler.cc',
+  'cuda/step_recordings.cc',
   'cuda/weight.cc',
 ] as const;
 
