@@ -92,6 +92,34 @@ export const plainCodePoints: CodePointSet = complement(
 
 export const plainBeyondAscii: CodePointSet = intersection(plainCodePoints, [[0x80, MAX_CODE_POINT]]);
 
+/** Properties that are kept. */
+const MAX_PROPERTY_SETS = 64;
+const propertySets = new Map<string, CodePointSet>();
+
+/** A Unicode property as JavaScript knows it (`L`, `Script=Greek`); null where it does not. The first time takes some 50 ms. */
+export function propertySet(name: string): CodePointSet | null {
+  const known = propertySets.get(name);
+  if (known !== undefined) return known;
+  let pattern: RegExp;
+  try {
+    pattern = new RegExp(`^\\p{${name}}$`, 'u');
+  } catch {
+    return null;
+  }
+  const ranges: [number, number][] = [];
+  for (let code = 0; code <= MAX_CODE_POINT; code++) {
+    if (code === 0xd800) code = 0xe000;
+    if (!pattern.test(String.fromCodePoint(code))) continue;
+    const last = ranges.at(-1);
+    if (last !== undefined && last[1] === code - 1) last[1] = code;
+    else ranges.push([code, code]);
+  }
+  if (propertySets.size >= MAX_PROPERTY_SETS) propertySets.clear();
+  const set = codePoints(ranges);
+  propertySets.set(name, set);
+  return set;
+}
+
 /** One to four byte ranges, one after another. */
 export type ByteSequence = readonly (readonly [lo: number, hi: number])[];
 

@@ -19,7 +19,9 @@ function ipv6(): string {
 }
 
 const email = `[a-zA-Z0-9_+-]+(\\.[a-zA-Z0-9_+-]+){0,3}@${label}(\\.${label}){1,2}`;
-const uri = `[a-zA-Z][a-zA-Z0-9+.-]*://${hostname}(:\\d{1,4})?(/${pathCharacter}*)*(\\?(${pathCharacter}|[/?])*)?(#(${pathCharacter}|[/?])*)?`;
+/** RFC 3986 does not bound the labels of a name. */
+const host = '[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?(\\.[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?)*';
+const uri = `[a-zA-Z][a-zA-Z0-9+.-]*://${host}(:\\d{1,4})?(/${pathCharacter}*)*(\\?(${pathCharacter}|[/?])*)?(#(${pathCharacter}|[/?])*)?`;
 const pointer = '(/([^/~]|~[01])*)*';
 const path = `(/${pathCharacter}*)*(\\?(${pathCharacter}|[/?])*)?(#(${pathCharacter}|[/?])*)?`;
 
@@ -52,4 +54,18 @@ export const formatPatterns: Readonly<Record<string, string>> = {
   // plain characters and the simplest constructs
   regex: '\\^?([A-Za-z0-9 _/,:;@#%&=<>~!"-]|\\\\[dwsDWS.]|\\.|\\[([a-zA-Z0-9_]|a-z|A-Z|0-9)+\\][*+?]?)*\\$?',
   uri,
+};
+
+/** Texts of at most so many characters have no label that is longer: their patterns need not count. */
+export const MAX_LABEL = 63;
+const anyLabel = '[a-zA-Z0-9]([a-zA-Z0-9-]*[a-zA-Z0-9])?';
+const shortEmail = `[a-zA-Z0-9_+-]+(\\.[a-zA-Z0-9_+-]+)*@${anyLabel}(\\.${anyLabel})+`;
+const shortHostname = `${anyLabel}(\\.${anyLabel})*`;
+
+/** The formats with labels, for texts of at most `MAX_LABEL` characters. */
+export const shortFormatPatterns: Readonly<Record<string, string>> = {
+  email: shortEmail,
+  'idn-email': shortEmail,
+  hostname: shortHostname,
+  'idn-hostname': shortHostname,
 };

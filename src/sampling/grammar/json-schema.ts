@@ -4,22 +4,23 @@
  */
 import type { CodePointSet } from './code-points.ts';
 import { choice, type Expression, literal, literals, nothing, optional, repeat, ruleRef, sequence } from './expression.ts';
-import { assertedFormats, formatPatterns } from './formats.ts';
+import { assertedFormats, formatPatterns, MAX_LABEL, shortFormatPatterns } from './formats.ts';
 import type { Grammar } from './grammar.ts';
 import { GrammarBuilder } from './grammar.ts';
 import { integer, type JsonSpelling, JsonText, number } from './json-text.ts';
 import { grammarLimits, grammarUnsupported, spendWork, tooLarge } from './limits.ts';
 import { multipleAutomaton } from './number-multiple.ts';
-import { boundedNumber } from './number-range.ts';
+import { boundedNumber, boundsOf } from './number-range.ts';
 import { parseRegex, searchOf } from './regex.ts';
-import { typeOfValue } from './schema-disjoint.ts';
-import { asSchema, isObject, keywordTypes, type Schema, type SchemaObject, type TypeName, typeNames } from './schema-keywords.ts';
-import { isForbidden, NOT_ENUM, NOT_PATTERN } from './schema-negate.ts';
+import { fits } from './schema-fits.ts';
+import { asSchema, isObject, keywordTypes, type Schema, type SchemaObject, type TypeName } from './schema-keywords.ts';
+import { NOT_ENUM, NOT_PATTERN } from './schema-negate.ts';
 import { objectExpression } from './schema-object.ts';
 import { type PlainSchema, SchemaUnions } from './schema-union.ts';
 import {
   languageExpression,
   literalAutomaton,
+  oneAutomaton,
   type PatternLanguage,
   patternLanguage,
   readsText,
@@ -55,6 +56,7 @@ export class SchemaCompiler {
   readonly #rules = new Map<Schema, number>();
   readonly #pending: { rule: number; schema: Schema; path: string }[] = [];
   readonly #patterns = new Map<string, PatternLanguage>();
+  readonly #onePatterns = new Map<string, TextAutomaton>();
   readonly #otherNames = new Map<string, Expression>();
   #numParts = 0;
 
@@ -97,11 +99,13 @@ export class SchemaCompiler {
       .flatMap((one) => (typeof one.$ref === 'string' ? this.unionOf(this.#unions.resolve(one.$ref), one.$ref) : [one]));
   }
 
-  /** The texts in which a search for the pattern succeeds. @throws GRAMMAR_UNSUPPORTED for a pattern with look-ahead */
+  /** The texts in which a search for the pattern succeeds, as one automaton. */
   pattern(source: string): TextAutomaton {
-    const { all, none } = this.patternLanguage(source);
-    if (all.length + none.length > 1) throw grammarUnsupported(`look-ahead (in the pattern ${JSON.stringify(source.slice(0, 200))}) at this place`);
-    return all[0];
+    const language = this.patternLanguage(source);
+    if (language.all.length === 1 && language.none.length === 0) return language.all[0];
+    const known = this.#onePatterns.get(source) ?? oneAutomaton(language, `the pattern ${JSON.stringify(source.slice(0, 200))}`);
+    this.#onePatterns.set(source, known);
+    return known;
   }
 
   /** The same of a pattern with look-ahead in front. */
@@ -153,34 +157,9 @@ export class SchemaCompiler {
   }
 
   #enum(schema: SchemaObject, values: readonly unknown[], path: string): Expression {
-    const fitting = values.filter((value) => this.#fits(value, schema, path));
+    const { enum: _, ...beside } = schema;
+    const fitting = values.filter((value) => fits(value, beside, this, path));
     return literals(new Set(fitting.map((value) => JSON.stringify(value))));
-  }
-
-  /** Whether a listed value also fulfils what stands beside the list. */
-  #fits(value: unknown, schema: SchemaObject, path: string): boolean {
-    if (isForbidden(value, schema)) return false;
-    const type = typeOfValue(value);
-    const types = schema.type === undefined ? typeNames : ([schema.type].flat() as TypeName[]);
-    const isOfType = types.includes(type) || (type === 'number' && types.includes('integer') && Number.isInteger(value));
-    if (!isOfType) return false;
-    const about = Object.keys(schema).filter((keyword) => keywordTypes[keyword] === type);
-    if (about.length === 0) return true;
-    if (type === 'number' && schema.multipleOf === undefined) return isInside(value as number, boundsOf(schema));
-    if (type === 'object' && about.length === 1 && schema.required !== undefined)
-      return (schema.required as string[]).every((name) => Object.hasOwn(value as object, name));
-    if (type === 'string' && !assertedFormats.has(String(schema.format))) return this.#fitsString(value as string, schema);
-    throw grammarUnsupported(`${about.map((keyword) => JSON.stringify(keyword)).join(', ')} beside an enum or const at ${path}`);
-  }
-
-  #fitsString(value: string, schema: SchemaObject): boolean {
-    const { length } = Array.from(value);
-    if (length < countOf(schema.minLength, 0) || length > countOf(schema.maxLength, Number.POSITIVE_INFINITY)) return false;
-    if (forbiddenPatterns(schema).some((pattern) => this.reads(this.pattern(pattern), value))) return false;
-    return patternsOf(schema).every((pattern) => {
-      const { all, none } = this.patternLanguage(pattern);
-      return all.every((automaton) => this.reads(automaton, value)) && !none.some((automaton) => this.reads(automaton, value));
-    });
   }
 
   /** Whether a text is one that the automaton reads. */
@@ -190,14 +169,17 @@ export class SchemaCompiler {
 
   #string(schema: SchemaObject, path: string): Expression {
     const minLength = countOf(schema.minLength, 0);
-    const maxLength = countOf(schema.maxLength, Number.POSITIVE_INFINITY);
+    let maxLength = countOf(schema.maxLength, Number.POSITIVE_INFINITY);
     const patterns = patternsOf(schema).map((pattern) => this.patternLanguage(pattern));
     const all = patterns.flatMap((pattern) => pattern.all);
     const none = [...patterns.flatMap((pattern) => pattern.none), ...forbiddenPatterns(schema).map((pattern) => this.pattern(pattern))];
     if (schema[NOT_ENUM] !== undefined) none.push(literalAutomaton(schema[NOT_ENUM] as string[]));
     // a format that JSON Schema does not define asserts nothing
     if (typeof schema.format === 'string' && assertedFormats.has(schema.format)) {
-      const pattern = Object.hasOwn(formatPatterns, schema.format) ? formatPatterns[schema.format] : undefined;
+      const isShort = maxLength !== Number.POSITIVE_INFINITY && minLength <= MAX_LABEL && Object.hasOwn(shortFormatPatterns, schema.format);
+      if (isShort) maxLength = Math.min(maxLength, MAX_LABEL);
+      const known = isShort ? shortFormatPatterns : formatPatterns;
+      const pattern = Object.hasOwn(known, schema.format) ? known[schema.format] : undefined;
       if (pattern === undefined) throw grammarUnsupported(`the format ${JSON.stringify(schema.format.slice(0, 100))} at ${path}`);
       all.push(textAutomaton(parseRegex(pattern)));
     }
@@ -272,21 +254,4 @@ function countOf(value: unknown, otherwise: number): number {
 
 function patternsOf(schema: SchemaObject): string[] {
   return schema.pattern === undefined ? [] : ([schema.pattern].flat() as string[]);
-}
-
-function boundsOf(schema: SchemaObject): { min: number | null; isMinExclusive: boolean; max: number | null; isMaxExclusive: boolean } {
-  const { minimum, exclusiveMinimum, maximum, exclusiveMaximum } = schema as Record<string, number | undefined>;
-  const isMinExclusive = exclusiveMinimum !== undefined && (minimum === undefined || exclusiveMinimum >= minimum);
-  const isMaxExclusive = exclusiveMaximum !== undefined && (maximum === undefined || exclusiveMaximum <= maximum);
-  return {
-    min: (isMinExclusive ? exclusiveMinimum : minimum) ?? null,
-    isMinExclusive,
-    max: (isMaxExclusive ? exclusiveMaximum : maximum) ?? null,
-    isMaxExclusive,
-  };
-}
-
-function isInside(value: number, { min, max, isMinExclusive, isMaxExclusive }: ReturnType<typeof boundsOf>): boolean {
-  if (min !== null && (isMinExclusive ? value <= min : value < min)) return false;
-  return max === null || (isMaxExclusive ? value < max : value <= max);
 }

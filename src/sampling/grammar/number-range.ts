@@ -2,6 +2,7 @@
 import { codePoints } from './code-points.ts';
 import { grammarUnsupported } from './limits.ts';
 import type { Regex } from './regex.ts';
+import type { SchemaObject } from './schema-keywords.ts';
 
 export interface NumberBounds {
   readonly min: number | null;
@@ -23,11 +24,17 @@ const naturals = choice(set('0', '0'), sequence(set('1', '9'), repeat(digit, 0, 
 
 /** Patterns that a number must all match. Numbers with bounds are written without exponent, whole part and fraction of bounded length. */
 export function boundedNumber(bounds: NumberBounds, isInteger: boolean): Regex[] {
-  const { min, max, isMinExclusive, isMaxExclusive } = bounds;
+  const { min, max, isMinExclusive, isMaxExclusive } = withinReach(bounds);
   const patterns = [isInteger ? integerShape : isMinExclusive || isMaxExclusive ? shortShape : shape];
   if (min !== null) patterns.push(atLeast(min, isMinExclusive));
   if (max !== null) patterns.push(atMost(max, isMaxExclusive));
   return patterns;
+}
+
+/** No number that is written comes near these: such a bound excludes nothing on its side. */
+function withinReach(bounds: NumberBounds): NumberBounds {
+  const { min, max } = bounds;
+  return { ...bounds, min: min !== null && min < -1e40 ? null : min, max: max !== null && max > 1e40 ? null : max };
 }
 
 function numberShape(whole: number, fraction: number): Regex {
@@ -119,4 +126,22 @@ function fractionBelow(fraction: string, isExclusive: boolean): Regex {
   if (!isExclusive) smaller.push(sequence(text(fraction), zeros));
   const withPoint = sequence(point, choice(...smaller));
   return fraction !== '' || !isExclusive ? choice(withPoint, sequence()) : withPoint;
+}
+
+/** The bounds that a schema says. */
+export function boundsOf(schema: SchemaObject): NumberBounds {
+  const { minimum, exclusiveMinimum, maximum, exclusiveMaximum } = schema as Record<string, number | undefined>;
+  const isMinExclusive = exclusiveMinimum !== undefined && (minimum === undefined || exclusiveMinimum >= minimum);
+  const isMaxExclusive = exclusiveMaximum !== undefined && (maximum === undefined || exclusiveMaximum <= maximum);
+  return {
+    min: (isMinExclusive ? exclusiveMinimum : minimum) ?? null,
+    isMinExclusive,
+    max: (isMaxExclusive ? exclusiveMaximum : maximum) ?? null,
+    isMaxExclusive,
+  };
+}
+
+export function isInside(value: number, { min, max, isMinExclusive, isMaxExclusive }: NumberBounds): boolean {
+  if (min !== null && (isMinExclusive ? value <= min : value < min)) return false;
+  return max === null || (isMaxExclusive ? value < max : value <= max);
 }

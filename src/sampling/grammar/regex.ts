@@ -2,7 +2,7 @@
  * Regular expressions (the common part of ECMA-262 with the `u` flag) as values. Own parser: what it does not know is refused by name, and the
  * result is an automaton, so that no pattern can take exponential time.
  */
-import { anyCodePoint, type CodePointSet, codePoints, complement, union, whiteSpace } from './code-points.ts';
+import { anyCodePoint, type CodePointSet, codePoints, complement, propertySet, union, whiteSpace } from './code-points.ts';
 import { characters, choice, type Expression, repeat, sequence } from './expression.ts';
 import { grammarInvalid, grammarLimits, grammarUnsupported, tooLarge } from './limits.ts';
 
@@ -39,7 +39,7 @@ const classes: Readonly<Record<string, CodePointSet>> = {
 };
 const controls: Readonly<Record<string, number>> = { n: 10, r: 13, t: 9, v: 11, f: 12, '0': 0 };
 
-/** @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED (look-behind, back references, word boundaries, property classes), GRAMMAR_TOO_LARGE */
+/** @throws GRAMMAR_INVALID, GRAMMAR_UNSUPPORTED (look-behind, back references, word boundaries), GRAMMAR_TOO_LARGE */
 export function parseRegex(source: string): Regex {
   return new RegexParser(source).parse();
 }
@@ -176,7 +176,7 @@ class RegexParser {
     if (known !== undefined) return known;
     if (name === 'b' && inClass) return codePoints([[8, 8]]);
     if (name === 'b' || name === 'B') throw this.#unsupported('a word boundary');
-    if (name === 'p' || name === 'P') throw this.#unsupported('a Unicode property class');
+    if (name === 'p' || name === 'P') return this.#property(name);
     if (name === 'k' || /[1-9]/.test(name)) throw this.#unsupported('a back reference');
     if (name === 'x') return this.#hex(2);
     if (name === 'u') return this.#unicode();
@@ -188,6 +188,15 @@ class RegexParser {
     if (controls[name] !== undefined) return codePoints([[controls[name], controls[name]]]);
     if (/[A-Za-z0-9]/.test(name)) throw this.#invalid(`an unknown escape \\${name}`);
     return single(name);
+  }
+
+  #property(name: 'p' | 'P'): CodePointSet {
+    const close = this.#text.indexOf('}', this.#at);
+    const text = this.#take('{') && close >= 0 ? this.#text.slice(this.#at, close).join('') : '';
+    const set = /^[A-Za-z0-9_=]{1,60}$/.test(text) ? propertySet(text) : null;
+    if (set === null) throw this.#invalid('an unknown Unicode property');
+    this.#at = close + 1;
+    return name === 'p' ? set : complement(set);
   }
 
   #hex(length: number): CodePointSet {

@@ -97,6 +97,8 @@ function ofKeyword(keyword: string, value: unknown): SchemaObject[] {
       return count > 0 ? [{ type: 'array', maxItems: count - 1 }] : [];
     case 'maxItems':
       return [{ type: 'array', minItems: count + 1 }];
+    case 'contains':
+      return [{ type: 'array', items: { not: value } }];
     case 'prefixItems':
       return (value as unknown[]).map((item, i) => ({
         type: 'array',

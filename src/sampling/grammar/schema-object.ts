@@ -1,9 +1,12 @@
 /** Objects: the named properties in the schema's order, then others whose names are none of these. */
 import { type AutomatonEdge, choice, type Expression, empty, literal, repeat, sequence } from './expression.ts';
 import type { SchemaCompiler } from './json-schema.ts';
-import { grammarUnsupported } from './limits.ts';
+import { grammarUnsupported, tooLarge } from './limits.ts';
 import { asSchema, isObject, type Schema, type SchemaObject } from './schema-keywords.ts';
 import { languageExpression, literalAutomaton, type TextAutomaton, type TextLanguage } from './text-language.ts';
+
+/** Declared properties times the count of members, where that must be kept. */
+const MAX_COUNTED = 4000;
 
 interface Property {
   readonly key: Expression;
@@ -17,7 +20,7 @@ interface KeyPattern {
   readonly schema: Schema;
 }
 
-/** @throws GRAMMAR_UNSUPPORTED for counts of properties that the structure does not already keep */
+/** @throws GRAMMAR_UNSUPPORTED for more properties than are declared, GRAMMAR_TOO_LARGE */
 export function objectExpression(schema: SchemaObject, compiler: SchemaCompiler, path: string): Expression {
   const declared = isObject(schema.properties) ? schema.properties : {};
   const required = new Set((schema.required ?? []) as readonly string[]);
@@ -35,8 +38,9 @@ export function objectExpression(schema: SchemaObject, compiler: SchemaCompiler,
     return { key: literal(JSON.stringify(name)), value, isRequired: required.has(name) };
   });
   const others = otherMembers(names, additional, patterns, compiler, path, naming);
-  const { min, others: mostOthers } = checkCounts(schema, properties, others.length > 0, path);
-  return sequence(literal('{'), members(properties, choice(...others), compiler, min > 0, mostOthers), literal('}'));
+  const counts = countsOf(schema, properties, others.length > 0);
+  if (counts.isCounted) return sequence(literal('{'), countedMembers(properties, others, compiler, counts, path), literal('}'));
+  return sequence(literal('{'), members(properties, choice(...others), compiler, counts.min > 0, counts.mostOthers), literal('}'));
 }
 
 function keyPatterns(schema: SchemaObject, compiler: SchemaCompiler, path: string): KeyPattern[] {
@@ -118,16 +122,58 @@ function otherMembers(
   return members;
 }
 
-function checkCounts(schema: SchemaObject, properties: readonly Property[], hasOthers: boolean, path: string): { min: number; others: number } {
+interface MemberCounts {
+  readonly min: number;
+  readonly max: number;
+  readonly mostOthers: number;
+  /** Whether members must be counted as they are written. */
+  readonly isCounted: boolean;
+}
+
+function countsOf(schema: SchemaObject, properties: readonly Property[], hasOthers: boolean): MemberCounts {
   const numRequired = properties.filter(({ isRequired }) => isRequired).length;
   const min = typeof schema.minProperties === 'number' ? schema.minProperties : 0;
   const max = typeof schema.maxProperties === 'number' ? schema.maxProperties : Number.POSITIVE_INFINITY;
-  const most = properties.length + (hasOthers ? Number.POSITIVE_INFINITY : 0);
-  // a name may come twice among the others, so that only "one at least" is sure
-  if (min > Math.max(1, numRequired)) throw grammarUnsupported(`the keyword "minProperties" with ${min} at ${path}`);
-  if (max >= most) return { min, others: Number.POSITIVE_INFINITY };
-  if (properties.length <= max) return { min, others: max - properties.length };
-  throw grammarUnsupported(`the keyword "maxProperties" with ${max} at ${path}, below the number of declared properties`);
+  const isBounded = max < properties.length + (hasOthers ? Number.POSITIVE_INFINITY : 0);
+  const mostOthers = isBounded ? max - properties.length : Number.POSITIVE_INFINITY;
+  return { min, max: isBounded ? max : Number.POSITIVE_INFINITY, mostOthers, isCounted: min > Math.max(1, numRequired) || max < properties.length };
+}
+
+/** The same rows as of `members`, once for each number of members that are there; a name may come twice among the others, so that they count as one. */
+function countedMembers(properties: readonly Property[], others: readonly Expression[], compiler: SchemaCompiler, counts: MemberCounts, path: string): Expression {
+  const { min, max } = counts;
+  const { json } = compiler;
+  const n = properties.length;
+  // beyond this the count does not matter
+  const cap = max === Number.POSITIVE_INFINITY ? min : Math.min(max, n + 1);
+  const numCounts = cap + 1;
+  if ((n + 1) * numCounts > MAX_COUNTED)
+    throw tooLarge(`the "minProperties" or "maxProperties" at ${path}`, `at most ${MAX_COUNTED} properties times count`, `${n} x ${cap}`);
+  if (min > n + (others.length > 0 ? 1 : 0))
+    throw grammarUnsupported(`the keyword "minProperties" with ${min} at ${path}, above the number of declared properties`);
+  const before = (i: number, count: number) => 1 + i * numCounts + count;
+  const behind = (i: number, count: number) => 1 + (n + 1 + i) * numCounts + count;
+  const end = 1 + 2 * (n + 1) * numCounts;
+  const edges: AutomatonEdge[][] = Array.from({ length: end + 1 }, () => []);
+  const lastRequired = properties.findLastIndex(({ isRequired }) => isRequired);
+  for (let count = 0; count < numCounts; count++) {
+    const next = Math.min(count + 1, cap);
+    for (let i = 0; i <= n; i++) {
+      if (i > lastRequired && count >= min) edges[behind(i, count)].push({ label: empty, target: end });
+      if (count >= max) continue;
+      edges[behind(i, count)].push({ label: json.comma, target: before(i, count) });
+      if (i === n) continue;
+      const { key, value, isRequired } = properties[i];
+      edges[before(i, count)].push({ label: sequence(key, json.colon, value), target: behind(i + 1, next) });
+      if (!isRequired) edges[before(i, count)].push({ label: empty, target: before(i + 1, count) });
+    }
+    if (others.length === 0 || count >= max || count + 1 < min) continue;
+    const other = choice(...others);
+    edges[before(n, count)].push({ label: sequence(other, repeat(sequence(json.comma, other), 0, max - count - 1)), target: end });
+  }
+  edges[0].push({ label: empty, target: before(0, 0) });
+  if (lastRequired < 0 && min === 0) edges[0].push({ label: empty, target: end });
+  return { kind: 'states', states: edges.map((list, i) => ({ isEnd: i === end, edges: list })) };
 }
 
 /**

@@ -267,6 +267,16 @@ function productStates(automata: readonly TextAutomaton[], numAll: number, culpr
   return built;
 }
 
+/** A language of several automata as a single one, so that it can be forbidden as well as asked for. @throws GRAMMAR_TOO_LARGE */
+export function oneAutomaton({ all, none }: PatternLanguage, culprit: string): TextAutomaton {
+  const states = productStates([...all, ...none], all.length, culprit);
+  // states lie behind the two nodes where every automaton begins and ends
+  const edges = [[], [], ...states.map((state) => state.edges.map(({ set, target }) => ({ set, target: target + 2 })))];
+  const nowhere = edges.map(() => []);
+  const empty = [[2], [], ...states.map(({ isEnd }) => (isEnd ? [1] : []))];
+  return { empty, atStart: nowhere, atEnd: nowhere, edges, universal: -1 };
+}
+
 /** Ranges of characters that no automaton tells apart in this state. */
 function cut(automata: readonly TextAutomaton[], state: ProductState): [number, number][] {
   const starts = new Set([0, 0xd800, 0xe000]);
