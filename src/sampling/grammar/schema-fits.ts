@@ -47,7 +47,7 @@ function fitsString(value: string, schema: SchemaObject, compiler: SchemaCompile
   if (!isWithin(Array.from(value).length, schema.minLength, schema.maxLength)) return false;
   const forbidden = (schema[NOT_PATTERN] ?? []) as readonly string[];
   if (forbidden.some((pattern) => compiler.reads(compiler.pattern(pattern), value))) return false;
-  const patterns = (schema.pattern === undefined ? [] : [schema.pattern].flat()) as readonly string[];
+  const patterns: readonly string[] = schema.pattern === undefined ? [] : ([schema.pattern].flat() as string[]);
   if (!patterns.every((pattern) => compiler.reads(compiler.pattern(pattern), value))) return false;
   const { format } = schema;
   if (typeof format !== 'string' || !assertedFormats.has(format)) return true;
