@@ -1,43 +1,14 @@
 import Ajv2020 from 'ajv/dist/2020.js';
 import addFormats from 'ajv-formats';
 import { describe, expect, test } from 'vitest';
+import { random, trie, walk } from '../../../test/grammar/random-walk.ts';
 import { ByteTokenizer } from '../../tokenizer/byte-tokenizer.ts';
 import { compileJsonSchema } from './json-schema.ts';
 import { CompiledGrammar } from './matcher.ts';
 import { VocabularyTrie } from './vocabulary-trie.ts';
 
-const EOS = 299;
-// ids from 256 on are words such as " 256": a vocabulary with tokens of several bytes
-const trie = new VocabularyTrie(new ByteTokenizer(299), 320, [EOS]);
 const compile = (schema: unknown, compact = false) => new CompiledGrammar(compileJsonSchema(schema, { compact }), trie);
 const accepts = (grammar: CompiledGrammar, text: string) => grammar.accepts(new TextEncoder().encode(text));
-
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
-
-/** A text drawn under the mask; the end is taken with some chance, and closing characters are preferred when it grows long. */
-function walk(grammar: CompiledGrammar, draw: () => number, limit = 400): string | null {
-  const matcher = grammar.matcher();
-  const row = new Uint32Array(trie.numWords);
-  const bytes: number[] = [];
-  for (let i = 0; i < limit; i++) {
-    if (matcher.isFinished) break;
-    matcher.fillMask(row);
-    const allowed = Array.from({ length: 320 }, (_, id) => id).filter((id) => (row[id >>> 5] >>> (id & 31)) & 1);
-    expect(allowed.length).toBeGreaterThan(0);
-    const closing = i > 40 ? allowed.filter((id) => id === EOS || '"]},:0'.includes(String.fromCharCode(id))) : [];
-    const pool = closing.length > 0 && draw() < 0.8 ? closing : allowed;
-    const id = pool[Math.floor(draw() * pool.length)];
-    expect(matcher.accept(id)).toBe(true);
-    if (id !== EOS) bytes.push(...trie.tokenBytes(id));
-  }
-  return matcher.isFinished ? Buffer.from(bytes).toString() : null;
-}
 
 const schemas: readonly Record<string, unknown>[] = [
   {
