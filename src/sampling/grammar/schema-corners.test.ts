@@ -20,13 +20,32 @@ const closed = { type: 'object', properties: abc, additionalProperties: false };
 const email = `a@${'b'.repeat(20)}.com`;
 
 test.each<[string, unknown, unknown[], unknown[]]>([
-  ['minProperties of declared ones', { ...closed, minProperties: 2 }, [{ a: 1, c: 2 }, { a: 1, b: 2, c: 3 }], [{}, { b: 1 }]],
+  [
+    'minProperties of declared ones',
+    { ...closed, minProperties: 2 },
+    [
+      { a: 1, c: 2 },
+      { a: 1, b: 2, c: 3 },
+    ],
+    [{}, { b: 1 }],
+  ],
   ['maxProperties below the declared ones', { ...closed, maxProperties: 1 }, [{}, { b: 1 }], [{ a: 1, b: 2 }]],
-  ['both', { ...closed, required: ['b'], minProperties: 2, maxProperties: 2 }, [{ a: 1, b: 2 }, { b: 1, c: 2 }], [{ b: 1 }, { a: 1, b: 2, c: 3 }]],
+  [
+    'both',
+    { ...closed, required: ['b'], minProperties: 2, maxProperties: 2 },
+    [
+      { a: 1, b: 2 },
+      { b: 1, c: 2 },
+    ],
+    [{ b: 1 }, { a: 1, b: 2, c: 3 }],
+  ],
   [
     'others count as one',
     { type: 'object', properties: { a: {} }, additionalProperties: { type: 'null' }, minProperties: 2 },
-    [{ a: 1, x: null }, { a: 1, x: null, y: null }],
+    [
+      { a: 1, x: null },
+      { a: 1, x: null, y: null },
+    ],
     [{ a: 1 }, { x: null }],
   ],
   [

@@ -140,7 +140,13 @@ function countsOf(schema: SchemaObject, properties: readonly Property[], hasOthe
 }
 
 /** The same rows as of `members`, once for each number of members that are there; a name may come twice among the others, so that they count as one. */
-function countedMembers(properties: readonly Property[], others: readonly Expression[], compiler: SchemaCompiler, counts: MemberCounts, path: string): Expression {
+function countedMembers(
+  properties: readonly Property[],
+  others: readonly Expression[],
+  compiler: SchemaCompiler,
+  counts: MemberCounts,
+  path: string,
+): Expression {
   const { min, max } = counts;
   const { json } = compiler;
   const n = properties.length;
