@@ -95,7 +95,10 @@ test('every format of GGUF blocks has a golden', () => {
 test.each(Object.keys(goldens) as WeightFormatName[])('%s blocks expand to the bits that the Python package gguf gives', (format) => {
   const { bytes, values } = goldens[format];
   const actual = expand(format, decoded(bytes), 512);
-  expect(actual.map((x) => (x === 0 ? 0 : x))).toEqual(floats(values).map((x) => (x === 0 ? 0 : x)));
+  const expected = floats(values).map((x) => (x === 0 ? 0 : x));
+  // OCP Microscaling Formats 1.0 makes NaN of an E8M0 scale of 255, which no file should hold; the package goes on counting
+  const isNaNScale = (i: number) => format === 'mxfp4' && decoded(bytes)[17 * Math.floor(i / 32)] === 255;
+  expect(actual.map((x) => (x === 0 ? 0 : x))).toEqual(expected.map((x, i) => (isNaNScale(i) ? Number.NaN : x)));
 });
 
 test.each(Object.keys(goldens).filter((name) => goldens[name].packed !== undefined) as WeightFormatName[])(
