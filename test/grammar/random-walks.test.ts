@@ -23,8 +23,8 @@ function validatorOf(schema: unknown): ValidateFunction | null {
   const draft = String($schema);
   const ajv = draft.includes('2020-12') ? new Ajv2020.default(options) : draft.includes('2019-09') ? new Ajv2019.default(options) : new Ajv(options);
   addFormats.default(ajv);
-  // of OpenAPI, not of JSON Schema: names that assert nothing
-  for (const name of ['byte', 'int32', 'int64', 'float', 'double', 'password', 'binary']) ajv.addFormat(name, true);
+  // not of JSON Schema: names that assert nothing
+  for (const name of ['url', 'byte', 'int32', 'int64', 'float', 'double', 'password', 'binary']) ajv.addFormat(name, true);
   try {
     return ajv.compile(rest);
   } catch {

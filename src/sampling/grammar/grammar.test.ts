@@ -138,6 +138,12 @@ describe('a JSON Schema as a grammar', () => {
     for (const text of ['', '-', '-0', '01', '1.0', '+1']) expect(accepts(grammar, text), text).toBe(false);
   });
 
+  test('bounds that were rounded when the schema was parsed are kept from inside', () => {
+    const grammar = compile(JSON.parse('{"type": "integer", "minimum": -9223372036854775808, "maximum": 9223372036854775807}'));
+    for (const text of ['9223372036854775808', '9223372036854776000', '-9223372036854775809']) expect(accepts(grammar, text), text).toBe(false);
+    for (const text of ['9007199254740993', '9223372036854000000', '-9223372036854000000']) expect(accepts(grammar, text), text).toBe(true);
+  });
+
   test('numbers keep fractional and exclusive bounds', () => {
     const grammar = compile({ type: 'number', minimum: 0.25, exclusiveMaximum: 3 });
     for (const text of ['0.25', '0.3', '1', '2.999', '0.250']) expect(accepts(grammar, text), text).toBe(true);

@@ -31,10 +31,19 @@ export function boundedNumber(bounds: NumberBounds, isInteger: boolean): Regex[]
   return patterns;
 }
 
-/** No number that is written comes near these: such a bound excludes nothing on its side. */
+/** No number that is written comes near 1e40: such a bound excludes nothing on its side. */
 function withinReach(bounds: NumberBounds): NumberBounds {
   const { min, max } = bounds;
-  return { ...bounds, min: min !== null && min < -1e40 ? null : min, max: max !== null && max > 1e40 ? null : max };
+  return {
+    ...bounds,
+    min: min === null || min < -1e40 ? null : min + lostBy(min),
+    max: max === null || max > 1e40 ? null : max - lostBy(max),
+  };
+}
+
+/** A bound beyond 2^53 may have been rounded when the schema was parsed (2^63 - 1 to 2^63): what lies this far inside is surely allowed. */
+function lostBy(bound: number): number {
+  return Math.abs(bound) > Number.MAX_SAFE_INTEGER ? Math.abs(bound) * Number.EPSILON : 0;
 }
 
 function numberShape(whole: number, fraction: number): Regex {
