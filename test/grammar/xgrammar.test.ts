@@ -142,10 +142,15 @@ describe.skipIf(!hasBench)('schemas of the real world (skipped without JSONSchem
     expect(counts).toEqual({
       validBoth: 168,
       validOurs: 7,
-      // its instances hold a declared property behind others
-      validTheirs: ['JsonSchemaStore---briefcase-schema.json', 'JsonSchemaStore---briefcase-schema.json'],
+      validTheirs: [
+        // its instances hold a declared property behind others
+        'JsonSchemaStore---briefcase-schema.json',
+        'JsonSchemaStore---briefcase-schema.json',
+        // what its "not" leaves is said in part
+        'Synthesized---draft2019_09_nonvalid_required_id1_subschema1_not_2.json',
+      ],
       invalidOurs: 0,
-      invalidTheirs: 90,
+      invalidTheirs: 92,
     });
   });
 });

@@ -66,7 +66,7 @@ describe('a pattern', () => {
     expect(() => compile({ regex })).toThrow(expect.objectContaining({ code: 'GRAMMAR_INVALID' }));
   });
 
-  test.each(['a(?=b)b', '(?<!a)b', '(a)\\1', '\\bword', '\\p{L}'])('%s is refused as not enforceable', (regex) => {
+  test.each(['a(?=b)b', '(?<!a)b', '(a)\\1', '\\bword'])('%s is refused as not enforceable', (regex) => {
     expect(() => compile({ regex })).toThrow(expect.objectContaining({ code: 'GRAMMAR_UNSUPPORTED' }));
   });
 });
