@@ -37,6 +37,17 @@ export interface SampledRows {
   readonly mirostatMu: Float32Array;
 }
 
+/** Of a step without rows to sample. */
+export const NOTHING_SAMPLED: SampledRows = {
+  tokenIds: new Int32Array(0),
+  logprobs: new Float32Array(0),
+  topTokenIds: new Int32Array(0),
+  topLogprobs: new Float32Array(0),
+  maxTopLogprobs: 0,
+  corrupted: new Uint8Array(0),
+  mirostatMu: new Float32Array(0),
+};
+
 export class Sampler {
   readonly #vocabSize: number;
   readonly #logits: Float32Array;

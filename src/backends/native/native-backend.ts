@@ -43,7 +43,7 @@ import {
   type NativeSampling,
 } from './load-addon.ts';
 import { nativeError } from './native-error.ts';
-import { encodeEntry, NativeCache, NativeProgram, NOTHING_SAMPLED, outputIndex, sampledOf, samplingOf } from './native-objects.ts';
+import { encodeEntry, NativeCache, NativeProgram, NO_SAMPLES, outputIndex, sampledOf, samplingOf } from './native-objects.ts';
 import { type BoundWeights, type ExpertPlacement, WeightPool } from './weights.ts';
 
 export interface NativeBackendOptions {
@@ -322,7 +322,7 @@ export class NativeBackend implements Backend {
     const vocabSize = vocabSizeOf(last);
     const logits = forwarded.outputs.at(-1) ?? null;
     const masks = await runHostStage(host, logits, last.batch.numLogitRows, vocabSize);
-    if (sampling === null) return [forwarded, NOTHING_SAMPLED];
+    if (sampling === null) return [forwarded, NO_SAMPLES];
     const running = this.#addon.sample(this.#device, { ...sampling, program: null, logits, vocabSize, masks });
     isGiven();
     return [forwarded, await running];
@@ -338,7 +338,7 @@ export class NativeBackend implements Backend {
   ): Promise<Computed> {
     const forward = this.#addon.forward(this.#device, given);
     const sample = runHostStage(host, null, last.batch.numLogitRows, vocabSizeOf(last)).then((masks) => {
-      const running = sampling === null ? NOTHING_SAMPLED : this.#addon.sample(this.#device, { ...sampling, masks });
+      const running = sampling === null ? NO_SAMPLES : this.#addon.sample(this.#device, { ...sampling, masks });
       isGiven();
       return running;
     });

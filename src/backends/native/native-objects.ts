@@ -1,21 +1,14 @@
 /** What the native backend hands out, and how a step of it crosses to the addon. */
 import { MillraceError } from '../../base/errors.ts';
 import type { Plan } from '../../plan/plan.ts';
+import { NOTHING_SAMPLED } from '../../sampling/sampler.ts';
 import type { Cache, CacheSpec, KernelChoice, NodeTime, Program, StepEntry } from '../backend.ts';
 import { layoutName } from '../block-bytes.ts';
 import type { CacheHandle, NativeEntry, NativeForwarded, NativeSampled, NativeSampling, ProgramHandle } from './load-addon.ts';
 import type { BoundWeights } from './weights.ts';
 
-export const NOTHING_SAMPLED: NativeSampled = {
-  tokenIds: new Int32Array(0),
-  logprobs: new Float32Array(0),
-  topTokenIds: new Int32Array(0),
-  topLogprobs: new Float32Array(0),
-  maxTopLogprobs: 0,
-  corrupted: new Uint8Array(0),
-  mirostatMu: new Float32Array(0),
-  sampleMs: 0,
-};
+/** Of a step without rows to sample, as the addon says it. */
+export const NO_SAMPLES: NativeSampled = { ...NOTHING_SAMPLED, sampleMs: 0 };
 
 export class NativeProgram implements Program {
   readonly plan: Plan;
@@ -113,7 +106,7 @@ export function samplingOf(batch: object, last: StepEntry): NativeSampling {
 
 export function sampledOf(forwarded: NativeForwarded): NativeSampled {
   const { tokenIds, logprobs, topTokenIds, topLogprobs, corrupted, mirostatMu, maxTopLogprobs, sampleMs } = forwarded;
-  if (tokenIds === undefined || logprobs === undefined || topTokenIds === undefined || topLogprobs === undefined) return NOTHING_SAMPLED;
-  if (corrupted === undefined || mirostatMu === undefined) return NOTHING_SAMPLED;
+  if (tokenIds === undefined || logprobs === undefined || topTokenIds === undefined || topLogprobs === undefined) return NO_SAMPLES;
+  if (corrupted === undefined || mirostatMu === undefined) return NO_SAMPLES;
   return { tokenIds, logprobs, topTokenIds, topLogprobs, corrupted, mirostatMu, maxTopLogprobs: maxTopLogprobs ?? 0, sampleMs: sampleMs ?? 0 };
 }

@@ -5,7 +5,7 @@
 import { type Clock, realClock } from '../../base/clock.ts';
 import { MillraceError, toMillraceError } from '../../base/errors.ts';
 import type { Plan } from '../../plan/plan.ts';
-import { type SampledRows, Sampler } from '../../sampling/sampler.ts';
+import { NOTHING_SAMPLED, type SampledRows, Sampler } from '../../sampling/sampler.ts';
 import type { WeightSource } from '../../weights/weight-source.ts';
 import type {
   Backend,
@@ -27,16 +27,6 @@ import { StepQueue } from '../step-queue.ts';
 import { ReferenceCache } from './cache.ts';
 import { checkSupported, describeProgram, ReferenceProgram } from './program.ts';
 import { WeightPool, weightReader } from './weight-pool.ts';
-
-const NOTHING_SAMPLED: SampledRows = {
-  tokenIds: new Int32Array(0),
-  logprobs: new Float32Array(0),
-  topTokenIds: new Int32Array(0),
-  topLogprobs: new Float32Array(0),
-  maxTopLogprobs: 0,
-  corrupted: new Uint8Array(0),
-  mirostatMu: new Float32Array(0),
-};
 
 export class ReferenceBackend implements Backend {
   readonly info: BackendInfo = { name: 'reference', isa: 'typescript', numThreads: 1, memoryBytes: null };
